@@ -1,0 +1,16 @@
+//! The wire format between the kernel side and userspace: plain data, no code that runs.
+//!
+//! Every type here is `repr(C)` without hidden padding (proved by the `IntoBytes` derive), so no
+//! uninitialised kernel byte can cross, and the userspace side can borrow it from a ring checked
+//! for length and alignment only.
+//!
+//! - [`record`]: what the kernel writes into the rings.
+//! - [`settings`]: what userspace tells the kernel side, as frozen globals and small maps.
+//! - [`counter`]: what the kernel side counts, and under which index.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod counter;
+pub mod record;
+pub mod settings;

@@ -1,0 +1,128 @@
+//! What userspace tells the kernel side.
+//!
+//! [`Settings`] and [`Offsets`] are frozen `.rodata` globals: the verifier sees constants, turns
+//! loads at an offset into checked BTF loads, and prunes what is switched off.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An offset that this kernel's BTF does not have. The feature that needs it is not loaded.
+pub const MISSING: u32 = u32::MAX;
+
+/// Longest payload of one record: the largest size class.
+pub const MAX_CAPTURE: u32 = 4096;
+
+/// Bits of [`Settings::features`].
+pub mod feature {
+    /// `tcp_sendmsg_locked` is attached: true send times and raced positions are known.
+    pub const SEND_TIME: u32 = 1 << 0;
+    /// `sk_data_ready` is attached: arrival times are known.
+    pub const ARRIVAL: u32 = 1 << 1;
+    /// The process map [`super::process_verdict`] is in use.
+    pub const PROCESS_FILTER: u32 = 1 << 2;
+    /// The process map lists what to watch (else: what to leave out).
+    pub const PROCESS_ALLOW_LIST: u32 = 1 << 3;
+    /// Only the ports in [`super::Settings::ports`] are watched.
+    pub const PORT_FILTER: u32 = 1 << 4;
+    /// Only tasks under the cgroup in the cgroup map are watched.
+    pub const CGROUP_FILTER: u32 = 1 << 5;
+    /// Kernel-side log lines (development builds).
+    pub const LOG: u32 = 1 << 6;
+}
+
+/// How many ports `--port` takes.
+pub const MAX_PORTS: usize = 16;
+
+/// Switches and sizes, constant for one run.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct Settings {
+    /// The agent's own process: its traffic is muted at both ends.
+    pub own_tgid: u32,
+    /// Bits of [`feature`].
+    pub features: u32,
+    /// Bytes captured of a message from where the direction turns, at most [`MAX_CAPTURE`].
+    pub head_bytes: u32,
+    /// Bytes captured of each later call of the same turn.
+    pub later_bytes: u32,
+    /// Number of ports in use.
+    pub port_count: u32,
+    /// Ports to watch (local or remote), host byte order.
+    pub ports: [u16; MAX_PORTS],
+}
+
+/// Verdict of the process map: value for a tgid.
+pub mod process_verdict {
+    /// Watch this process.
+    pub const WATCH: u8 = 1;
+    /// Leave this process out.
+    pub const LEAVE: u8 = 2;
+}
+
+/// Verdict on a socket, handed to the kernel through the verdict map (key: cookie).
+pub mod socket_verdict {
+    /// Capture heads (the default).
+    pub const HEADS: u32 = 0;
+    /// Capture nothing more; positions and bytes are still counted.
+    pub const MUTE: u32 = 1;
+    /// Capture every call as far as the largest class goes.
+    pub const FULL: u32 = 2;
+}
+
+/// Byte offsets of kernel struct fields, from the running kernel's BTF; [`MISSING`] when absent.
+///
+/// Named `struct_field` after the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[expect(missing_docs, reason = "the name is the kernel's struct and field")]
+pub struct Offsets {
+    pub task_flags: u32,
+    pub task_tgid: u32,
+    pub task_pid: u32,
+    pub task_group_leader: u32,
+    pub task_real_parent: u32,
+    pub task_start_boottime: u32,
+    pub task_files: u32,
+    pub task_mm: u32,
+    pub task_cred: u32,
+    pub task_comm: u32,
+    pub task_exit_code: u32,
+    pub task_signal: u32,
+    pub task_thread_info_status: u32,
+    pub signal_live: u32,
+    pub cred_uid: u32,
+    pub cred_euid: u32,
+    pub cred_gid: u32,
+    pub files_fdt: u32,
+    pub fdtable_max_fds: u32,
+    pub fdtable_fd: u32,
+    pub mm_arg_start: u32,
+    pub mm_arg_end: u32,
+    pub binprm_filename: u32,
+    pub socket_sk: u32,
+    pub socket_file: u32,
+    pub sock_sk_socket: u32,
+    pub sock_family: u32,
+    pub sock_state: u32,
+    pub sock_type: u32,
+    pub sock_protocol: u32,
+    pub sock_err: u32,
+    pub sock_num: u32,
+    pub sock_dport: u32,
+    pub sock_rcv_saddr: u32,
+    pub sock_daddr: u32,
+    pub sock_v6_rcv_saddr: u32,
+    pub sock_v6_daddr: u32,
+    pub sock_net: u32,
+    pub sock_cookie: u32,
+    pub sock_receive_queue_len: u32,
+    pub net_ns_inum: u32,
+    pub tcp_write_seq: u32,
+    pub tcp_copied_seq: u32,
+    pub tcp_rcv_nxt: u32,
+    pub unix_peer: u32,
+    pub unix_addr: u32,
+    pub unix_address_len: u32,
+    pub unix_address_name: u32,
+}

@@ -1,0 +1,33 @@
+//! The pure stages of kernspan. No tokio, no aya, no file system, no clock: time comes in with the
+//! records, so a recorded stream replays to the same result.
+//!
+//! ```text
+//! ring bytes ─ event ─► Event ─ connection ─► Chunk ─ protocol ─► Started / Finished
+//!                         │                                               │
+//!                         └── process (facts, names) ───────┐             ▼
+//!                                                           └──► trace (order, join, link)
+//!                                                                         │
+//!                                            output ◄── span, log ◄───────┘
+//!                                              │
+//!                                             otlp (bytes grouped by resource)
+//! ```
+//!
+//! A stage may name the stages before it, never those after it.
+
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod id;
+pub mod ledger;
+pub mod process;
+pub mod redact;
+
+pub mod connection;
+pub mod message;
+pub mod protocol;
+
+pub mod span;
+pub mod trace;
+
+pub mod otlp;
+pub mod recording;

@@ -1,0 +1,3 @@
+//! `kernspan`: arguments → configuration → app → exit code.
+
+fn main() {}
