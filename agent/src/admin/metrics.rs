@@ -13,7 +13,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A number that is not in the ledger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gauge {
-    /// Whole metric name, for example `kernspan_connections`.
+    /// Whole metric name, for example `kernspan_connections`. One that ends in `_total` is a
+    /// counter.
     pub name: &'static str,
     /// One sentence.
     pub help: &'static str,
@@ -44,7 +45,8 @@ pub fn render(entries: &[Entry], gauges: &[Gauge]) -> String {
         add_entry(&mut families, entry);
     }
     for gauge in gauges {
-        let samples = family(&mut families, name(gauge.name), "gauge", gauge.help.to_owned());
+        let kind = if gauge.name.ends_with("_total") { "counter" } else { "gauge" };
+        let samples = family(&mut families, name(gauge.name), kind, gauge.help.to_owned());
         samples.insert(label_text(&gauge.labels), Number::Real(gauge.value));
     }
     let mut text = String::new();
