@@ -1,5 +1,7 @@
 //! The admin endpoint over real sockets, with clients that behave and clients that do not.
 
+#![expect(clippy::unwrap_used, reason = "a test helper that fails fails its test")]
+
 use agent::admin::{self, Gauge, StatusSource};
 use agent_core::ledger::{Entry, Side};
 use std::net::SocketAddr;

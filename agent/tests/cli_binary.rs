@@ -1,5 +1,7 @@
 //! The built program: help, exit codes and streams.
 
+#![expect(clippy::unwrap_used, reason = "a test helper that fails fails its test")]
+
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 

@@ -1,5 +1,7 @@
 //! Flags and files to settings, and every mistake in them at once.
 
+#![expect(clippy::unwrap_used, reason = "a test helper that fails fails its test")]
+
 use agent::cli::{self, Command, Failure, Stop};
 use agent::config::{Hooks, LogLevel, OtlpProtocol, Output, Probe, Settings};
 use std::io::Write;
@@ -103,7 +105,7 @@ fn wrong_flags_are_all_reported() {
         r#"--otlp-protocol: "http" is no OTLP protocol; allowed: grpc, http/protobuf, http/json"#,
         r#"--otlp-header: the header has no =; NAME=VALUE, for example x-api-key=…"#,
         r#"--otlp-compression: "zstd" is no compression; allowed: none, gzip"#,
-        r#"--otlp-timeout: "1h" is out of range; a time from 1ms to 600s"#,
+        r#"--otlp-timeout: "1h" is out of range; a time from 1ms to 10m"#,
         r#"--otlp-ca: "/no/such/ca.pem" is no file that can be reached; the path of a PEM file"#,
         r#"--otlp-queue-bytes: "1" is out of range; a size from 64KiB to 4GiB"#,
     ];
@@ -193,7 +195,7 @@ fn single_mistakes_of_flags() {
             "duration",
             "record /tmp/x",
             &["--duration=10"],
-            "--duration: \"10\" has no unit; a time from 100ms to 604800s, for example 5ms",
+            "--duration: \"10\" has no unit; a time from 100ms to 168h, for example 10s",
         ),
         (
             "record has the rest too",
@@ -249,7 +251,7 @@ otlp-endpoint: http://x
         r#"FILE:3:12: "99999" is out of range; a port from 1 to 65535"#,
         r#"FILE:3:19: port: an item is no value; write a value or a list of values"#,
         r#"FILE:4:12: "1" is out of range; a size from 64KiB to 1GiB"#,
-        r#"FILE:5:5: pid: there is no value; write a value or a list of values"#,
+        r#"FILE:5:4: pid: there is no value; write a value or a list of values"#,
         r#"FILE:6:10: include: a map is not possible here; write a value or a list of values"#,
         r#"FILE:7:9: sample: a list is not possible here; write one value"#,
         r#"FILE:9:1: "listen" is already given in line 8; keep one; several values go in a list"#,

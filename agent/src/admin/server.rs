@@ -45,6 +45,7 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    life: Duration,
     /// Where it listens: the real port when 0 was asked for.
     pub address: SocketAddr,
 }
@@ -61,7 +62,7 @@ pub fn bind(address: SocketAddr) -> io::Result<Server> {
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Server { listener, address })
+        Ok(Server { listener, life: LIFE, address })
     };
     listen().map_err(|error: io::Error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -97,10 +98,14 @@ impl Server {
             };
             let keep = permits.available_permits() > MAX_CONNECTIONS / 2;
             let (source, mut stopped) = (Arc::clone(source), stopped.clone());
+            let life = self.life;
             tokio::spawn(async move {
                 let stop = async move {
-                    // Ends with an error when the sender is dropped.
-                    while stopped.changed().await.is_ok() {}
+                    tokio::select! {
+                        () = sleep(life) => {}
+                        // An error: the sender is dropped when the agent stops.
+                        _ = stopped.changed() => {}
+                    }
                 };
                 connection(stream, source, keep, stop).await;
                 drop(permit);
@@ -132,9 +137,48 @@ async fn connection(
     // Errors are the client's: a malformed request has had its 4xx, a closed socket needs none.
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = sleep(LIFE) => {}
         () = stop => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(GRACE, connection).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_core::ledger::Entry;
+    use std::time::Instant;
+    use tokio::io::AsyncWriteExt;
+
+    struct Source;
+
+    impl StatusSource for Source {
+        fn ready(&self) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn ledger(&self) -> Vec<Entry> {
+            Vec::new()
+        }
+
+        fn status(&self) -> serde_json::Value {
+            "x".repeat(1 << 20).into()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_is_left() {
+        let mut server = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        server.life = Duration::from_millis(300);
+        let address = server.address;
+        tokio::spawn(server.serve(Arc::new(Source), std::future::pending()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let start = Instant::now();
+        // More answers than the sockets hold: the server blocks in its send, then this one too.
+        let request = "GET /status HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+        let send = async { while stream.write_all(request.as_bytes()).await.is_ok() {} };
+        timeout(Duration::from_secs(5), send).await.expect("the connection is never cut");
+        let limit = Duration::from_millis(300) + GRACE;
+        assert!(start.elapsed() >= limit, "cut after {:?}, not blocked", start.elapsed());
+    }
 }

@@ -52,8 +52,8 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
 fn outputs(read: &mut Values<'_>, otlp: &OtlpSettings, env: Environment<'_>) -> Vec<Output> {
     let given = read.many("output", value::output);
     if given.is_empty() {
-        let set = |name: &&str| env(name).is_some_and(|url| !url.trim().is_empty());
-        let network = otlp.endpoint.is_some() || ENDPOINTS.iter().any(|name| set(&name));
+        let set = |name: &str| env(name).is_some_and(|url| !url.trim().is_empty());
+        let network = otlp.endpoint.is_some() || ENDPOINTS.iter().any(|name| set(name));
         return vec![if network { Output::Otlp } else { Output::Console }];
     }
     let mut outputs: Vec<Output> = Vec::new();

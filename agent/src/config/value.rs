@@ -124,12 +124,12 @@ pub fn ring_size(text: &str) -> Result<u32, Wrong> {
 
 /// How often rings are looked at.
 pub fn poll_interval(text: &str) -> Result<Duration, Wrong> {
-    duration_within(text, Duration::from_millis(1), Duration::from_secs(1))
+    duration_within(text, Duration::from_millis(1), Duration::from_secs(1), "5ms")
 }
 
 /// How long a recording runs.
 pub fn record_duration(text: &str) -> Result<Duration, Wrong> {
-    duration_within(text, Duration::from_millis(100), Duration::from_secs(7 * 24 * 3600))
+    duration_within(text, Duration::from_millis(100), Duration::from_secs(7 * 24 * 3600), "10s")
 }
 
 /// Part of the traces that is kept.
@@ -199,7 +199,7 @@ pub fn otlp_header(text: &str) -> Result<(String, String), Wrong> {
 
 /// Limit of one export request, retries included.
 pub fn otlp_timeout(text: &str) -> Result<Duration, Wrong> {
-    duration_within(text, Duration::from_millis(1), Duration::from_secs(600))
+    duration_within(text, Duration::from_millis(1), Duration::from_secs(600), "10s")
 }
 
 /// Bound of the queue before the network.
@@ -272,15 +272,30 @@ fn show_size(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
-fn duration_within(text: &str, least: Duration, most: Duration) -> Result<Duration, Wrong> {
-    let hint = format!("a time from {least:?} to {most:?}");
+fn duration_within(
+    text: &str,
+    least: Duration,
+    most: Duration,
+    example: &str,
+) -> Result<Duration, Wrong> {
+    let hint = format!("a time from {} to {}", show_time(least), show_time(most));
     match duration(text) {
         Some(time) if (least..=most).contains(&time) => Ok(time),
         Some(_) => Err(Wrong::value(text, "is out of range", hint)),
         None if text.parse::<f64>().is_ok() => {
-            Err(Wrong::value(text, "has no unit", format!("{hint}, for example 5ms")))
+            Err(Wrong::value(text, "has no unit", format!("{hint}, for example {example}")))
         }
-        None => Err(Wrong::value(text, "is no time", format!("{hint}, for example 5ms"))),
+        None => Err(Wrong::value(text, "is no time", format!("{hint}, for example {example}"))),
+    }
+}
+
+/// As [`duration`] reads it.
+fn show_time(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{}ms", time.as_millis()),
+        seconds if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        seconds if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
     }
 }
 
