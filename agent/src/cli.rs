@@ -131,4 +131,14 @@ mod tests {
         assert_eq!(flags, keys);
         args::Cli::command().debug_assert();
     }
+
+    #[test]
+    fn the_file_in_the_help_is_a_right_one() {
+        let (_, example) = args::RUN_EXAMPLES.split_once("names of the flags:\n").unwrap();
+        let (example, _) = example.split_once("\n\n").unwrap();
+        let mut problems = config::Problems::default();
+        let given = config::given::from_text("example", example, &mut problems);
+        assert_eq!(given.len(), 7, "{given:?}");
+        problems.or(()).unwrap();
+    }
 }

@@ -9,7 +9,7 @@ const AFTER: &str = "\
 Exit codes: 0 done; 2 wrong usage or configuration, missing capabilities, or a kernel on which \
 nothing can be observed; 1 anything else.";
 
-const RUN_EXAMPLES: &str = "\
+pub const RUN_EXAMPLES: &str = "\
 Examples:
   kernspan run
       Watch everything, print a readable tree per trace

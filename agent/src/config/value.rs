@@ -75,24 +75,25 @@ pub fn port(text: &str) -> Result<u16, Wrong> {
     u16::try_from(number).map_err(|_| Wrong::value(text, "is too large", "a port"))
 }
 
-/// Where the unified cgroup tree is mounted on every current distribution.
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+/// Where the version 2 tree is mounted: alone, or beside version 1 (systemd's hybrid set-up).
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
-/// A directory of the cgroup tree, whole or as in `/proc/PID/cgroup`.
+/// A directory of the version 2 cgroup tree, whole or as in `/proc/PID/cgroup`. The kernel knows
+/// no "below this cgroup" for version 1.
 pub fn cgroup(text: &str) -> Result<PathBuf, Wrong> {
     let hint = "a cgroup directory, for example /sys/fs/cgroup/system.slice/nginx.service";
-    let whole = Path::new(text);
-    let under = Path::new(CGROUP_ROOT).join(text.trim_start_matches('/'));
     if text.is_empty() || text.split('/').any(|part| part == "..") {
         return Err(Wrong::value(text, "is no cgroup", hint));
     }
-    if text.starts_with('/') && whole.is_dir() {
-        return Ok(whole.to_owned());
-    }
-    if under.is_dir() {
-        return Ok(under);
-    }
-    Err(Wrong::value(text, "is no directory, here or under /sys/fs/cgroup", hint))
+    let below = |root| Path::new(root).join(text.trim_start_matches('/'));
+    [PathBuf::from(text)]
+        .into_iter()
+        .chain(CGROUP_ROOTS.map(below))
+        // Every directory of version 2 has this file, and none of version 1.
+        .find(|path| path.is_absolute() && path.join("cgroup.controllers").exists())
+        .ok_or_else(|| {
+            Wrong::value(text, "is no version 2 cgroup, here or under /sys/fs/cgroup", hint)
+        })
 }
 
 /// Names separated by commas.
@@ -317,4 +318,96 @@ fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at_checked(end).unwrap_or((text, ""));
     (digits, unit.trim_start_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_listen_on() {
+        for (text, expected) in [
+            ("127.0.0.1:9464", Some("127.0.0.1:9464")),
+            ("[::1]:0", Some("[::1]:0")),
+            (":80", Some("0.0.0.0:80")),
+            ("localhost:80", Some("127.0.0.1:80")),
+            ("example.org:80", None),
+            ("::1:80", None),
+            (":65536", None),
+            ("", None),
+        ] {
+            let address = listen(text).ok().map(|address| address.to_string());
+            assert_eq!(address.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_with_units() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("8MiB", Some(8 << 20)),
+            ("8 mib", Some(8 << 20)),
+            ("8M", Some(8 << 20)),
+            ("8MB", Some(8_000_000)),
+            ("1.5MiB", None),
+            ("-1", None),
+            ("MiB", None),
+            ("", None),
+            ("18446744073709551615GiB", None),
+        ] {
+            assert_eq!(size(text), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("5ms", Some(Duration::from_millis(5))),
+            ("90 s", Some(Duration::from_secs(90))),
+            ("2m", Some(Duration::from_secs(120))),
+            ("5", None),
+            ("5d", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+        assert_eq!(ring_size("64KiB"), Ok(64 << 10), "a power of two stays");
+        assert_eq!(ring_size("65537"), Ok(128 << 10));
+        assert_eq!(ring_size("1GiB"), Ok(1 << 30));
+    }
+
+    #[test]
+    fn a_cgroup_is_a_directory_of_the_cgroup_tree() {
+        assert!(cgroup("/usr/bin").is_err(), "a directory, but no cgroup");
+        assert!(cgroup("/sys/fs/cgroup/../../../usr").is_err());
+        assert!(cgroup("").is_err());
+        assert!(cgroup("/sys/fs/cgroup/blkio").is_err(), "version 1, or absent");
+        for root in CGROUP_ROOTS.map(Path::new) {
+            if root.join("cgroup.controllers").exists() {
+                assert_eq!(cgroup("/").as_deref(), Ok(root), "as in /proc/PID/cgroup");
+                assert_eq!(cgroup(&root.to_string_lossy()).as_deref(), Ok(root));
+            }
+        }
+    }
+
+    #[test]
+    fn endpoints() {
+        for (text, good) in [
+            ("http://localhost:4317", true),
+            ("https://user:secret@x/base", true),
+            ("collector:4317", true),
+            ("[::1]:4317", true),
+            ("http://", false),
+            ("grpc://x", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            assert_eq!(otlp_endpoint(text).is_ok(), good, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,20}") {
+            let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
+            let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));
+            let _ = (otlp_endpoint(&text), hooks(&text), truth(&text));
+        }
+    }
 }
