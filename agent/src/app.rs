@@ -1,18 +1,36 @@
-//! Builds every stage once, connects them, stops them.
+//! Builds every stage once, connects them, stops them. The only place that knows them all.
+//!
+//! ```text
+//! process ring ─ thread ─┐
+//! payload ring ─ thread ─┴─ bounded channel ─► assembler's thread ─► outputs ─► tokio: OTLP
+//! ```
+
+mod assemble;
+mod batch;
+mod clock;
+mod doctor;
+mod live;
+mod outputs;
+mod payload;
+mod privilege;
+mod processes;
+mod recorder;
+mod replay;
+mod shared;
+mod status;
 
 use crate::cli::{Command, Failure};
 
 /// Carries out a command.
 ///
 /// # Errors
-/// Every command: the stages are not wired yet.
+/// [`Failure`] says whose fault it is.
 pub fn run(command: Command) -> Result<(), Failure> {
-    let name = match command {
-        Command::Run(_) => "run",
-        Command::Record(_) => "record",
-        Command::Replay(_) => "replay",
-        Command::Doctor { .. } => "doctor",
-        Command::Version => "version",
-    };
-    Err(anyhow::anyhow!("{name} is not wired").into())
+    match command {
+        Command::Run(settings) => live::run(&settings, None),
+        Command::Record(record) => live::run(&record.settings.clone(), Some(&record)),
+        Command::Replay(replay) => replay::run(&replay),
+        Command::Doctor { json } => doctor::run(json),
+        Command::Version => Ok(()),
+    }
 }

@@ -84,11 +84,15 @@ fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, c
             let flags = [out.flags(), capture.flags(), common.flags(), otlp.flags()].concat();
             Command::Run(Box::new(config::load(flags, &[], env)?.settings))
         }
-        args::Command::Record { file, raw, duration, capture, common } => {
-            let flags = [capture.flags(), common.flags()].concat();
-            let resolved = config::load(flags, &duration, env)?;
-            // The file may be shared with `run` and name outputs; a recording has none.
-            let settings = Settings { outputs: Vec::new(), ..resolved.settings };
+        args::Command::Record { file, raw, duration, output, capture, common } => {
+            // The file may be shared with `run` and name outputs: a recording takes only its own.
+            let silent = output.is_empty();
+            let flags = [vec![("output", output)], capture.flags(), common.flags()].concat();
+            let mut resolved = config::load(flags, &duration, env)?;
+            if silent {
+                resolved.settings.outputs.clear();
+            }
+            let settings = resolved.settings;
             Command::Record(Box::new(Record { file, raw, duration: resolved.duration, settings }))
         }
         args::Command::Replay { file, out, common, otlp } => {

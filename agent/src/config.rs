@@ -20,7 +20,7 @@ mod yaml;
 pub use problem::{Place, Problem, Problems};
 pub use resolve::Environment;
 pub use settings::{
-    Executables, Hooks, LogLevel, OtlpCompression, OtlpProtocol, OtlpSettings, Output, Probe,
+    Capture, Executables, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, OtlpSettings, Output, Probe,
     Selection, Settings,
 };
 

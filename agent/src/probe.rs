@@ -10,3 +10,6 @@ pub mod control;
 pub mod load;
 pub mod offsets;
 pub mod plan;
+
+/// The kernel object: all programs and maps.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("KERNSPAN_OBJECT_PATH"));

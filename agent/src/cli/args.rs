@@ -92,6 +92,9 @@ pub enum Command {
         /// Stop after this time, for example 10s [default: until interrupted]
         #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
         duration: Vec<String>,
+        /// Outputs beside the recording, as for run [default: none]
+        #[arg(long, value_name = "OUTPUT")]
+        output: Vec<String>,
         #[command(flatten)]
         capture: Capture,
         #[command(flatten)]
@@ -156,7 +159,7 @@ pub struct Capture {
     /// What to observe, separated by commas: http, exec (process is always on) [default: all]
     #[arg(long, value_name = "NAMES")]
     probes: Vec<String>,
-    /// Bytes captured of a message's head: 256 to 4096 [default: 1024]
+    /// Bytes captured of a message's head: 256 to 4096 [default: 4096]
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     head_bytes: Vec<String>,
     /// Size of each ring between kernel and agent: 64KiB to 1GiB, rounded up to a power of two
@@ -169,6 +172,12 @@ pub struct Capture {
     /// How payload capture is attached: auto, tracepoint or fexit [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
+    /// How much of each call is captured: heads or full; for tests
+    #[arg(long, value_name = "AMOUNT", hide = true)]
+    capture: Vec<String>,
+    /// Evidence that links spans within a process: all or none; for tests
+    #[arg(long, value_name = "KINDS", hide = true)]
+    link: Vec<String>,
     /// Serve /livez, /readyz, /metrics and /status here, for example 127.0.0.1:9464
     /// [default: off]
     #[arg(long, value_name = "ADDR")]
@@ -243,6 +252,8 @@ impl Capture {
             ("ring-size", self.ring_size),
             ("poll-interval", self.poll_interval),
             ("hooks", self.hooks),
+            ("capture", self.capture),
+            ("link", self.link),
             ("listen", self.listen),
         ]
     }

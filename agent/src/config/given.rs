@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 25] = [
+pub const KEYS: [&str; 27] = [
     "output",
     "listen",
     "include",
@@ -24,6 +24,8 @@ pub const KEYS: [&str; 25] = [
     "sample",
     "log-level",
     "hooks",
+    "capture",
+    "link",
     "config",
     "otlp-endpoint",
     "otlp-protocol",

@@ -3,6 +3,7 @@
 use super::given::{AsTyped, Given};
 use super::problem::{Place, Problems, Wrong};
 use super::settings::{
+    Capture, LinkEvidence,
     Executables, Hooks, LogLevel, OtlpSettings, Output, Probe, Selection, Settings,
 };
 use super::value;
@@ -18,7 +19,7 @@ const MAX_PIDS: usize = 1024;
 /// Most patterns of one kind: together they become one automaton.
 const MAX_GLOBS: usize = 256;
 
-const HEAD_BYTES: u32 = 1024;
+const HEAD_BYTES: u32 = 4096;
 const RING_SIZE: u32 = 8 << 20;
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -46,6 +47,8 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         sample: read.one("sample", value::ratio).unwrap_or(1.0),
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
+        capture: read.one("capture", value::capture).unwrap_or(Capture::Heads),
+        link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
     }
 }
 

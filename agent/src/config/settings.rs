@@ -31,6 +31,10 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// How payload capture is attached.
     pub hooks: Hooks,
+    /// How much of each call is captured; for tests.
+    pub capture: Capture,
+    /// Which evidence may link spans within a process; for tests.
+    pub link: LinkEvidence,
 }
 
 /// A place for spans and events.
@@ -163,6 +167,26 @@ named! {
         Tracepoint = "tracepoint",
         /// fexit, or nothing.
         Fexit = "fexit",
+    }
+}
+
+named! {
+    /// How much of each call is captured.
+    Capture {
+        /// The head of each message, little of the rest.
+        Heads = "heads",
+        /// Up to the largest size class of every call, of any protocol.
+        Full = "full",
+    }
+}
+
+named! {
+    /// Which evidence may link spans within a process.
+    LinkEvidence {
+        /// Headers and threads.
+        All = "all",
+        /// None: only both ends of a connection meet.
+        None = "none",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The text of one value to what it means, or what is wrong with it.
 
 use super::problem::{Wrong, nearest, quote};
-use super::settings::{Hooks, LogLevel, OtlpCompression, OtlpProtocol, Output, Probe};
+use super::settings::{Capture, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, Output, Probe};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -151,6 +151,16 @@ pub fn log_level(text: &str) -> Result<LogLevel, Wrong> {
 /// How payload capture is attached.
 pub fn hooks(text: &str) -> Result<Hooks, Wrong> {
     choice(text, "is no way to attach", &Hooks::ALL.map(|hooks| (hooks.name(), hooks)))
+}
+
+/// `heads` or `full`.
+pub fn capture(text: &str) -> Result<Capture, Wrong> {
+    choice(text, "is no amount of capture", &Capture::ALL.map(|capture| (capture.name(), capture)))
+}
+
+/// `all` or `none`.
+pub fn link(text: &str) -> Result<LinkEvidence, Wrong> {
+    choice(text, "is no kind of evidence", &LinkEvidence::ALL.map(|kind| (kind.name(), kind)))
 }
 
 /// `true` or `false`.

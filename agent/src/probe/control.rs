@@ -3,8 +3,9 @@
 use agent_common::counter;
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
+use std::path::Path;
 
 /// Why a map of the object cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,16 @@ impl Counters {
             *sum = self.0.get(&(index as u32), 0)?.iter().sum();
         }
         Ok(sums)
+    }
+}
+
+impl Counters {
+    /// One counter, by CPU.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn per_cpu(&self, index: u32) -> Result<Vec<u64>, MapError> {
+        Ok(self.0.get(&index, 0)?.iter().copied().collect())
     }
 }
 
@@ -112,4 +123,18 @@ fn typed<T: TryFrom<Map, Error = MapError>>(
         .take_map(name)
         .ok_or_else(|| MapFault { name, reason: "it is not there".to_owned() })?;
     T::try_from(map).map_err(|error| MapFault { name, reason: error.to_string() })
+}
+
+/// Restricts the kernel side to tasks under a cgroup v2 directory.
+///
+/// # Errors
+/// A sentence that names the directory.
+pub fn select_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), String> {
+    let refused = |error: &dyn std::fmt::Display| {
+        format!("the cgroup {} cannot be selected: {error}", path.display())
+    };
+    let directory = std::fs::File::open(path).map_err(|error| refused(&error))?;
+    let map = ebpf.map_mut("CGROUP").ok_or_else(|| refused(&"the kernel object has no such map"))?;
+    let mut map = CgroupArray::try_from(map).map_err(|error| refused(&error))?;
+    map.set(0, &directory).map_err(|error| refused(&error))
 }
