@@ -32,6 +32,7 @@ mod undecided;
 mod work;
 
 pub use classify::Kind;
+pub(crate) use classify::shape;
 pub use counts::{Census, KindCounts};
 pub use own::OwnEndpoint;
 pub use shard::{Shard, ShardConfig, ShardOutput};

@@ -1,6 +1,8 @@
 //! Which protocol first bytes belong to.
 
 use crate::protocol::http1::{self, Likeness};
+use smallvec::SmallVec;
+use std::ops::Range;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +33,7 @@ pub(super) enum Judgement {
 }
 
 /// First bytes of an HTTP/2 connection (RFC 9113 section 3.4).
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Judges `bytes`, the first of a turn in which calls have moved `len` bytes so far.
 pub(super) fn judge(bytes: &[u8], len: u64) -> Judgement {
@@ -55,8 +57,30 @@ pub(super) fn judge(bytes: &[u8], len: u64) -> Judgement {
     }
 }
 
+/// Those of `bytes` by which they are judged to be TLS or HTTP/2, `len` as for [`judge`]: headers,
+/// never content.
+pub(crate) fn shape(bytes: &[u8], len: u64) -> SmallVec<[Range<usize>; 4]> {
+    let mut ranges = SmallVec::new();
+    match judge(bytes, len) {
+        Judgement::Is(Kind::Tls) => ranges.push(0..TLS_HEADER),
+        Judgement::Is(Kind::Http2) => {
+            let mut at = 0;
+            if bytes.starts_with(PREFACE) {
+                at = PREFACE.len();
+                ranges.push(0..at);
+            }
+            while let Some(frame_len) = bytes.get(at..).and_then(frame) {
+                ranges.push(at..at + FRAME_HEADER);
+                at = at.saturating_add(usize::try_from(frame_len).unwrap_or(usize::MAX));
+            }
+        }
+        _ => {}
+    }
+    ranges
+}
+
 /// Bytes of a TLS record header.
-pub(crate) const TLS_HEADER: usize = 5;
+const TLS_HEADER: usize = 5;
 
 /// A TLS record header: alert, handshake or application data, version 3.0 to 3.4, and a length
 /// that the version allows (RFC 5246 section 6.2.3: 2^14 + 2048).
@@ -67,7 +91,7 @@ fn is_tls(bytes: &[u8]) -> bool {
 }
 
 /// Bytes of an HTTP/2 frame header.
-pub(crate) const FRAME_HEADER: usize = 9;
+const FRAME_HEADER: usize = 9;
 
 /// HTTP/2 frames from the first byte on: either at least two in a row, or one or more that end
 /// exactly where the calls do. One header alone would be met by too many other bytes.
@@ -86,7 +110,7 @@ fn is_http2_frames(bytes: &[u8], len: u64) -> bool {
 
 /// Length of the frame that `bytes` begin with, header included, if its type allows its length,
 /// flags and stream (RFC 9113 section 6).
-pub(crate) fn frame(bytes: &[u8]) -> Option<u64> {
+fn frame(bytes: &[u8]) -> Option<u64> {
     let [l2, l1, l0, kind, flags, s3, s2, s1, s0, ..] = *bytes else { return None };
     let len = u32::from_be_bytes([0, l2, l1, l0]);
     let stream = u32::from_be_bytes([s3, s2, s1, s0]);

@@ -82,6 +82,12 @@ impl Flow {
         self.held.as_ref().map(|held| held.deadline)
     }
 
+    /// Whether records wait for others, or for more bytes to judge by.
+    pub(super) fn waits(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.is_empty())
+            || matches!(&self.phase, Phase::Undecided(undecided) if undecided.kept() > 0)
+    }
+
     /// Who talks to whom.
     pub(super) fn connection<O: ShardOutput>(
         &mut self,
@@ -318,6 +324,7 @@ impl Flow {
     /// One step of the protocol.
     fn input<O: ShardOutput>(&mut self, input: &Input<'_>, step: &mut Step<'_, O>) {
         let Phase::Http1(http) = &mut self.phase else { return };
+        step.out.given(self.cookie, input);
         let work = &mut *step.work;
         let mut sink = FlowSink {
             identity: &mut self.identity,
@@ -477,7 +484,9 @@ impl Flow {
                     counts: &mut work.counts,
                     out: step.out,
                 };
-                http.input(&Input::Closed { at, failure }, &mut sink);
+                let closed = Input::Closed { at, failure };
+                sink.out.given(self.cookie, &closed);
+                http.input(&closed, &mut sink);
                 work.held_bytes -= self.protocol_held;
                 self.protocol_held = 0;
                 work.recycle(http);

@@ -10,6 +10,7 @@ use crate::event::{Event, ProcessKey};
 use crate::id::IdKey;
 use crate::ledger::{Entry, Side};
 use crate::message::{Signal, Started};
+use crate::protocol::Input;
 use agent_common::record::{self, flag};
 
 /// Connections that may wait for a record at once; the longest waiting is released beyond it.
@@ -59,6 +60,9 @@ pub trait ShardOutput {
     fn verdict(&mut self, cookie: u64, verdict: u32);
     /// A used message to fill again, where there is one.
     fn reuse(&mut self) -> Option<Box<Started>>;
+    /// What is about to be given to the protocol of the connection `cookie`. For recordings,
+    /// which keep only what a protocol reads; ignored by default.
+    fn given(&mut self, _cookie: u64, _input: &Input<'_>) {}
 }
 
 /// The connections of one payload ring.
@@ -152,6 +156,11 @@ impl Shard {
     /// Bytes held for records and heads that are not complete.
     pub fn held_bytes(&self) -> usize {
         self.work.held_bytes
+    }
+
+    /// Whether records of this connection wait for others, or for more bytes to judge by.
+    pub fn waits(&self, cookie: u64) -> bool {
+        self.table.find(cookie).is_some_and(Flow::waits)
     }
 
     /// The account of this shard.

@@ -48,6 +48,10 @@ impl Table {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
+    pub(super) fn find(&self, cookie: u64) -> Option<&Flow> {
+        self.at(*self.index.get(&cookie)? as usize)
+    }
+
     pub(super) fn at(&self, slot: usize) -> Option<&Flow> {
         self.slots.get(slot)?.as_ref()
     }
