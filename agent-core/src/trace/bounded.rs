@@ -70,8 +70,7 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     fn compact(&mut self) {
         if self.order.len() > 2 * self.map.len() + 64 {
             let map = &self.map;
-            self.order
-                .retain(|(key, stamp)| map.get(key).is_some_and(|slot| slot.stamp == *stamp));
+            self.order.retain(|(key, stamp)| map.get(key).is_some_and(|slot| slot.stamp == *stamp));
         }
     }
 }

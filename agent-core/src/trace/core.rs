@@ -175,9 +175,9 @@ impl Core {
     fn finished(&mut self, finished: &Finished, sinks: &mut Sinks<'_>) {
         let slots = self.conns.get(finished.cookie).map(|conn| conn.requests.as_slice());
         let slot = slots.unwrap_or_default().iter().copied().find(|slot| {
-            self.requests.get(*slot).is_some_and(|request| {
-                request.started.span == finished.span && request.is_open()
-            })
+            self.requests
+                .get(*slot)
+                .is_some_and(|request| request.started.span == finished.span && request.is_open())
         });
         match slot {
             Some(slot) => self.end(slot, finished, sinks),

@@ -32,6 +32,8 @@ pub(super) struct Others {
     pub(super) requests_held: u64,
     pub(super) execs_held: u64,
     pub(super) queued: u64,
+    pub(super) waiting: u64,
+    pub(super) trees: u64,
     pub(super) late: u64,
     pub(super) connections: u64,
     pub(super) connections_evicted: u64,
@@ -56,7 +58,7 @@ impl Counts {
     }
 
     pub(super) fn entries(&self, others: &Others) -> Vec<Entry> {
-        let mut entries = self.requests(others);
+        let mut entries = self.requests(others).to_vec();
         entries.extend(self.explanations(others));
         entries
     }
@@ -89,6 +91,8 @@ impl Counts {
             ("links", "root", self.roots),
             ("execs", "caused", self.execs_caused),
             ("items", "queued", others.queued),
+            ("items", "waiting", others.waiting),
+            ("traces", "open", others.trees),
             ("items", "late", others.late),
             ("items", "forced", self.forced),
             ("connections", "known", others.connections),

@@ -108,11 +108,8 @@ impl Core {
         let parent = ProcessKey { tgid: exec.parent_tgid, start_ns: exec.parent_start_ns };
         let before = before.or_else(|| self.resources.facts_at(parent, exec.header.boot_ns));
         let before = before.cloned().unwrap_or_default();
-        let args: Vec<_> = copy
-            .args
-            .split(|byte| *byte == 0)
-            .map(String::from_utf8_lossy)
-            .collect();
+        let args: Vec<_> =
+            copy.args.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
         let args = match args.as_slice() {
             [args @ .., last] if last.is_empty() => args,
             args => args,

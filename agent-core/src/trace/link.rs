@@ -6,16 +6,6 @@ use super::core::Core;
 use super::request::{Evidence, Parent};
 use crate::message::{Name, Role, Started};
 
-/// Where a client span hangs.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Found {
-    /// Below an open server span, in this slot.
-    Here(u32, Evidence),
-    /// Below a span that a header names.
-    Declared(Declared),
-    Root,
-}
-
 impl Core {
     /// The context that the head declares: `traceparent`, else `b3`.
     pub(super) fn declared(&self, started: &Started) -> Option<Declared> {
@@ -26,26 +16,25 @@ impl Core {
         w3c.or_else(|| started.head.get(Name::B3).and_then(context::b3))
     }
 
-    /// Finds the parent of the client request in `slot`.
+    /// Finds the open server span that is the parent of the client request in `slot`: its slot,
+    /// and how it was found.
     ///
     /// A context that an open server span of the process received, sent on unchanged, comes from a
     /// program that only copies headers: the client span is that server span's child. Any other
     /// context was made by something inside the program, and names the parent itself.
-    pub(super) fn find_parent(&self, slot: u32) -> Found {
-        let Some(request) = self.requests.get(slot) else { return Found::Root };
+    fn find_parent(&self, slot: u32) -> Option<(u32, Evidence)> {
+        let request = self.requests.get(slot)?;
         let started = &request.started;
         let threads = self.config.linker.threads;
         let by_thread = if threads { self.threads.serves(&started.thread) } else { None };
         if let Some(declared) = request.declared {
-            return match self.receiver_of(started, &declared, by_thread) {
-                Some(server) => Found::Here(server, evidence(&declared)),
-                None => Found::Declared(declared),
-            };
+            let server = self.receiver_of(started, &declared, by_thread)?;
+            return Some((server, evidence(&declared)));
         }
-        if let Some(server) = self.by_request_id(started) {
-            return Found::Here(server, Evidence::RequestId);
+        match self.by_request_id(started) {
+            Some(server) => Some((server, Evidence::RequestId)),
+            None => by_thread.map(|server| (server, Evidence::Thread)),
         }
-        by_thread.map_or(Found::Root, |server| Found::Here(server, Evidence::Thread))
     }
 
     /// The open server span of the process that received `declared`. Of several the one that the
@@ -133,20 +122,15 @@ impl Core {
 
     /// Parent and tree of the client request in `slot`.
     pub(super) fn attach_client(&mut self, slot: u32) {
-        let found = self.find_parent(slot);
-        match found {
-            Found::Here(server, evidence) => {
-                let Some(above) = self.requests.get(server) else { return };
-                let parent = Parent { span: above.started.span, evidence, remote: false };
-                let (floor, tree) = (above.started.start_ns, above.tree);
-                let tree = self.trees.acquire(tree);
-                if let Some(request) = self.requests.get_mut(slot) {
-                    request.parent = Some(parent);
-                    request.tree = tree;
-                    request.floor_ns = floor;
-                }
-            }
-            Found::Declared(_) | Found::Root => self.plant(slot, 0),
+        let Some((server, evidence)) = self.find_parent(slot) else { return self.plant(slot, 0) };
+        let Some(above) = self.requests.get(server) else { return };
+        let parent = Parent { span: above.started.span, evidence, remote: false };
+        let floor = above.started.start_ns;
+        let tree = self.trees.acquire(above.tree);
+        if let Some(request) = self.requests.get_mut(slot) {
+            request.parent = Some(parent);
+            request.tree = tree;
+            request.floor_ns = floor;
         }
     }
 

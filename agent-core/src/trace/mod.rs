@@ -148,6 +148,8 @@ impl Assembler {
         let mut others = counts::Others {
             requests_held: core.requests.len() as u64,
             queued: self.order.queued() as u64,
+            waiting: core.held.len() as u64,
+            trees: core.trees.len() as u64,
             late: self.order.late,
             connections: core.conns.len() as u64,
             connections_evicted: core.conns.evicted,

@@ -157,7 +157,8 @@ impl Trees {
         tree.exported = true;
         let root = tree.root;
         let declared = tree.declared;
-        let trace = *tree.id.get_or_insert_with(|| declared.map_or_else(|| key.trace(root), |d| d.trace));
+        let trace =
+            *tree.id.get_or_insert_with(|| declared.map_or_else(|| key.trace(root), |d| d.trace));
         let sampled = self.threshold == 0 || randomness(trace) >= self.threshold;
         let flags = declared.map_or(SAMPLED | RANDOM, |declared| declared.flags);
         Settled { trace, flags, offset: tree.offset, sampled }
