@@ -96,7 +96,7 @@ fn a_thread_that_ever_served_two_at_a_time_is_no_evidence_until_it_ends() {
 #[test]
 fn requests_that_waited_for_a_busy_thread_do_not_overlap() {
     let mut script = Script::default();
-    let (mut one, mut two, mut back) = (script.tcp(), script.tcp(), script.tcp());
+    let (mut one, two, mut back) = (script.tcp(), script.tcp(), script.tcp());
     let worker = thread(101, 2);
     let first = script.call(&mut one, 100, thread(100, 1), worker);
     script.reply(first, 300);
@@ -111,11 +111,9 @@ fn requests_that_waited_for_a_busy_thread_do_not_overlap() {
     script.reply(inner, 550);
     script.end(server_id, two.server, 600, Some(200), None);
     script.end(client_id, two.client, 610, Some(200), None);
-    two = Link { ..two };
     let seen = script.run();
     assert_eq!(seen.span(inner.client).parent, Some(server_id));
     assert_eq!(seen.span(server_id).start, 160 * US);
-    assert_eq!(two.server, 21);
 }
 
 #[test]
