@@ -1,0 +1,3 @@
+//! (next commit)
+pub struct ConsoleOutput;
+pub struct Style;
