@@ -15,15 +15,18 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
 
-async fn receiver(protocol: Protocol, inbox: &SharedInbox) -> SignalConfig {
+async fn receiver(
+    protocol: Protocol,
+    inbox: &SharedInbox,
+) -> (SignalConfig, Option<grpc::Running>) {
     match protocol {
         Protocol::Grpc => {
-            let (address, _) = grpc::serve(inbox.clone(), "127.0.0.1:0", None).await;
-            signal_config(&format!("http://{address}/"), protocol)
+            let (address, running) = grpc::serve(inbox.clone(), "127.0.0.1:0", None).await;
+            (signal_config(&format!("http://{address}/"), protocol), Some(running))
         }
         Protocol::HttpProtobuf | Protocol::HttpJson => {
             let address = http::serve(inbox.clone(), None).await;
-            signal_config(&format!("http://{address}/v1/traces"), protocol)
+            (signal_config(&format!("http://{address}/v1/traces"), protocol), None)
         }
     }
 }
@@ -41,7 +44,8 @@ async fn spans_arrive_whole_over_each_transport_with_and_without_gzip() {
     for protocol in PROTOCOLS {
         for gzip in [false, true] {
             let inbox = inbox([]);
-            let config = SignalConfig { gzip, ..receiver(protocol, &inbox).await };
+            let (config, _server) = receiver(protocol, &inbox).await;
+            let config = SignalConfig { gzip, ..config };
             let exporter = start(config);
             let (body, items) = body(0..500);
             exporter.submit(Signal::Traces, body, items);
@@ -78,7 +82,8 @@ async fn what_may_succeed_later_is_tried_again_and_arrives_once() {
     for (protocol, script) in table {
         let failures = script.len();
         let inbox = inbox(script.clone());
-        let exporter = start(receiver(protocol, &inbox).await);
+        let (config, _server) = receiver(protocol, &inbox).await;
+        let exporter = start(config);
         let (body, items) = body(0..10);
         exporter.submit(Signal::Traces, body, items);
         let account = settled(&exporter.submitter()).await;
@@ -105,7 +110,8 @@ async fn what_will_not_succeed_is_not_tried_again() {
     ];
     for (protocol, answer) in table {
         let inbox = inbox([answer.clone()]);
-        let exporter = start(receiver(protocol, &inbox).await);
+        let (config, _server) = receiver(protocol, &inbox).await;
+        let exporter = start(config);
         let (body, items) = body(0..10);
         exporter.submit(Signal::Traces, body, items);
         let account = settled(&exporter.submitter()).await;
@@ -131,7 +137,8 @@ async fn a_delay_that_the_receiver_asks_for_is_kept() {
     ];
     for (protocol, answer) in table {
         let inbox = inbox([answer.clone()]);
-        let exporter = start(receiver(protocol, &inbox).await);
+        let (config, _server) = receiver(protocol, &inbox).await;
+        let exporter = start(config);
         let (body, items) = body(0..10);
         exporter.submit(Signal::Traces, body, items);
         let account = settled(&exporter.submitter()).await;
@@ -153,7 +160,8 @@ async fn a_partial_success_is_counted_and_never_sent_again() {
             Answer::Partial(99, "x"),
             Answer::Partial(0, "y"),
         ]);
-        let exporter = start(receiver(protocol, &inbox).await);
+        let (config, _server) = receiver(protocol, &inbox).await;
+        let exporter = start(config);
         for index in 0..3 {
             let (body, items) = body(index * 10..index * 10 + 10);
             exporter.submit(Signal::Traces, body, items);
@@ -174,7 +182,8 @@ async fn an_attempt_without_an_answer_ends_in_time_and_is_repeated() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let inbox = inbox([Answer::Late(Duration::from_secs(5))]);
         let timeout = Duration::from_millis(200);
-        let exporter = start(SignalConfig { timeout, ..receiver(protocol, &inbox).await });
+        let (config, _server) = receiver(protocol, &inbox).await;
+        let exporter = start(SignalConfig { timeout, ..config });
         let (body, items) = body(0..10);
         let begin = Instant::now();
         exporter.submit(Signal::Traces, body, items);
@@ -196,7 +205,7 @@ async fn nothing_is_lost_while_the_receiver_is_away_and_back() {
     };
     submit(0);
     settled(&exporter.submitter()).await;
-    server.abort();
+    server.stop();
     for round in 1..=30 {
         submit(round * 10);
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -240,7 +249,8 @@ async fn what_exceeds_the_queue_is_counted_and_what_fits_arrives() {
 async fn shutdown_sends_what_waits() {
     for protocol in PROTOCOLS {
         let inbox = inbox([Answer::Late(Duration::from_millis(300))]);
-        let exporter = start(receiver(protocol, &inbox).await);
+        let (config, _server) = receiver(protocol, &inbox).await;
+        let exporter = start(config);
         for index in 0..20 {
             let (body, items) = body(index * 10..index * 10 + 10);
             exporter.submit(Signal::Traces, body, items);

@@ -126,10 +126,8 @@ impl Resolver<'_> {
         });
         let url = match protocol {
             Protocol::Grpc => value::grpc_url(&found.text, insecure),
-            Protocol::HttpProtobuf | Protocol::HttpJson => {
-                value::http_url(&found.text)
-                    .map(|url| if found.own { url } else { with_path_of(signal, url) })
-            }
+            Protocol::HttpProtobuf | Protocol::HttpJson => value::http_url(&found.text)
+                .map(|url| if found.own { url } else { with_path_of(signal, url) }),
         };
         self.checked(&found.name, url).map(String::from)
     }

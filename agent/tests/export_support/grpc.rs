@@ -16,7 +16,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use std::net::SocketAddr;
 use std::time::Instant;
 use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Server, ServerTlsConfig};
@@ -80,27 +81,52 @@ impl LogsService for Receiver {
     }
 }
 
-/// Listens on `address` (port 0: any) until aborted.
+/// A running receiver; dropped, it and its connections are gone.
+pub struct Running {
+    _stop: oneshot::Sender<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    /// Returns when the last connection is closed.
+    pub fn stop(mut self) {
+        let thread = self.thread.take();
+        drop(self);
+        thread.unwrap().join().unwrap();
+    }
+}
+
+/// Listens on `address` (port 0: any) on a thread of its own, until stopped.
 pub async fn serve(
     inbox: SharedInbox,
     address: &str,
     tls: Option<ServerTlsConfig>,
-) -> (SocketAddr, AbortHandle) {
-    let listener = TcpListener::bind(address).await.unwrap();
+) -> (SocketAddr, Running) {
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    let traces = TraceServiceServer::new(Receiver(inbox.clone()))
-        .accept_compressed(CompressionEncoding::Gzip);
-    let logs = LogsServiceServer::new(Receiver(inbox)).accept_compressed(CompressionEncoding::Gzip);
-    let mut server = Server::builder();
-    if let Some(tls) = tls {
-        server = server.tls_config(tls).unwrap();
-    }
-    let serving = server
-        .add_service(traces)
-        .add_service(logs)
-        .serve_with_incoming(TcpIncoming::from(listener));
-    let task = tokio::spawn(async move {
-        serving.await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let traces = TraceServiceServer::new(Receiver(inbox.clone()))
+                .accept_compressed(CompressionEncoding::Gzip);
+            let logs = LogsServiceServer::new(Receiver(inbox))
+                .accept_compressed(CompressionEncoding::Gzip);
+            let mut server = Server::builder();
+            if let Some(tls) = tls {
+                server = server.tls_config(tls).unwrap();
+            }
+            let listener = TcpListener::from_std(listener).unwrap();
+            let serving = server
+                .add_service(traces)
+                .add_service(logs)
+                .serve_with_incoming(TcpIncoming::from(listener));
+            tokio::select! {
+                result = serving => result.unwrap(),
+                _ = stopped => {}
+            }
+        });
     });
-    (address, task.abort_handle())
+    (address, Running { _stop: stop, thread: Some(thread) })
 }
