@@ -150,7 +150,7 @@ curl → GET 127.0.0.1:8080/cart                            200  12.8 ms     +0 
          ├─ shop → GET 127.0.0.1:8082/stock/42            500  6.50 ms  +2.90 ms  thread
          │  └─ stock  GET /stock/42 ← 127.0.0.1           500  6.10 ms  +3.10 ms  tcp 0.93
          ├─ ! process.exec  sh: sh -c convert /tmp/in.png /tmp/out.png
-         └─ shop → GET 10.0.0.7:6000/                       -   100 µs  +9.80 ms  connection_reset
+         └─ shop → GET 10.0.0.7:6000/ ✗ connection_reset    -   100 µs  +9.80 ms  thread
 
 ";
 
