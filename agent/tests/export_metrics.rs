@@ -1,5 +1,7 @@
 //! The agent's own metrics, as a receiver gets them.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 mod export_support;
 
 use agent::export::Protocol;

@@ -1,5 +1,7 @@
 //! The outputs as the assembler uses them: several at once, from a thread without a runtime.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 mod export_support;
 
 use agent::export::{Destination, Exporter, Fanout, JsonOutput, NoneOutput, OtlpOutput, Protocol};
