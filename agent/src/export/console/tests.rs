@@ -271,6 +271,24 @@ fn memory_is_bounded_and_the_account_balances() {
 }
 
 #[test]
+fn large_traces_together_stay_within_the_bound() {
+    let (mut console, screen) = console(Style::Plain);
+    let shop = resource("shop");
+    for index in 0..100u8 {
+        for _ in 0..256 {
+            let cause = Some((TraceId([index + 1; 16]), SpanId([9; 8])));
+            console.log(&LogRecord { cause, ..event(&shop, 1, 0, "ls") });
+            let base = span(&shop, (1, 9), (0, 1), Kind::Server, &[]);
+            console.span(&Span { trace: TraceId([index + 1; 16]), ..base });
+            assert!(console.spans.held + console.events.held <= MAX_HELD);
+        }
+    }
+    console.finish(0);
+    assert_eq!((console.spans.shown, console.events.shown), (25_600, 25_600));
+    assert_eq!(screen.take().matches("process.exec").count(), 25_600);
+}
+
+#[test]
 fn a_closed_pipe_is_counted() {
     struct Closed;
     impl Write for Closed {
