@@ -80,6 +80,7 @@ fn open(assembler: &mut Assembler) {
     }
 }
 
+#[expect(clippy::vec_box, reason = "the boxes themselves are what is used again")]
 fn feed(assembler: &mut Assembler, spare: &mut Vec<Box<Started>>, round: u64, at: u64) {
     let steps = [(0, 0), (1, 10), (2, 100), (3, 110)];
     for (end, delay) in steps {
