@@ -61,7 +61,6 @@ impl Flow {
     /// One step of the protocol.
     pub(super) fn input<O: ShardOutput>(&mut self, input: &Input<'_>, step: &mut Step<'_, O>) {
         let Phase::Http1(http) = &mut self.phase else { return };
-        step.out.given(self.cookie, input);
         let work = &mut *step.work;
         let mut sink = FlowSink {
             identity: &mut self.identity,
@@ -167,9 +166,7 @@ impl Flow {
                     counts: &mut work.counts,
                     out: step.out,
                 };
-                let closed = Input::Closed { at, failure };
-                sink.out.given(self.cookie, &closed);
-                http.input(&closed, &mut sink);
+                http.input(&Input::Closed { at, failure }, &mut sink);
                 work.held_bytes -= self.protocol_held;
                 self.protocol_held = 0;
                 work.recycle(http);

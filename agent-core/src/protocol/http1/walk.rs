@@ -3,7 +3,7 @@
 use super::body::Step;
 use super::stream::{Added, Origin, Partial, State};
 use super::{Http1, Side};
-use crate::protocol::{Direction, Segment, Sink};
+use crate::protocol::{Direction, Read, Segment, Sink};
 
 /// What a head came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,19 +63,31 @@ impl Http1 {
             let used = match &mut self.stream_mut(direction).state {
                 State::Unknown => return,
                 State::Start => {
-                    let rest = super::classify::skip_newlines(rest);
-                    at = segment.bytes.len() - rest.len();
+                    let text = super::classify::skip_newlines(rest);
+                    let newlines = rest.get(..rest.len() - text.len()).unwrap_or_default();
+                    let position = segment.position.saturating_add(at as u64);
+                    sink.read(direction, position, newlines, Read::Framing);
+                    at = segment.bytes.len() - text.len();
                     self.start(side, segment, at, std::mem::take(&mut turned), sink)
                 }
                 State::Head(_) => self.more_head(side, rest, hole, segment, sink),
-                State::Body(body) => match body.feed(rest) {
-                    Step::Done(used) => {
-                        self.body_done(side, segment, sink);
-                        usize::try_from(used).ok()
+                State::Body(body) => {
+                    if sink.wants_reads() {
+                        let position = segment.position.saturating_add(at as u64);
+                        body.framing(rest, |offset, byte, what| {
+                            let position = position.saturating_add(offset as u64);
+                            sink.read(direction, position, &[byte], what);
+                        });
                     }
-                    Step::More => None,
-                    Step::Broken => return self.lose(side, false),
-                },
+                    match body.feed(rest) {
+                        Step::Done(used) => {
+                            self.body_done(side, segment, sink);
+                            usize::try_from(used).ok()
+                        }
+                        Step::More => None,
+                        Step::Broken => return self.lose(side, false),
+                    }
+                }
             };
             match used {
                 Some(used) => at += used,
@@ -143,7 +155,7 @@ impl Http1 {
     }
 
     /// Takes the head in `bytes`, which began at `origin` and ends, as far as it goes, at `end_ns`.
-    fn head(
+    pub(super) fn head(
         &mut self,
         side: Side,
         origin: &Origin,
@@ -152,10 +164,16 @@ impl Http1 {
         cut: bool,
         sink: &mut impl Sink,
     ) -> Parsed {
-        match side {
+        let parsed = match side {
             Side::Request => self.request_head(origin, bytes, cut, sink),
             Side::Response => self.response_head(origin, end_ns, bytes, cut, sink),
+        };
+        if sink.wants_reads() && parsed != Parsed::NeedMore {
+            let len = if let Parsed::Taken(len) = parsed { len } else { bytes.len() };
+            let read = bytes.get(..len).unwrap_or(bytes);
+            sink.read(self.direction(side), origin.position, read, Read::Head);
         }
+        parsed
     }
 
     /// Bytes that no call reported.
