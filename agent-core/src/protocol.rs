@@ -114,6 +114,8 @@ pub trait Sink {
 /// What bytes were read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
+    /// What may become a start line, so far.
+    Beginning,
     /// A head from its first byte on, whole or cut.
     Head,
     /// Framing outside of heads: chunk sizes, line ends.

@@ -13,8 +13,9 @@ const NOTHING: u8 = b'?';
 /// A token character: one may begin a method.
 const TOKEN: u8 = b'x';
 
-/// Longest text that may be a method alone; a longer beginning of a start line has a target.
-const METHOD: usize = 8;
+/// Longest text that may be a method alone, as [`classify`] has it; a longer beginning of a start
+/// line has a target.
+const METHOD: usize = 32;
 
 /// Status line up to and with the byte behind the status (RFC 9112 section 4).
 const STATUS: usize = 13;
@@ -31,7 +32,7 @@ pub(super) fn put(captured: &[u8], len: u64, to: &mut Vec<u8>) {
         return filled.copy_from_slice(captured);
     }
     match classify(captured) {
-        Likeness::NeedMore => beginning(filled.get_mut(newlines..).unwrap_or_default()),
+        Likeness::NeedMore => beginning(filled),
         Likeness::Yes if text.starts_with(b"HTTP/") => {
             keep(captured, filled, newlines..newlines + STATUS);
             let end = memchr::memchr(b'\n', text).map_or(captured.len(), |at| newlines + at);
@@ -44,8 +45,17 @@ pub(super) fn put(captured: &[u8], len: u64, to: &mut Vec<u8>) {
     }
 }
 
+/// Filler for what was taken for a head and is none: only its lines stay.
+pub(super) fn lines(bytes: &mut [u8]) {
+    for byte in bytes.iter_mut().filter(|b| !matches!(b, b'\r' | b'\n')) {
+        *byte = NOTHING;
+    }
+}
+
 /// Makes `text` the beginning of a start line.
-fn beginning(text: &mut [u8]) {
+pub(super) fn beginning(bytes: &mut [u8]) {
+    let newlines = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let text = bytes.get_mut(newlines..).unwrap_or_default();
     text.fill(TOKEN);
     if text.len() > METHOD
         && let Some(after) = text.get_mut(1..3)
@@ -69,7 +79,8 @@ mod tests {
         for (bytes, expected) in [
             (&b"hunter2"[..], "xxxxxxx"),
             (b"hunter2 is a secret", "???????????????????"),
-            (b"GET /secret HT", "x /xxxxxxxxxxx"),
+            (b"GET /secret HT", "xxxxxxxxxxxxxx"),
+            (b"GET /a/secret/in/a/long/path HTTP/1.", "x /xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
             (b"GET /secret HTTP/1.1\r\n", "??????????????????????"),
             (b"\r\nGE", "\r\nxx"),
             (b"HTTP/1.1 200 hunter2\r\nA: b", "HTTP/1.1 200 ??????\u{3f}\r\n????"),

@@ -253,18 +253,17 @@ impl<O: ShardOutput> ShardOutput for Tap<'_, O> {
     }
 
     fn read(&mut self, cookie: u64, way: Direction, position: u64, bytes: &[u8], what: Read) {
+        let mut bytes = bytes.to_vec();
         match what {
-            Read::Framing => self.copies.restore(cookie, way, position, bytes),
-            Read::Text => {
-                let filler = vec![redact::FILLER; bytes.len()];
-                self.copies.restore(cookie, way, position, &filler);
-            }
+            Read::Framing => {}
+            Read::Text => bytes.fill(redact::FILLER),
+            Read::Beginning => filler::beginning(&mut bytes),
             Read::Head => {
-                let mut head = bytes.to_vec();
-                if line::head(&mut head) {
-                    self.copies.restore(cookie, way, position, &head);
+                if !line::head(&mut bytes) {
+                    filler::lines(&mut bytes);
                 }
             }
         }
+        self.copies.restore(cookie, way, position, &bytes);
     }
 }

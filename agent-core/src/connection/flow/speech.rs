@@ -7,7 +7,7 @@ use crate::connection::sink::FlowSink;
 use crate::connection::undecided::{Outcome, Undecided};
 use crate::connection::work::Step;
 use crate::message::{Failure, Signal};
-use crate::protocol::{Direction, Input, Progress, Segment};
+use crate::protocol::{Direction, Input, Progress, Read, Segment};
 use agent_common::settings::socket_verdict;
 
 impl Flow {
@@ -32,7 +32,15 @@ impl Flow {
         counts.held -= dropped;
         counts.unclassified += dropped;
         match outcome {
-            Outcome::Kept => counts.held += 1,
+            Outcome::Kept => {
+                counts.held += 1;
+                if step.out.wants_reads()
+                    && let Some((position, bytes)) = undecided.beginning()
+                {
+                    let way = segment.direction;
+                    step.out.read(self.cookie, way, position, bytes, Read::Beginning);
+                }
+            }
             Outcome::Useless => counts.unclassified += 1,
             Outcome::Is(Kind::Http1) => return self.begin(segment, step),
             Outcome::Is(kind) => {
