@@ -42,10 +42,10 @@ impl Flow {
                 }
             }
             Outcome::Useless => counts.unclassified += 1,
-            Outcome::Is(Kind::Http1) => return self.begin(segment, step),
+            Outcome::Is(Kind::Http1) => self.begin(segment, step),
             Outcome::Is(kind) => {
                 counts.unclassified += 1;
-                return self.mute(kind, step);
+                self.mute(kind, step);
             }
         }
     }
