@@ -1,7 +1,7 @@
 //! Through the bytes of one segment: heads, bodies, and what is missing.
 
 use super::body::Step;
-use super::stream::{Added, Origin, Partial, State};
+use super::stream::{Added, Origin, Partial, State, Turn};
 use super::{Http1, Side};
 use crate::protocol::{Direction, Read, Segment, Sink};
 
@@ -28,20 +28,20 @@ impl Http1 {
         if placed.missing > 0 {
             self.gap(direction, segment.position - placed.missing, placed.missing, sink);
         }
-        let turned = self.stream(direction).turned(&placed);
+        let turn = self.stream(direction).turn(&placed);
         let moved = self.stream(direction).opposite_moved(segment);
         self.stream_mut(direction).advance(segment);
         self.stream_mut(direction.opposite()).stand(segment.opposite);
         match self.side(direction) {
-            None => self.discover(segment, turned, sink),
+            None => self.discover(segment, turn == Turn::Yes, sink),
             Some(Side::Request) => {
-                if self.resumes(segment, turned, sink) {
-                    self.walk(Side::Request, segment, turned, sink);
+                if self.resumes(segment, turn == Turn::Yes, sink) {
+                    self.walk(Side::Request, segment, turn, sink);
                 }
             }
             Some(Side::Response) => {
                 self.response_moves(segment, moved, sink);
-                self.walk(Side::Response, segment, turned, sink);
+                self.walk(Side::Response, segment, turn, sink);
             }
         }
     }
@@ -51,12 +51,14 @@ impl Http1 {
         &mut self,
         side: Side,
         segment: &Segment<'_>,
-        turned: bool,
+        turn: Turn,
         sink: &mut impl Sink,
     ) {
         let hole = segment.len - segment.bytes.len() as u64;
         let direction = self.direction(side);
-        let mut turned = turned && matches!(self.stream(direction).state, State::Start);
+        // The turn is that of the first message that begins here; a body may go on at one.
+        let starts = matches!(self.stream(direction).state, State::Start);
+        let mut turn = if starts { turn } else { Turn::No };
         let mut at = 0;
         while !self.left {
             let rest = segment.bytes.get(at..).unwrap_or_default();
@@ -68,7 +70,7 @@ impl Http1 {
                     let position = segment.position.saturating_add(at as u64);
                     sink.read(direction, position, newlines, Read::Framing);
                     at = segment.bytes.len() - text.len();
-                    self.start(side, segment, at, std::mem::take(&mut turned), sink)
+                    self.start(side, segment, at, std::mem::take(&mut turn), sink)
                 }
                 State::Head(_) => self.more_head(side, rest, hole, segment, sink),
                 State::Body(body) => {
@@ -105,12 +107,12 @@ impl Http1 {
         side: Side,
         segment: &Segment<'_>,
         at: usize,
-        turned: bool,
+        turn: Turn,
         sink: &mut impl Sink,
     ) -> Option<usize> {
         let rest = segment.bytes.get(at..).filter(|rest| !rest.is_empty())?;
         let hole = segment.len > segment.bytes.len() as u64;
-        let origin = Origin::new(segment, at, turned);
+        let origin = Origin::new(segment, at, turn);
         let end_ns = self.end_of(segment);
         match self.head(side, &origin, end_ns, rest, hole, sink) {
             Parsed::Taken(used) => return Some(used),
