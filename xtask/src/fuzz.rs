@@ -1,6 +1,6 @@
 //! Fuzz targets of the `fuzz` crate, each for a bounded time or number of executions.
 
-use crate::command::{self, command};
+use crate::command;
 use crate::paths;
 use crate::setup::toolchain;
 use anyhow::{Context, Result, ensure};
@@ -66,9 +66,4 @@ fn one(target: &str, limit: &str, time: Duration) -> Result<()> {
     let status = command::lines(&mut cargo, time + BUILD, |line| println!("{line}"))?;
     ensure!(status.success(), "fuzz target {target} ended with {status}");
     Ok(())
-}
-
-/// Whether cargo-fuzz can be started.
-pub fn available() -> bool {
-    command::succeeds(&mut command("cargo", ["fuzz", "--version"]))
 }
