@@ -197,9 +197,16 @@ mod tests {
         });
         assert!(result.is_err());
         assert!(started.elapsed() < Duration::from_secs(10));
-        // Killed, it may remain as a zombie until its new parent looks.
-        let stat = fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+        // It dies soon after the signal; as a zombie it waits until its new parent looks.
+        let gone = || {
+            let stat = fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !gone() && Instant::now() < deadline {
+            thread::sleep(TICK);
+        }
+        assert!(gone());
     }
 
     #[test]

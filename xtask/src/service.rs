@@ -35,6 +35,11 @@ impl Service {
         self.child.id()
     }
 
+    /// Where its output goes.
+    pub fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     /// What it printed so far.
     pub fn log(&self) -> String {
         fs::read(&self.log)
@@ -88,10 +93,16 @@ impl Drop for Service {
     }
 }
 
-/// A port of the loopback interface that is free now.
-pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on loopback")?;
-    Ok(listener.local_addr()?.port())
+/// Ports of the loopback interface that are free now, no two the same.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on loopback")?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
 }
 
 /// A new directory under the system's temporary directory.
