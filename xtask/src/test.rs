@@ -91,7 +91,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn run_phase(phase: Phase, options: &Options, deadline: Deadline, tally: &mut Tally) -> Result<()> {
     let filter = options.filter.as_deref();
     match phase {
-        Phase::Lint => lint::run(tally),
+        Phase::Lint => lint::run(deadline, tally),
         Phase::Unit => cargo::unit(filter, deadline, tally)?,
         Phase::Replay => cargo::replay(filter, deadline, tally)?,
         Phase::Kernel => cargo::scenarios(filter, deadline, tally)?,
