@@ -60,8 +60,16 @@ pub fn seconds(target: &str, seconds: u64) -> Result<()> {
 
 fn one(target: &str, limit: &str, time: Duration) -> Result<()> {
     let mut cargo = toolchain::get()?.cargo();
-    cargo.args(["fuzz", "run", target, "--", limit, "-print_final_stats=1", "-rss_limit_mb=2048"]);
-    // Only sanitizers, not the kernel object's flags: the compiler is Debian's or a nightly one.
+    // The first directory receives what is found; the others are read. Seeds are in the repository.
+    let corpus = format!("fuzz/corpus/{target}");
+    fs::create_dir_all(paths::root().join(&corpus))?;
+    cargo.args(["fuzz", "run", target, &corpus]);
+    let seeds = format!("fuzz/seeds/{target}");
+    if paths::root().join(&seeds).is_dir() {
+        cargo.arg(seeds);
+    }
+    cargo.args(["--", limit, "-print_final_stats=1", "-rss_limit_mb=2048"]);
+    // Sanitizers are unstable flags, also where the compiler is no nightly one.
     cargo.env("RUSTC_BOOTSTRAP", "1").env_remove("CARGO_TARGET_DIR").current_dir(paths::root());
     let status = command::lines(&mut cargo, time + BUILD, |line| println!("{line}"))?;
     ensure!(status.success(), "fuzz target {target} ended with {status}");

@@ -337,7 +337,11 @@ fn assembler_config(settings: &Settings, id_key: IdKey) -> AssemblerConfig {
         id_key,
         rings: 2,
         sample_ratio: settings.sample,
-        linker: LinkerSwitches { headers: evidence, threads: evidence, ..LinkerSwitches::default() },
+        linker: LinkerSwitches {
+            headers: evidence,
+            threads: evidence,
+            ..LinkerSwitches::default()
+        },
         ..AssemblerConfig::default()
     }
 }

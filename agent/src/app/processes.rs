@@ -161,16 +161,12 @@ impl ProcessThread {
                 self.learn(facts, round);
             }
             Change::Fork(fork) => {
-                let parent = ProcessKey {
-                    tgid: fork.header.tgid,
-                    start_ns: fork.header.start_ns,
-                };
+                let parent = ProcessKey { tgid: fork.header.tgid, start_ns: fork.header.start_ns };
                 if self.selector.pids.contains(&parent.tgid) {
                     self.selector.pids.insert(fork.child_tgid);
                 }
                 if !self.selector.is_everything() {
-                    let child =
-                        ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
+                    let child = ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
                     if let Some(facts) = self.reader.read(child, fork.child_start_ns) {
                         self.selector.judge(&facts);
                     }
