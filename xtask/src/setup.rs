@@ -1,0 +1,54 @@
+//! Installs what building and testing need, and only what is missing.
+//!
+//! Each part looks first and acts only then, so that a second run is quick and changes nothing.
+
+mod debian;
+pub mod full;
+mod rust;
+pub mod toolchain;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use std::time::Instant;
+
+/// How much to install.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Each level contains the ones before it.
+    #[arg(default_value = "test")]
+    level: Level,
+}
+
+/// What the machine is made ready for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
+pub enum Level {
+    /// Building and the demo.
+    Demo,
+    /// `cargo xtask test` and the benchmarks.
+    Test,
+    /// Also what CI does not need each time: the OpenTelemetry Collector and Jaeger.
+    Full,
+}
+
+/// Runs the set-up that was asked for.
+pub fn run(options: &Options) -> Result<()> {
+    install(options.level)
+}
+
+/// Runs the set-up and says how long it took.
+pub fn install(level: Level) -> Result<()> {
+    let started = Instant::now();
+    debian::install(level)?;
+    toolchain::install()?;
+    rust::install(level)?;
+    if level == Level::Full {
+        full::install()?;
+    }
+    println!("setup: complete after {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// One line that says what is about to be done and why.
+fn announce(what: &str, why: &str) {
+    println!("setup: {what} ({why})");
+}

@@ -1,0 +1,121 @@
+//! Other kernels: Debian's, booted in QEMU without hardware virtualisation.
+//!
+//! The guest's root is the host's file system, read-only, over virtio-fs, so that every program
+//! installed here runs under the other kernel. What the guest writes goes to its memory.
+
+mod cpio;
+mod fetch;
+mod guest;
+mod kernels;
+mod mirror;
+mod qemu;
+
+use crate::build;
+use crate::paths;
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use kernels::{KERNELS, Kernel};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// What all kernels together may take.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What one boot and its script may take; a boot takes 10 s.
+const ONE: Duration = Duration::from_secs(240);
+
+/// Which kernels, and what to run.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// 5.10, 6.1, 6.12, newest; all of them when none is given.
+    kernels: Vec<String>,
+    /// Run this shell command instead of the scenario (without the agent).
+    #[arg(long)]
+    exec: Option<String>,
+}
+
+/// What a guest's script left.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit status.
+    pub status: i32,
+    /// What it wrote to standard output and error.
+    pub text: String,
+}
+
+/// Runs `script` (shell) under this kernel; fetches the kernel when it is not cached.
+///
+/// # Errors
+/// When the kernel cannot be had, or the guest hangs, panics or ends without a status.
+pub fn run(kernel: &Kernel, script: &str, limit: Duration) -> Result<Output> {
+    let image = fetch::image(kernel)?;
+    let deadline = Instant::now() + limit;
+    let first = qemu::boot(&image, script, 2, limit)?;
+    if let Some(output) = first.output() {
+        return Ok(output);
+    }
+    // Software emulation of two processors panics once in about a dozen boots; one never did.
+    ensure!(first.panicked(), "the guest ended without a status; its console:\n{}", first.tail());
+    println!("vm: {} panicked; once more with one processor", kernel.series);
+    let second = qemu::boot(&image, script, 1, deadline.saturating_duration_since(Instant::now()))?;
+    match second.output() {
+        Some(output) => Ok(output),
+        None => bail!("the guest failed twice; its console:\n{}", second.tail()),
+    }
+}
+
+/// `cargo xtask vm`.
+pub fn run_cli(options: &Options) -> Result<ExitCode> {
+    let chosen = kernels::choose(&options.kernels)?;
+    let Some(command) = &options.exec else {
+        let mut failed = 0;
+        scenario(&chosen, LIMIT, |name, result| {
+            failed += u32::from(result.is_err());
+            match result {
+                Ok(()) => println!("ok      {name}"),
+                Err(error) => println!("FAILED  {name}: {error:#}"),
+            }
+        })?;
+        return Ok(ExitCode::from(u8::from(failed > 0)));
+    };
+    let mut worst = 0;
+    for kernel in chosen {
+        let started = Instant::now();
+        let output = run(kernel, command, ONE)?;
+        print!("{}", output.text);
+        let seconds = started.elapsed().as_secs_f64();
+        println!("vm: {}: exit status {}, {seconds:.1} s", kernel.series, output.status);
+        worst = worst.max(output.status);
+    }
+    Ok(ExitCode::from(u8::try_from(worst).unwrap_or(1)))
+}
+
+/// The phase of `cargo xtask test`: the scenario on every kernel.
+pub fn test(limit: Duration, report: impl FnMut(&str, Result<()>)) -> Result<()> {
+    scenario(&KERNELS.iter().collect::<Vec<_>>(), limit, report)
+}
+
+fn scenario(
+    kernels: &[&Kernel],
+    limit: Duration,
+    mut report: impl FnMut(&str, Result<()>),
+) -> Result<()> {
+    let agent = build::run()?;
+    let deadline = Instant::now() + limit;
+    for kernel in kernels {
+        let left = deadline.saturating_duration_since(Instant::now()).min(ONE);
+        let promise = if kernel.payload { "payload" } else { "processes" };
+        let script = format!(
+            "exec sh '{}' '{}' {promise}",
+            paths::root().join("tests/vm/guest.sh").display(),
+            agent.display()
+        );
+        let result = run(kernel, &script, left).and_then(|output| {
+            print!("{}", output.text);
+            ensure!(output.status == 0, "the scenario ended with {}", output.status);
+            Ok(())
+        });
+        report(&format!("vm {}", kernel.series), result);
+    }
+    Ok(())
+}

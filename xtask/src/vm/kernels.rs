@@ -1,0 +1,121 @@
+//! Which kernels are tested.
+
+use anyhow::{Context, Result};
+
+/// One series of Debian's cloud kernels.
+#[derive(Debug)]
+pub struct Kernel {
+    /// How it is called here: `6.1`, or `newest`.
+    pub series: &'static str,
+    /// The Debian suite that has it.
+    pub suite: &'static str,
+    /// The release this was last run with. When it is gone, the newest of the series is taken.
+    pub pinned: &'static str,
+    /// virtio-fs is a module there, so that an initramfs has to load it.
+    pub needs_modules: bool,
+    /// Whether payload is promised; otherwise only processes are.
+    pub payload: bool,
+}
+
+/// The kernels of `cargo xtask vm`.
+pub const KERNELS: [Kernel; 4] = [
+    Kernel {
+        series: "5.10",
+        suite: "bullseye-security",
+        pinned: "5.10.0-46-cloud-amd64",
+        needs_modules: true,
+        payload: false,
+    },
+    Kernel {
+        series: "6.1",
+        suite: "bookworm-security",
+        pinned: "6.1.0-56-cloud-amd64",
+        needs_modules: true,
+        payload: true,
+    },
+    Kernel {
+        series: "6.12",
+        suite: "trixie-security",
+        pinned: "6.12.117+deb13-cloud-amd64",
+        needs_modules: false,
+        payload: true,
+    },
+    Kernel {
+        series: "newest",
+        suite: "trixie-backports",
+        pinned: "7.3.4+deb13-cloud-amd64",
+        needs_modules: false,
+        payload: true,
+    },
+];
+
+/// The kernels of these names, or all.
+pub fn choose(names: &[String]) -> Result<Vec<&'static Kernel>> {
+    if names.is_empty() {
+        return Ok(KERNELS.iter().collect());
+    }
+    let find = |name: &String| {
+        let known = KERNELS.map(|kernel| kernel.series).join(", ");
+        KERNELS
+            .iter()
+            .find(|kernel| kernel.series == name)
+            .with_context(|| format!("no kernel {name}: there are {known}"))
+    };
+    names.iter().map(find).collect()
+}
+
+/// The release to take out of a suite's package names, and whether it is the pinned one.
+pub fn pick(kernel: &Kernel, packages: &str) -> Result<(String, bool)> {
+    let releases: Vec<_> = packages
+        .lines()
+        .filter_map(|name| name.strip_prefix("linux-image-"))
+        .filter(|release| release.ends_with("-cloud-amd64") && of_series(kernel, release))
+        .collect();
+    if releases.contains(&kernel.pinned) {
+        return Ok((kernel.pinned.to_owned(), true));
+    }
+    let newest = releases.into_iter().max_by_key(|release| version(release));
+    let newest =
+        newest.with_context(|| format!("no cloud kernel {} in {}", kernel.series, kernel.suite))?;
+    Ok((newest.to_owned(), false))
+}
+
+/// Three numbers at least: `6.1-cloud-amd64` is an empty package that names another.
+fn of_series(kernel: &Kernel, release: &str) -> bool {
+    let upstream = release.split(['-', '+']).next().unwrap_or(release);
+    let whole = upstream.split('.').count() >= 3;
+    let prefix = format!("{}.", kernel.series);
+    whole && (kernel.series == "newest" || release.starts_with(&prefix))
+}
+
+/// Every number in it, so that 6.12.9 comes before 6.12.10.
+fn version(release: &str) -> Vec<u64> {
+    release
+        .split(|byte: char| !byte.is_ascii_digit())
+        .filter_map(|part| part.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pinned_release_is_taken_while_it_is_there() {
+        let kernel = &KERNELS[1];
+        let all = "linux-image-6.1.0-56-cloud-amd64\nlinux-image-6.1.0-57-cloud-amd64\n";
+        assert_eq!(pick(kernel, all).unwrap(), (kernel.pinned.to_owned(), true));
+    }
+
+    #[test]
+    fn otherwise_the_newest_of_the_series_by_number() {
+        let packages = "linux-image-6.1-cloud-amd64\nlinux-image-6.1.0-9-cloud-amd64\n\
+                        linux-image-6.1.0-10-cloud-amd64\nlinux-image-6.1.0-99-amd64\n\
+                        linux-image-6.12.1+deb13-cloud-amd64\nlinux-image-6.1.0-60-cloud-amd64-dbg";
+        let (release, pinned) = pick(&KERNELS[1], packages).unwrap();
+        assert_eq!((release.as_str(), pinned), ("6.1.0-10-cloud-amd64", false));
+        let (release, _) = pick(&KERNELS[3], packages).unwrap();
+        assert_eq!(release, "6.12.1+deb13-cloud-amd64");
+        assert!(pick(&KERNELS[0], packages).is_err());
+    }
+}
