@@ -1,0 +1,101 @@
+//! Who is watched: asked first by every probe. Order: the agent itself, the selection of
+//! processes, then the socket's verdict.
+
+use agent_common::{
+    counter,
+    settings::{MAX_PORTS, feature, process_verdict},
+};
+
+use crate::{
+    emit::count,
+    kernel::sock::{Sock, Stream},
+    maps::{AGENT_PEERS, CGROUP, ConnectionKey, PROCESSES},
+    settings::{enabled, setting, settings},
+};
+
+/// True when `tgid` is the agent.
+#[inline(always)]
+pub fn is_own(tgid: u32) -> bool {
+    tgid == setting!(own_tgid)
+}
+
+/// True when the running process is watched. Prunes to `true` without filters.
+#[inline(always)]
+pub fn watches(tgid: u32) -> bool {
+    let watched = in_selection(tgid) && in_cgroup();
+    if !watched {
+        count(counter::FILTERED_CALLS, 1);
+    }
+    watched
+}
+
+#[inline(always)]
+fn in_selection(tgid: u32) -> bool {
+    if !enabled(feature::PROCESS_FILTER) {
+        return true;
+    }
+    // SAFETY: the value is copied out.
+    match unsafe { PROCESSES.get(&tgid) }.copied() {
+        Some(verdict) => verdict == process_verdict::WATCH,
+        None => !enabled(feature::PROCESS_ALLOW_LIST),
+    }
+}
+
+#[inline(always)]
+fn in_cgroup() -> bool {
+    !enabled(feature::CGROUP_FILTER) || CGROUP.current_task_under_cgroup(0).unwrap_or(false)
+}
+
+/// True when a socket is not watched whoever uses it: by its ports, or because the agent is at its
+/// other end. Asked once a socket.
+#[inline(always)]
+pub fn leaves_out(sock: Sock, stream: Stream) -> bool {
+    if stream != Stream::Tcp {
+        return enabled(feature::PORT_FILTER);
+    }
+    if enabled(feature::PORT_FILTER) && !has_watched_port(sock) {
+        return true;
+    }
+    let (local_addr, remote_addr) = sock.addresses();
+    let (local_port, remote_port) = sock.ports();
+    let from_there = ConnectionKey {
+        local_addr: remote_addr,
+        remote_addr: local_addr,
+        local_port: u32::from(remote_port),
+        remote_port: u32::from(local_port),
+    };
+    // SAFETY: only its presence is used.
+    unsafe { AGENT_PEERS.get(&from_there) }.is_some()
+}
+
+#[inline(always)]
+fn has_watched_port(sock: Sock) -> bool {
+    let (local, remote) = sock.ports();
+    let mut index = 0;
+    while index < MAX_PORTS {
+        // SAFETY: the index is within the array; volatile as in `setting!`.
+        let port = unsafe {
+            core::ptr::read_volatile((&raw const (*settings()).ports).cast::<u16>().add(index))
+        };
+        if port != 0 && (port == local || port == remote) {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+/// Notes a connection of the agent, so that its other end is left out as well.
+#[inline(always)]
+pub fn note_own(sock: Sock) {
+    let (local_addr, remote_addr) = sock.addresses();
+    let (local_port, remote_port) = sock.ports();
+    let key = ConnectionKey {
+        local_addr,
+        remote_addr,
+        local_port: u32::from(local_port),
+        remote_port: u32::from(remote_port),
+    };
+    // A full LRU map evicts; an error costs one muted end.
+    let _ = AGENT_PEERS.insert(&key, &1, 0);
+}

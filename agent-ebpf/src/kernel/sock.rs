@@ -1,0 +1,215 @@
+//! `struct sock` and its families.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
+};
+
+use super::{load, probe};
+use crate::settings::offset;
+
+pub const AF_UNIX: u16 = 1;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+const SOCK_STREAM: u16 = 1;
+const IPPROTO_TCP: u16 = 6;
+
+/// TCP states (include/net/tcp_states.h).
+pub mod state {
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_SENT: u8 = 2;
+    pub const FIN_WAIT1: u8 = 4;
+    pub const TIME_WAIT: u8 = 6;
+    pub const CLOSE: u8 = 7;
+    pub const CLOSE_WAIT: u8 = 8;
+    pub const LAST_ACK: u8 = 9;
+    pub const LISTEN: u8 = 10;
+    pub const CLOSING: u8 = 11;
+}
+
+/// `RCV_SHUTDOWN` (include/net/sock.h).
+const RCV_SHUTDOWN: u8 = 1;
+
+/// A socket known to the verifier.
+#[derive(Clone, Copy)]
+pub struct Sock(pub *const u8);
+
+/// The streams that are captured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Tcp,
+    Unix,
+}
+
+/// `struct tcp_sock`, known to the verifier and not null.
+#[derive(Clone, Copy)]
+pub struct Tcp(*const u8);
+
+impl Sock {
+    /// Which captured stream this is, `None` for all else (datagrams, MPTCP, vsock…).
+    #[inline(always)]
+    pub fn stream(self) -> Option<Stream> {
+        if load::<u16>(self.0, offset!(sock_type)) != SOCK_STREAM {
+            return None;
+        }
+        match self.family() {
+            AF_INET | AF_INET6 if load::<u16>(self.0, offset!(sock_protocol)) == IPPROTO_TCP => {
+                Some(Stream::Tcp)
+            }
+            AF_UNIX => Some(Stream::Unix),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    pub fn family(self) -> u16 {
+        load(self.0, offset!(sock_family))
+    }
+
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        load(self.0, offset!(sock_state))
+    }
+
+    /// `sk_err`, a positive errno or 0.
+    #[inline(always)]
+    pub fn error(self) -> u32 {
+        load(self.0, offset!(sock_err))
+    }
+
+    /// The peer sends no more.
+    #[inline(always)]
+    pub fn ended(self) -> bool {
+        load::<u8>(self.0, offset!(sock_shutdown)) & RCV_SHUTDOWN != 0
+    }
+
+    /// Nothing waits to be received.
+    #[inline(always)]
+    pub fn drained(self) -> bool {
+        load::<u32>(self.0, offset!(sock_receive_queue_len)) == 0
+    }
+
+    /// Socket cookie, made at the first call.
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        // SAFETY: the verifier checks that this is a socket.
+        unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }
+    }
+
+    /// Address of the `struct file` that user space holds the socket by, 0 when there is none.
+    #[inline(always)]
+    pub fn file(self) -> u64 {
+        let socket: *const u8 = load(self.0, offset!(sock_sk_socket));
+        if socket.is_null() { 0 } else { load(socket, offset!(socket_file)) }
+    }
+
+    /// Local and remote port, host byte order.
+    #[inline(always)]
+    pub fn ports(self) -> (u16, u16) {
+        let remote: u16 = load(self.0, offset!(sock_dport));
+        (load(self.0, offset!(sock_num)), u16::from_be(remote))
+    }
+
+    /// Local and remote address, IPv4 as IPv4-mapped.
+    #[inline(always)]
+    pub fn addresses(self) -> ([u64; 2], [u64; 2]) {
+        if self.family() == AF_INET {
+            let local: u32 = load(self.0, offset!(sock_rcv_saddr));
+            let remote: u32 = load(self.0, offset!(sock_daddr));
+            return (mapped(local), mapped(remote));
+        }
+        let base = self.0 as u64;
+        (
+            probe(base + u64::from(offset!(sock_v6_rcv_saddr))),
+            probe(base + u64::from(offset!(sock_v6_daddr))),
+        )
+    }
+
+    /// Inode number of the network namespace.
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        let net: *const u8 = load(self.0, offset!(sock_net));
+        load(net, offset!(net_ns_inum))
+    }
+
+    /// As TCP.
+    #[inline(always)]
+    pub fn tcp(self) -> Option<Tcp> {
+        // SAFETY: the verifier checks that this is a socket.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) } as *const u8;
+        if tcp.is_null() { None } else { Some(Tcp(tcp)) }
+    }
+
+    /// Unix: cookie of the peer, 0 while it has none.
+    #[inline(always)]
+    pub fn peer_cookie(self) -> u64 {
+        let peer = self.peer();
+        if peer == 0 { 0 } else { probe(peer + u64::from(offset!(sock_cookie))) }
+    }
+
+    #[inline(always)]
+    fn peer(self) -> u64 {
+        // SAFETY: the verifier checks that this is a socket.
+        let unix = unsafe { bpf_skc_to_unix_sock(self.0.cast_mut().cast()) } as *const u8;
+        if unix.is_null() { 0 } else { load(unix, offset!(unix_peer)) }
+    }
+
+    /// Unix: copies the path (own, else the peer's) to `to`; gives its length.
+    #[inline(always)]
+    pub fn path(self, to: *mut u8) -> u32 {
+        let own = copy_path(self.0 as u64, to);
+        if own > 0 {
+            return own;
+        }
+        let peer = self.peer();
+        if peer == 0 { 0 } else { copy_path(peer, to) }
+    }
+}
+
+/// `::ffff:a.b.c.d`.
+#[inline(always)]
+fn mapped(address: u32) -> [u64; 2] {
+    [0, (u64::from(address) << 32) | 0xffff_0000]
+}
+
+/// Room for a path: `sizeof(sun_path)`.
+pub const PATH_LEN: usize = 108;
+
+/// `sizeof(sa_family_t)`, in front of `sun_path`.
+const FAMILY_LEN: u32 = 2;
+
+#[inline(always)]
+fn copy_path(unix_sock: u64, to: *mut u8) -> u32 {
+    let address: u64 = probe(unix_sock + u64::from(offset!(unix_addr)));
+    if address == 0 {
+        return 0;
+    }
+    let len: u32 = probe(address + u64::from(offset!(unix_address_len)));
+    let name = address + u64::from(offset!(unix_address_name)) + u64::from(FAMILY_LEN);
+    let len = i64::from(len) - i64::from(FAMILY_LEN);
+    if !aya_ebpf::check_bounds_signed(len, 1, PATH_LEN as i64) {
+        return 0;
+    }
+    // SAFETY: `to` has room for PATH_LEN bytes, the helper copies fault-free.
+    let copied = unsafe { bpf_probe_read_kernel(to.cast(), len as u32, name as *const _) };
+    if copied == 0 { len as u32 } else { 0 }
+}
+
+impl Tcp {
+    /// Sequence number of the next byte that a send will queue.
+    #[inline(always)]
+    pub fn write_seq(self) -> u32 {
+        load(self.0, offset!(tcp_write_seq))
+    }
+
+    /// Sequence number of the next byte that the program will read.
+    #[inline(always)]
+    pub fn copied_seq(self) -> u32 {
+        load(self.0, offset!(tcp_copied_seq))
+    }
+
+    /// Sequence number of the next byte expected from the network.
+    #[inline(always)]
+    pub fn rcv_nxt(self) -> u32 {
+        load(self.0, offset!(tcp_rcv_nxt))
+    }
+}

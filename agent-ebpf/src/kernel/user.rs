@@ -1,0 +1,161 @@
+//! The watched program's memory: where the bytes of a call lie, and copying them out.
+
+use aya_ebpf::{
+    check_bounds_signed,
+    helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user},
+};
+
+use crate::maps::{MESSAGE_INDEX, MessageIndex, SCRATCH};
+use agent_common::settings::MAX_CAPTURE;
+
+/// Where a call keeps its bytes.
+#[derive(Clone, Copy)]
+pub enum Buffer {
+    /// One piece.
+    Flat { address: u64 },
+    /// `struct iovec[count]`.
+    Vector { address: u64, count: u64 },
+    /// `struct user_msghdr`.
+    Message { address: u64 },
+    /// `struct mmsghdr[count]`, one event for each message.
+    Messages { array: u64, count: u64 },
+}
+
+/// Bytes to copy: one piece, or pieces to gather.
+#[derive(Clone, Copy)]
+pub enum Pieces {
+    /// At this user address.
+    One(u64),
+    /// `struct iovec[count]` at `vector`.
+    Many { vector: u64, count: u64 },
+}
+
+/// Most pieces gathered from one call: servers send a head and a few parts; what lies beyond is a
+/// gap. Eight keeps the program small for the verifier.
+const MAX_PIECES: u64 = 8;
+
+/// `sizeof(struct mmsghdr)` on 64-bit.
+const MMSGHDR_LEN: u64 = 64;
+
+/// `offsetof(struct user_msghdr, msg_iov)`; `msg_iovlen` follows.
+const MSG_IOV: u64 = 16;
+
+/// `struct iovec`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Piece {
+    base: u64,
+    len: u64,
+}
+
+impl Buffer {
+    /// Resolves headers down to pieces. `None` when the program's memory cannot be read.
+    #[inline(always)]
+    pub fn pieces(self, thread: u64) -> Option<Pieces> {
+        let (vector, count) = match self {
+            Buffer::Flat { address } => return Some(Pieces::One(address)),
+            Buffer::Vector { address, count } => (address, count),
+            Buffer::Message { address } => message(address)?,
+            Buffer::Messages { array, count } => {
+                let index = next_message(thread, array, count);
+                message(array + index * MMSGHDR_LEN)?
+            }
+        };
+        if count == 1 {
+            return read_user::<Piece>(vector).map(|piece| Pieces::One(piece.base));
+        }
+        Some(Pieces::Many { vector, count })
+    }
+}
+
+/// `msg_iov` and `msg_iovlen` of a message header.
+#[inline(always)]
+fn message(address: u64) -> Option<(u64, u64)> {
+    read_user::<Piece>(address + MSG_IOV).map(|pair| (pair.base, pair.len))
+}
+
+/// Which message of the array the running event belongs to. The kernel gives one event a message,
+/// in order; a failed message (see [`forget_messages`]) or the array's end ends the call.
+#[inline(always)]
+fn next_message(thread: u64, array: u64, count: u64) -> u64 {
+    // SAFETY: the value is copied out; only this thread writes its entry.
+    let known = unsafe { MESSAGE_INDEX.get(&thread) }.copied();
+    let index = match known {
+        Some(known) if known.array == array && known.next < count => known.next,
+        _ => 0,
+    };
+    let next = MessageIndex { array, next: index + 1 };
+    // A full LRU map evicts: an error leaves the index at 0, the common case.
+    let _ = MESSAGE_INDEX.insert(&thread, &next, 0);
+    index
+}
+
+/// A message of this thread failed: its call ends here.
+#[inline(always)]
+pub fn forget_messages(thread: u64) {
+    let _ = MESSAGE_INDEX.remove(&thread);
+}
+
+#[inline(always)]
+fn read_user<T: Copy>(address: u64) -> Option<T> {
+    // SAFETY: the helper copies fault-free from any user address.
+    unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T) }.ok()
+}
+
+/// Copies `len` bytes at the user address `from` to `to`, which has room for `ROOM`. False on a
+/// fault.
+#[inline(always)]
+pub fn copy_flat<const ROOM: i64>(to: *mut u8, len: u32, from: u64) -> bool {
+    let len = i64::from(len);
+    if !check_bounds_signed(len, 1, ROOM) {
+        return false;
+    }
+    // SAFETY: `to` has room for ROOM bytes (the verifier checks), the source may be any address.
+    unsafe { bpf_probe_read_user(to.cast(), len as u32, from as *const _) == 0 }
+}
+
+/// Gathers pieces into the scratch room `slot`, up to `want` bytes. Gives the room and the bytes
+/// in it; fewer than `want` on a fault or beyond [`MAX_PIECES`].
+#[inline(always)]
+pub fn gather(slot: u32, vector: u64, count: u64, want: u32) -> Option<(*const u8, u32)> {
+    let room = SCRATCH.get_ptr_mut(slot)?.cast::<u8>();
+    let mut have: u64 = 0;
+    let want = u64::from(want);
+    let mut index = 0;
+    while index < MAX_PIECES {
+        if index >= count || have >= want {
+            break;
+        }
+        let Some(piece) = read_user::<Piece>(vector + index * 16) else { break };
+        let len = if piece.len < want - have { piece.len } else { want - have };
+        if len > 0 {
+            if !check_bounds_signed(have as i64, 0, i64::from(MAX_CAPTURE) - 1)
+                || !check_bounds_signed(len as i64, 1, i64::from(MAX_CAPTURE))
+            {
+                break;
+            }
+            // SAFETY: the room holds twice MAX_CAPTURE, and offset and length were bounded to
+            // MAX_CAPTURE each.
+            let copied = unsafe {
+                bpf_probe_read_user(room.add(have as usize).cast(), len as u32, piece.base as *const _)
+            };
+            if copied != 0 {
+                break;
+            }
+            have += len;
+        }
+        index += 1;
+    }
+    Some((room, have as u32))
+}
+
+/// Copies `len` bytes of a scratch room to `to`, which has room for `ROOM`.
+#[inline(always)]
+pub fn copy_scratch<const ROOM: i64>(to: *mut u8, len: u32, from: *const u8) -> bool {
+    let len = i64::from(len);
+    if !check_bounds_signed(len, 1, ROOM) {
+        return false;
+    }
+    // SAFETY: as in `copy_flat`; the source is a map value at least as long.
+    unsafe { bpf_probe_read_kernel(to.cast(), len as u32, from.cast()) == 0 }
+}

@@ -1,0 +1,72 @@
+//! x86-64: the registers of the system call that the current thread is in, and where each call
+//! keeps its buffer. The only architecture-specific file of the kernel side.
+
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
+
+use super::{load, task::Task, user::Buffer};
+use crate::settings::offset;
+
+// Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
+const AX: u32 = 80;
+const DX: u32 = 96;
+const SI: u32 = 104;
+const DI: u32 = 112;
+const ORIG_AX: u32 = 120;
+
+/// `-ENOSYS`: what the entry code leaves in `ax` until the call returns.
+const STILL_INSIDE: i64 = -38;
+
+/// `TS_COMPAT` (arch/x86/include/asm/thread_info.h): the call came through the 32-bit table.
+const TS_COMPAT: u32 = 2;
+
+// Numbers from arch/x86/entry/syscalls/syscall_64.tbl.
+const READ: u64 = 0;
+const WRITE: u64 = 1;
+const READV: u64 = 19;
+const WRITEV: u64 = 20;
+const SENDTO: u64 = 44;
+const RECVFROM: u64 = 45;
+const SENDMSG: u64 = 46;
+const RECVMSG: u64 = 47;
+const RECVMMSG: u64 = 299;
+const SENDMMSG: u64 = 307;
+const PREADV2: u64 = 327;
+const PWRITEV2: u64 = 328;
+
+/// Finds the buffer of the running send (`sending`) or receive on the socket whose `struct file`
+/// is `file`, or `None` when the registers do not prove that they belong to it.
+///
+/// The proof: the task runs a program's own code; the thread is still inside the call whose
+/// arguments stand in the registers (`ax`); the call is one that moves bytes in this direction
+/// (64-bit table); and its descriptor is this very file. io_uring completions, kernel threads and
+/// in-kernel users of sockets fail it.
+#[inline(always)]
+pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
+    if file == 0 || !task.may_call() {
+        return None;
+    }
+    if load::<u32>(task.0, offset!(task_thread_info_status)) & TS_COMPAT != 0 {
+        return None;
+    }
+    // SAFETY: the task is the current one and alive.
+    let regs = unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) } as *const u8;
+    if load::<i64>(regs, AX) != STILL_INSIDE {
+        return None;
+    }
+    let call: u64 = load(regs, ORIG_AX);
+    let known = if sending {
+        matches!(call, WRITE | WRITEV | PWRITEV2 | SENDTO | SENDMSG | SENDMMSG)
+    } else {
+        matches!(call, READ | READV | PREADV2 | RECVFROM | RECVMSG | RECVMMSG)
+    };
+    if !known || task.file(load::<u64>(regs, DI) as u32) != file {
+        return None;
+    }
+    let address: u64 = load(regs, SI);
+    Some(match call {
+        READ | WRITE | SENDTO | RECVFROM => Buffer::Flat { address },
+        READV | WRITEV | PREADV2 | PWRITEV2 => Buffer::Vector { address, count: load(regs, DX) },
+        SENDMSG | RECVMSG => Buffer::Message { address },
+        _ => Buffer::Messages { array: address, count: load(regs, DX) },
+    })
+}

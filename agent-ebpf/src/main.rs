@@ -1,0 +1,30 @@
+//! The kernel side of kernspan: small programs that write what they see into rings.
+//!
+//! - `probes/`: one subject a file; each program is a thin attachment around a shared body.
+//! - [`socket`]: state kept with each socket. [`filter`]: who is watched; asked first.
+//! - [`emit`]: the only way out. [`maps`]: every map on one page.
+//! - `kernel/`: typed readers, the only places that touch kernel or user memory.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod emit;
+mod filter;
+mod kernel;
+mod maps;
+mod probes;
+mod settings;
+mod socket;
+
+/// Programs that call GPL-only helpers must say so.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Unreachable: panics are compiled out. Were one reachable, the verifier would reject this endless
+/// loop at load time, on the developer's machine.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

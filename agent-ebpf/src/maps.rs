@@ -1,0 +1,90 @@
+//! Every map on one page: key, value, size and why that size. The loader resizes what the
+//! configuration names.
+
+use agent_common::counter;
+use aya_ebpf::{
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
+    maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+
+use crate::socket::SocketState;
+
+/// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
+#[map]
+pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Payload. 8 MiB holds 5 ms of the highest rate measured many times over; resized by `--ring-size`.
+#[map]
+pub static PAYLOAD_RING: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// State of each observed socket. Lives and dies with the socket.
+#[btf_map]
+pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+/// Counters and sequence numbers by [`agent_common::counter`] index, one bank a CPU.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+
+/// Verdicts from userspace by socket cookie. LRU: a verdict lost to its bound costs records that
+/// userspace drops again, never memory.
+#[map]
+pub static VERDICTS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384, 0);
+
+/// One number that userspace raises with each verdict: sockets look into [`VERDICTS`] only when it
+/// has changed since they last did.
+#[map]
+pub static VERDICT_GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Processes to watch or to leave out, by tgid. Sized to 1 when no filter is set.
+#[map]
+pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
+
+/// The cgroup of `--cgroup`.
+#[map]
+pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
+
+/// Addresses of the agent's own connections, seen from the other end: that end is muted as well.
+#[map]
+pub static AGENT_PEERS: LruHashMap<ConnectionKey, u8> = LruHashMap::with_max_entries(256, 0);
+
+/// When a thread's send on a unix socket first woke the peer, by thread. LRU, so that a thread
+/// killed in between cannot leak its entry.
+#[map]
+pub static UNIX_SENDS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Which message of a sendmmsg or recvmmsg comes next, by thread.
+#[map]
+pub static MESSAGE_INDEX: LruHashMap<u64, MessageIndex> = LruHashMap::with_max_entries(1024, 0);
+
+/// Room to gather scattered buffers, per CPU and program: programs of one CPU may interrupt each
+/// other, but none itself. Twice the largest class, because the verifier bounds offset and length
+/// apart from each other.
+#[map]
+pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN]> =
+    PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
+
+/// Length of one scratch room.
+pub const SCRATCH_LEN: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
+/// Number of programs that gather.
+pub const SCRATCH_SLOTS: u32 = 12;
+
+/// Both ends of a TCP connection, as one of its sockets sees them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ConnectionKey {
+    pub local_addr: [u64; 2],
+    pub remote_addr: [u64; 2],
+    pub local_port: u32,
+    pub remote_port: u32,
+}
+
+/// Progress of a thread through an array of messages.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct MessageIndex {
+    /// User address of the array.
+    pub array: u64,
+    /// Message that the next event belongs to.
+    pub next: u64,
+}

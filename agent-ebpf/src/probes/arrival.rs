@@ -1,0 +1,61 @@
+//! When data became readable.
+//!
+//! `sk_data_ready(const struct sock *sk)` fires in the interrupt that queued the data (TCP, lock
+//! or softirq held) or in the sender's own call (unix). It also marks when a unix send began to
+//! take effect: no other hook does.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, fentry},
+    programs::{BtfTracePointContext, FEntryContext},
+};
+
+use crate::{
+    emit::now,
+    kernel::{
+        sock::{Sock, Stream, state},
+        task::current_ids,
+    },
+    maps::UNIX_SENDS,
+    socket::{self, flag},
+};
+
+#[btf_tracepoint(function = "sk_data_ready")]
+fn arrival_tracepoint(ctx: BtfTracePointContext) -> i32 {
+    arrived(Sock(ctx.arg::<*const u8>(0)));
+    0
+}
+
+/// Kernels before 6.3: `void sock_def_readable(struct sock *sk)`.
+#[fentry(function = "sock_def_readable")]
+fn arrival_fentry(ctx: FEntryContext) -> i32 {
+    arrived(Sock(ctx.arg::<*const u8>(0)));
+    0
+}
+
+#[inline(always)]
+fn arrived(sock: Sock) {
+    let Some(stream) = sock.stream() else { return };
+    let tcp_state = sock.state();
+    if tcp_state == state::LISTEN || tcp_state == state::CLOSE {
+        return;
+    }
+    let Some(state) = socket::get(sock, stream, true) else { return };
+    if state.has(flag::LEFT_OUT | flag::MUTED) {
+        return;
+    }
+    match stream {
+        Stream::Tcp => {
+            if let Some(tcp) = sock.tcp() {
+                state.arrive(tcp.rcv_nxt());
+            }
+        }
+        Stream::Unix => {
+            state.arrive_unix(sock);
+            let (_, _, thread) = current_ids();
+            // SAFETY: only its presence is used.
+            if unsafe { UNIX_SENDS.get(&thread) }.is_none() {
+                let _ = UNIX_SENDS.insert(&thread, &now(), 0);
+            }
+        }
+    }
+}

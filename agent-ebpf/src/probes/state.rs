@@ -1,0 +1,89 @@
+//! Who connected, and when a TCP connection closes: `inet_sock_set_state`, fired at every change of
+//! state, in the caller's context or in an interrupt.
+
+use agent_common::{
+    counter,
+    record::{Closing, Header, flag as record_flag, kind},
+};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::{
+    emit::{QUIET, count, header, next_sequence, now},
+    filter,
+    kernel::{
+        sock::{Sock, Stream, state},
+        task::current_ids,
+    },
+    maps::PAYLOAD_RING,
+    socket::{self, SocketState, flag},
+};
+
+/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn state_tracepoint(ctx: BtfTracePointContext) -> i32 {
+    let sock = Sock(ctx.arg::<*const u8>(0));
+    if sock.stream() == Some(Stream::Tcp) {
+        changed(sock, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    }
+    0
+}
+
+#[inline(always)]
+fn changed(sock: Sock, old: u8, new: u8) {
+    match new {
+        state::SYN_SENT => {
+            let (tgid, _, _) = current_ids();
+            if filter::is_own(tgid)
+                && let Some(state) = socket::get(sock, Stream::Tcp, true)
+            {
+                state.flags |= flag::LEFT_OUT;
+            }
+        }
+        state::ESTABLISHED => established(sock, old),
+        state::FIN_WAIT1 | state::LAST_ACK => closing(sock, old, new, record_flag::LOCAL_END),
+        state::CLOSE => closing(sock, old, new, record_flag::CLOSED),
+        _ => {}
+    }
+}
+
+#[inline(always)]
+fn established(sock: Sock, old: u8) {
+    let Some(state) = socket::get(sock, Stream::Tcp, true) else { return };
+    if state.has(flag::LEFT_OUT) && old == state::SYN_SENT {
+        // The other end is established after this one: it finds the note.
+        filter::note_own(sock);
+        return;
+    }
+    state.flags |= if old == state::SYN_SENT { flag::CONNECTED } else { flag::ACCEPTED };
+}
+
+#[inline(always)]
+fn closing(sock: Sock, old: u8, new: u8, what: u16) {
+    let Some(state) = socket::get(sock, Stream::Tcp, false) else { return };
+    if !state.has(flag::KNOWN) {
+        return;
+    }
+    write(sock, state, old, new, what);
+}
+
+#[inline(always)]
+fn write(sock: Sock, state: &mut SocketState, old: u8, new: u8, what: u16) {
+    let sequence = next_sequence(counter::PAYLOAD_TRIED);
+    let Some(mut slot) = PAYLOAD_RING.reserve_bytes(size_of::<Closing>(), 0) else {
+        count(counter::PAYLOAD_LOST, 1);
+        return;
+    };
+    let record = Closing {
+        header: Header { flags: what, ..header(kind::CLOSING, sequence, now()) },
+        cookie: state.cookie,
+        send_position: state.send_position,
+        receive_position: state.receive_position,
+        error: sock.error(),
+        old_state: old,
+        new_state: new,
+        pad: [0; 2],
+    };
+    // SAFETY: the slot is as long as the record and 8-byte aligned; the verifier checks both.
+    unsafe { slot.as_mut_ptr().cast::<Closing>().write(record) };
+    slot.submit(QUIET);
+}
