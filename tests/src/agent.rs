@@ -45,7 +45,15 @@ impl Agent {
     /// # Panics
     /// When it does not become ready.
     pub fn run(scenario: &Scenario, arguments: &[&str]) -> Agent {
-        Agent::start(scenario, &["run"], arguments)
+        Agent::start(scenario, &["run"], arguments, &[])
+    }
+
+    /// The same with environment variables.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn run_with(scenario: &Scenario, arguments: &[&str], variables: &[(&str, &str)]) -> Agent {
+        Agent::start(scenario, &["run"], arguments, variables)
     }
 
     /// `kernspan record FILE`, otherwise as [`Agent::run`].
@@ -54,10 +62,15 @@ impl Agent {
     /// When it does not become ready.
     pub fn record(scenario: &Scenario, recording: &str, arguments: &[&str]) -> Agent {
         let file = scenario.path(recording);
-        Agent::start(scenario, &["record", &file.to_string_lossy()], arguments)
+        Agent::start(scenario, &["record", &file.to_string_lossy()], arguments, &[])
     }
 
-    fn start(scenario: &Scenario, verb: &[&str], arguments: &[&str]) -> Agent {
+    fn start(
+        scenario: &Scenario,
+        verb: &[&str],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Agent {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let output = scenario.path(&format!("agent-{}.json", address.port()));
         let mut command = command();
@@ -66,7 +79,8 @@ impl Agent {
             .arg("--output")
             .arg(format!("json:{}", output.display()))
             .args(["--listen", &address.to_string()])
-            .args(arguments);
+            .args(arguments)
+            .envs(variables.iter().copied());
         let process = Process::start(command, scenario.dir(), &format!("agent-{}", address.port()));
         let mut agent = Agent { process, address, output };
         agent.wait_ready();
@@ -121,6 +135,14 @@ impl Agent {
     /// When it ends late, by a signal, or with another status than 0.
     pub fn stop(self) -> Report {
         std::thread::sleep(SETTLE);
+        self.stop_at_once()
+    }
+
+    /// The same without waiting for anything.
+    ///
+    /// # Panics
+    /// As [`Agent::stop`].
+    pub fn stop_at_once(self) -> Report {
         let ledger = Ledger::from_status(&self.status());
         let ended = self.process.terminate(STOP);
         assert!(ended.status.success(), "the agent ended with {}\n{}", ended.status, ended.stderr);

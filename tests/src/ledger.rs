@@ -1,6 +1,7 @@
 //! The agent's account of itself, and whether it balances.
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// One line of the ledger: `agent_core::ledger::Entry` as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,10 +10,10 @@ pub struct Line {
     pub stage: String,
     /// Unit.
     pub unit: String,
-    /// `in`, `out`, `held`, or the cause.
+    /// `in`, `out`, `held`, `lost` or `info`.
     pub side: String,
-    /// Kind of side: `in`, `out`, `held`, `lost` or `info`; the label itself when not given.
-    pub kind: String,
+    /// Cause of a loss, name of an info, else empty.
+    pub cause: String,
     /// Number.
     pub count: u64,
 }
@@ -25,7 +26,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Reads the `ledger` of `/status`: a list of objects with `stage`, `unit`, `side`, `count`.
+    /// Reads the `ledger` of `/status`: a list of objects `stage`, `unit`, `side`, `cause`, `count`.
     ///
     /// # Panics
     /// When it is absent or has another shape.
@@ -34,45 +35,42 @@ impl Ledger {
         Ledger { lines: lines.iter().map(line).collect() }
     }
 
-    /// The number of one side of one stage, 0 when it has no such line.
-    pub fn count(&self, stage: &str, side: &str) -> u64 {
-        let of = |line: &&Line| line.stage == stage && line.side == side;
+    /// The sum of one side of one stage in one unit.
+    pub fn count(&self, stage: &str, unit: &str, side: &str) -> u64 {
+        let of = |line: &&Line| line.stage == stage && line.unit == unit && line.side == side;
         self.lines.iter().filter(of).map(|line| line.count).sum()
     }
 
-    /// All that `stage` lost, over all causes.
-    pub fn lost(&self, stage: &str) -> u64 {
-        let of = |line: &&Line| line.stage == stage && line.kind == "lost";
-        self.lines.iter().filter(of).map(|line| line.count).sum()
+    /// The sum of all lines with this cause, in any stage.
+    pub fn cause(&self, cause: &str) -> u64 {
+        self.lines.iter().filter(|line| line.cause == cause).map(|line| line.count).sum()
     }
 
-    /// Stages that do not balance: `in = out + held + lost`. A line for each, empty when all do.
+    /// Everything lost, in any stage.
+    pub fn lost(&self) -> u64 {
+        self.lines.iter().filter(|line| line.side == "lost").map(|line| line.count).sum()
+    }
+
+    /// Stages that do not balance: `in = out + held + lost`. A text for each, empty when all do.
     pub fn imbalances(&self) -> Vec<String> {
-        let mut stages: Vec<(&str, &str)> =
-            self.lines.iter().map(|line| (&*line.stage, &*line.unit)).collect();
-        stages.sort_unstable();
-        stages.dedup();
+        let counted = self.lines.iter().filter(|line| line.side == "in");
+        let stages: BTreeSet<_> = counted.map(|line| (&*line.stage, &*line.unit)).collect();
         stages.into_iter().filter_map(|(stage, unit)| self.imbalance(stage, unit)).collect()
     }
 
     fn imbalance(&self, stage: &str, unit: &str) -> Option<String> {
-        let sum = |kind: &str| -> u64 {
-            let of = |line: &&Line| line.stage == stage && line.unit == unit && line.kind == kind;
-            self.lines.iter().filter(of).map(|line| line.count).sum()
-        };
-        let (came, went, held, lost) = (sum("in"), sum("out"), sum("held"), sum("lost"));
-        let whole = self.lines.iter().any(|l| l.stage == stage && l.unit == unit && l.kind == "in");
-        (whole && came != went + held + lost)
+        let [came, went, held, lost] =
+            ["in", "out", "held", "lost"].map(|side| self.count(stage, unit, side));
+        (came != went + held + lost)
             .then(|| format!("{stage} ({unit}): in {came}, out {went}, held {held}, lost {lost}"))
     }
 }
 
 fn line(value: &Value) -> Line {
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let side = text("side");
-    let kind = value["kind"].as_str().map_or_else(|| side.clone(), str::to_owned);
     let count = value["count"].as_u64().unwrap_or_else(|| panic!("no count in {value}"));
-    Line { stage: text("stage"), unit: text("unit"), side, kind, count }
+    let [stage, unit, side, cause] = ["stage", "unit", "side", "cause"].map(text);
+    Line { stage, unit, side, cause, count }
 }
 
 #[cfg(test)]
@@ -82,10 +80,10 @@ mod tests {
 
     fn status(lost: u64) -> Value {
         json!({"ledger": [
-            {"stage": "ring", "unit": "records", "side": "in", "kind": "in", "count": 10},
-            {"stage": "ring", "unit": "records", "side": "out", "kind": "out", "count": 7},
-            {"stage": "ring", "unit": "records", "side": "full", "kind": "lost", "count": lost},
-            {"stage": "ring", "unit": "records", "side": "muted", "kind": "info", "count": 99},
+            {"stage": "ring", "unit": "records", "side": "in", "cause": null, "count": 10},
+            {"stage": "ring", "unit": "records", "side": "out", "cause": null, "count": 7},
+            {"stage": "ring", "unit": "records", "side": "lost", "cause": "full", "count": lost},
+            {"stage": "ring", "unit": "records", "side": "info", "cause": "muted", "count": 99},
         ]})
     }
 
@@ -96,8 +94,8 @@ mod tests {
             Ledger::from_status(&status(2)).imbalances(),
             ["ring (records): in 10, out 7, held 0, lost 2"]
         );
-        assert_eq!(Ledger::from_status(&status(3)).lost("ring"), 3);
-        assert_eq!(Ledger::from_status(&status(3)).count("ring", "full"), 3);
+        let ledger = Ledger::from_status(&status(3));
+        assert_eq!((ledger.lost(), ledger.cause("muted"), ledger.cause("full")), (3, 99, 3));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
 //! | [`nginx`], [`python`], [`netns`], [`client`] | the programs beside it |
-//! | [`otlp`] | what the agent wrote, typed |
+//! | [`otlp`], [`recording`] | what the agent wrote, typed |
 //! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`ledger`] | the judges |
 //! | [`sys`] | system calls of the workloads in `src/bin` |
 //!
@@ -31,6 +31,7 @@ pub mod nginx;
 pub mod otlp;
 pub mod process;
 pub mod python;
+pub mod recording;
 pub mod scenario;
 pub mod shapes;
 pub mod streams;

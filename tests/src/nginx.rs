@@ -1,6 +1,6 @@
 //! Debian's nginx with a configuration of its own.
 
-use crate::process::{Process, until};
+use crate::process::{Process, family, until};
 use crate::scenario::Scenario;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub struct Access {
     pub status: i64,
     /// Bytes of the response's body.
     pub body: i64,
+    /// The client's port.
+    pub port: u16,
 }
 
 /// A running nginx with one worker a core.
@@ -73,6 +75,11 @@ impl Nginx {
         Nginx { process, log, wrapped: !wrap.is_empty() }
     }
 
+    /// Its processes: master and workers (and the wrapper).
+    pub fn pids(&self) -> Vec<u32> {
+        family(self.process.pid())
+    }
+
     /// Writes a file to serve.
     ///
     /// # Panics
@@ -104,13 +111,14 @@ impl Nginx {
 
 fn access(line: &str) -> Access {
     let words: Vec<&str> = line.split('\t').collect();
-    let [method, path, status, body] = words[..] else { panic!("access log line: {line}") };
+    let [method, path, status, body, port] = words[..] else { panic!("access log line: {line}") };
     let number = |text: &str| text.parse().unwrap_or(-1);
     Access {
         method: method.to_owned(),
         path: path.to_owned(),
         status: number(status),
         body: number(body),
+        port: port.parse().unwrap_or(0),
     }
 }
 
@@ -141,7 +149,7 @@ fn config(dir: &Path, listen: &str, locations: &[(&str, Location)]) -> String {
 error_log {dir}/nginx.log warn;
 events {{ worker_connections 4096; }}
 http {{
-  log_format truth '$request_method\\t$request_uri\\t$status\\t$body_bytes_sent';
+  log_format truth '$request_method\\t$request_uri\\t$status\\t$body_bytes_sent\\t$remote_port';
   access_log {dir}/access.log truth;
   sendfile on; keepalive_requests 1000000; proxy_connect_timeout 10s;
   client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3;
@@ -170,8 +178,9 @@ mod tests {
         let url = format!("http://127.0.0.1:{port}/page?x=1");
         let got = output(Command::new("curl").args(["-s", &url]));
         assert_eq!(got.len(), 5000);
-        let expected =
-            Access { method: "GET".into(), path: "/page?x=1".into(), status: 200, body: 5000 };
-        assert_eq!(nginx.stop(), [expected]);
+        let log = nginx.stop();
+        let [line] = &log[..] else { panic!("one line, not {log:?}") };
+        assert_eq!((&*line.method, &*line.path), ("GET", "/page?x=1"));
+        assert_eq!((line.status, line.body, line.port > 0), (200, 5000, true));
     }
 }

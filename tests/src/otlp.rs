@@ -125,6 +125,12 @@ impl Telemetry {
         self.spans.iter().filter(|span| ports.iter().any(|port| span.touches(*port))).collect()
     }
 
+    /// The spans of these processes.
+    pub fn of_processes(&self, pids: &[u32]) -> Vec<&Span> {
+        let of = |span: &&Span| pids.iter().any(|pid| span.pid() == i64::from(*pid));
+        self.spans.iter().filter(of).collect()
+    }
+
     /// The spans whose path begins with `prefix`.
     pub fn under(&self, prefix: &str) -> Vec<&Span> {
         self.spans.iter().filter(|span| span.path().starts_with(prefix)).collect()

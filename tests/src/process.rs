@@ -186,6 +186,19 @@ pub fn free_port() -> u16 {
     socket.local_addr().expect("its address").port()
 }
 
+/// A process and all its descendants, in this pid namespace.
+pub fn family(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        found.extend(children.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+        next += 1;
+    }
+    found
+}
+
 /// Resident set of a process, bytes.
 ///
 /// # Panics

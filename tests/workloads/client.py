@@ -5,7 +5,9 @@ Paths: `{n}` becomes the request's number. `POST:PATH` posts `--body` bytes, or 
 
 import argparse
 import http.client
+import os
 import threading
+import time
 
 from truth import Log
 
@@ -13,6 +15,9 @@ from truth import Log
 def ask(arguments, log, numbers):
     connection = http.client.HTTPConnection(arguments.host, arguments.port, timeout=30)
     for number in numbers:
+        if arguments.pause_at is not None and number >= arguments.pause_at:
+            while not os.path.exists(arguments.pause_for):
+                time.sleep(0.01)
         path = arguments.path[number % len(arguments.path)].replace("{n}", str(number))
         method, body = "GET", None
         if path.startswith("POST:"):
@@ -31,7 +36,7 @@ def ask(arguments, log, numbers):
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(fromfile_prefix_chars="@")
     parser.add_argument("--log", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -41,6 +46,8 @@ def main():
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--body", type=int, default=1000)
     parser.add_argument("--body-text")
+    parser.add_argument("--pause-at", type=int, help="before this request …")
+    parser.add_argument("--pause-for", help="… wait until this file exists")
     parser.add_argument("--header", action="append", default=[])
     arguments = parser.parse_args()
     arguments.headers = dict(header.split(": ", 1) for header in arguments.header)
