@@ -31,3 +31,6 @@ pub mod trace;
 
 pub mod otlp;
 pub mod recording;
+
+#[doc(hidden)]
+pub mod testing;

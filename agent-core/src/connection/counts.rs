@@ -1,0 +1,118 @@
+//! The account of the connection stage, in its three units: records, connections, requests.
+
+use super::classify::Kind;
+use crate::event::ProcessKey;
+use crate::ledger::{Entry, Side};
+
+/// Open connections of one process, by what they speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KindCounts {
+    /// HTTP/1.x.
+    pub http1: u32,
+    /// TLS.
+    pub tls: u32,
+    /// HTTP/2 in clear.
+    pub http2: u32,
+    /// Left HTTP/1 by Upgrade or CONNECT.
+    pub upgraded: u32,
+    /// No protocol that the agent knows.
+    pub unknown: u32,
+    /// Nothing to judge by yet.
+    pub undecided: u32,
+}
+
+/// Open connections per process, in no particular order.
+pub type Census = Vec<(ProcessKey, KindCounts)>;
+
+impl KindCounts {
+    /// Counts one connection; `None` is undecided. The agent's own are left out.
+    pub(super) fn add(&mut self, kind: Option<Kind>) {
+        let count = match kind {
+            None => &mut self.undecided,
+            Some(Kind::Http1) => &mut self.http1,
+            Some(Kind::Tls) => &mut self.tls,
+            Some(Kind::Http2) => &mut self.http2,
+            Some(Kind::Upgraded) => &mut self.upgraded,
+            Some(Kind::Unknown) => &mut self.unknown,
+            Some(Kind::Own) => return,
+        };
+        *count += 1;
+    }
+}
+
+/// Running numbers of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Records that came in.
+    pub(super) records: u64,
+    /// Records that were used.
+    pub(super) used: u64,
+    /// Records held for those before them, or until more bytes tell the protocol.
+    pub(super) held: u64,
+    /// Records of muted connections that came before the kernel took notice.
+    pub(super) muted: u64,
+    /// Records whose bytes were no known protocol, or came in the middle of a message.
+    pub(super) unclassified: u64,
+    /// Records whose bytes had all been seen.
+    pub(super) duplicate: u64,
+    /// Closing records of connections not in the table.
+    pub(super) strangers: u64,
+    /// Kinds that do not belong into a payload ring, and payload without a direction.
+    pub(super) misplaced: u64,
+
+    /// Records cut at the front because other threads' records overlapped them.
+    pub(super) trimmed: u64,
+    /// Gaps passed on, and the bytes in them.
+    pub(super) gaps: u64,
+    pub(super) gap_bytes: u64,
+    /// Implausible positions: the connection began anew.
+    pub(super) resynchronised: u64,
+    /// Connections that began anew because the shard held too many bytes.
+    pub(super) over_held: u64,
+
+    pub(super) opened: u64,
+    pub(super) closed: u64,
+    pub(super) expired: u64,
+    pub(super) evicted: u64,
+
+    pub(super) started: u64,
+    pub(super) finished: u64,
+}
+
+impl Counts {
+    pub(super) fn gap(&mut self, len: u64) {
+        self.gaps += 1;
+        self.gap_bytes = self.gap_bytes.saturating_add(len);
+    }
+
+    /// The account. `open` connections and `requests` are counted afresh, so that the sum is a
+    /// check and not a definition.
+    pub(super) fn entries(&self, open: u64, requests: u64) -> Vec<Entry> {
+        let mut entries = Vec::with_capacity(32);
+        let mut push = |unit, side, count| {
+            entries.push(Entry { stage: "connection", unit, side, count });
+        };
+        push("records", Side::In, self.records);
+        push("records", Side::Out, self.used);
+        push("records", Side::Held, self.held);
+        push("records", Side::Lost("muted"), self.muted);
+        push("records", Side::Lost("unclassified"), self.unclassified);
+        push("records", Side::Lost("duplicate"), self.duplicate);
+        push("records", Side::Lost("unknown_connection"), self.strangers);
+        push("records", Side::Lost("misplaced"), self.misplaced);
+        push("records", Side::Info("trimmed"), self.trimmed);
+        push("gaps", Side::Info("gaps"), self.gaps);
+        push("bytes", Side::Info("gap_bytes"), self.gap_bytes);
+        push("connections", Side::In, self.opened);
+        push("connections", Side::Out, self.closed + self.expired);
+        push("connections", Side::Held, open);
+        push("connections", Side::Lost("evicted"), self.evicted);
+        push("connections", Side::Info("expired_idle"), self.expired);
+        push("connections", Side::Info("resynchronised"), self.resynchronised);
+        push("connections", Side::Info("held_too_much"), self.over_held);
+        push("requests", Side::In, self.started);
+        push("requests", Side::Out, self.finished);
+        push("requests", Side::Held, requests);
+        entries
+    }
+}

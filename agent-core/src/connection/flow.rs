@@ -1,0 +1,552 @@
+//! One connection: records to inputs of its protocol, in stream order.
+
+use super::classify::Kind;
+use super::held::Held;
+use super::shard::ShardOutput;
+use super::sink::{FlowSink, Identity};
+use super::stream::{Place, Stream};
+use super::undecided::{Outcome, Undecided};
+use super::work::Step;
+use crate::event::ProcessKey;
+use crate::message::{Endpoints, Failure, Signal, Thread};
+use crate::protocol::http1::Http1;
+use crate::protocol::{Direction, Input, Progress, Segment};
+use agent_common::record::{self, direction, flag, role};
+use agent_common::settings::socket_verdict;
+
+/// Records on a muted connection after which the kernel is told again: its verdict may have been
+/// lost, or not have arrived.
+const REPEAT_VERDICT: u32 = 64;
+
+/// State of one connection.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) cookie: u64,
+    /// Boot-time ns of its latest record.
+    pub(super) last_ns: u64,
+    /// The process that used it last.
+    pub(super) process: ProcessKey,
+    identity: Identity,
+    /// Indexed by [`Direction`]: send, receive.
+    streams: [Stream; 2],
+    phase: Phase,
+    held: Option<Box<Held>>,
+    /// Bytes that the protocol held after its latest input.
+    protocol_held: usize,
+    /// The connection record tells how it came to be: its positions are its first.
+    from_start: bool,
+    pub(super) unix: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Undecided(Undecided),
+    Http1(Box<Http1>),
+    Muted { kind: Kind, strays: u32 },
+}
+
+impl Flow {
+    pub(super) fn new(cookie: u64, at: u64) -> Flow {
+        Flow {
+            cookie,
+            last_ns: at,
+            process: ProcessKey::default(),
+            identity: Identity::new(cookie),
+            streams: [Stream::default(); 2],
+            phase: Phase::Undecided(Undecided::default()),
+            held: None,
+            protocol_held: 0,
+            from_start: false,
+            unix: false,
+        }
+    }
+
+    /// What it speaks; `None` while undecided.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match &self.phase {
+            Phase::Undecided(_) => None,
+            Phase::Http1(_) => Some(Kind::Http1),
+            Phase::Muted { kind, .. } => Some(*kind),
+        }
+    }
+
+    pub(super) fn open_requests(&self) -> usize {
+        match &self.phase {
+            Phase::Http1(http) => http.open_requests(),
+            _ => 0,
+        }
+    }
+
+    /// Deadline of what it holds.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.held.as_ref().map(|held| held.deadline)
+    }
+
+    /// Whether records wait for others, or for more bytes to judge by.
+    pub(super) fn waits(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.is_empty())
+            || matches!(&self.phase, Phase::Undecided(undecided) if undecided.kept() > 0)
+    }
+
+    /// Who talks to whom.
+    pub(super) fn connection<O: ShardOutput>(
+        &mut self,
+        record: &record::Connection,
+        path: &[u8],
+        own: bool,
+        step: &mut Step<'_, O>,
+    ) {
+        self.touch(&record.header);
+        if matches!(self.phase, Phase::Muted { .. }) {
+            step.work.counts.muted += 1;
+            return;
+        }
+        step.work.counts.used += 1;
+        self.unix = record.family == 1;
+        self.from_start |= record.role != role::UNKNOWN;
+        self.stream(Direction::Send).hint(record.send_position);
+        self.stream(Direction::Receive).hint(record.receive_position);
+        if own {
+            return self.mute(Kind::Own, step);
+        }
+        self.identity.endpoints = Some(Box::new(endpoints(record, path)));
+        self.identity.known_at = record.header.boot_ns;
+        if self.identity.announced {
+            self.identity.announce(step.out);
+        }
+    }
+
+    /// Bytes moved.
+    pub(super) fn payload<O: ShardOutput>(
+        &mut self,
+        record: &record::Payload,
+        bytes: &[u8],
+        step: &mut Step<'_, O>,
+    ) {
+        self.touch(&record.header);
+        let other_way = |held: &Held| held.direction != record.header.direction;
+        if self.held.as_deref().is_some_and(|held| !held.is_empty() && other_way(held)) {
+            // An answer follows what it answers: what is missing before it is lost.
+            self.release(step);
+        }
+        self.take(record, bytes, true, step);
+        self.drain(step);
+    }
+
+    /// This end, or the whole connection, closes. True when it is over.
+    pub(super) fn closing<O: ShardOutput>(
+        &mut self,
+        record: &record::Closing,
+        step: &mut Step<'_, O>,
+    ) -> bool {
+        self.last_ns = record.header.boot_ns;
+        step.work.counts.used += 1;
+        if record.header.flags & flag::CLOSED == 0 {
+            self.release(step);
+            self.missing(Direction::Send, record.send_position, step);
+            self.end_of_stream(Direction::Send, record.header.boot_ns, step);
+            return false;
+        }
+        let waits = matches!(self.phase, Phase::Http1(_))
+            && (self.streams[0].missing_before(record.send_position).is_some()
+                || self.streams[1].missing_before(record.receive_position).is_some());
+        if !waits {
+            self.close(record, step);
+            return true;
+        }
+        // A call's record may still be on its way from another CPU.
+        let deadline = step.work.wait(self.cookie, record.header.boot_ns);
+        let held = self.held.get_or_insert_with(|| Box::new(Held::new(deadline, 0)));
+        held.closing = Some(*record);
+        false
+    }
+
+    /// The wait is over: what is missing is lost. True when the connection is over.
+    pub(super) fn overdue<O: ShardOutput>(&mut self, step: &mut Step<'_, O>) -> bool {
+        self.release(step);
+        let closing = self.held.take().and_then(|held| held.closing);
+        if let Some(record) = &closing {
+            self.close(record, step);
+        }
+        closing.is_some()
+    }
+
+    /// The agent stops looking: evicted, expired, or the end of the run.
+    pub(super) fn abandon<O: ShardOutput>(&mut self, at: u64, step: &mut Step<'_, O>) {
+        self.release(step);
+        let closing = self.held.take().and_then(|held| held.closing);
+        match &closing {
+            Some(record) => self.close(record, step),
+            None => self.over(at, Failure::Unobserved, step),
+        }
+    }
+
+    fn touch(&mut self, header: &record::Header) {
+        self.last_ns = header.boot_ns;
+        if header.tgid != 0 {
+            self.process = ProcessKey { tgid: header.tgid, start_ns: header.start_ns };
+        }
+    }
+
+    fn stream(&mut self, direction: Direction) -> &mut Stream {
+        let [send, receive] = &mut self.streams;
+        match direction {
+            Direction::Send => send,
+            Direction::Receive => receive,
+        }
+    }
+
+    /// Finds a record's place in its stream. With `may_hold` it may wait for those before it.
+    fn take<O: ShardOutput>(
+        &mut self,
+        record: &record::Payload,
+        bytes: &[u8],
+        may_hold: bool,
+        step: &mut Step<'_, O>,
+    ) {
+        let way = match record.header.direction {
+            direction::SEND => Direction::Send,
+            direction::RECEIVE => Direction::Receive,
+            _ => return step.work.counts.misplaced += 1,
+        };
+        if let Phase::Muted { strays, .. } = &mut self.phase {
+            *strays = strays.wrapping_add(1);
+            if strays.is_multiple_of(REPEAT_VERDICT) {
+                step.out.verdict(self.cookie, socket_verdict::MUTE);
+            }
+            return step.work.counts.muted += 1;
+        }
+        let len = u64::from(record.header.total_len);
+        match self.stream(way).place(record.position) {
+            Place::Next => self.deliver(way, record, bytes, 0, step),
+            Place::Overlap { skip } if skip >= len => self.deliver(way, record, &[], len, step),
+            Place::Overlap { skip } => {
+                step.work.counts.trimmed += 1;
+                self.deliver(way, record, bytes, skip, step);
+            }
+            // The end was read: a FIN takes a sequence number.
+            Place::Ahead { gap: 1 } if len == 0 => self.deliver(way, record, bytes, 0, step),
+            Place::Ahead { .. } if may_hold && self.hold(record, bytes, step) => {}
+            Place::Ahead { gap } => {
+                self.gap(way, gap, step);
+                self.deliver(way, record, bytes, 0, step);
+            }
+            Place::Elsewhere => {
+                step.work.counts.resynchronised += 1;
+                self.restart(record.header.boot_ns, step);
+                self.streams = [Stream::default(); 2];
+                self.deliver(way, record, bytes, 0, step);
+            }
+        }
+    }
+
+    /// Passes on what is new in a record: all but its first `skip` bytes, and its end.
+    fn deliver<O: ShardOutput>(
+        &mut self,
+        way: Direction,
+        record: &record::Payload,
+        bytes: &[u8],
+        skip: u64,
+        step: &mut Step<'_, O>,
+    ) {
+        let header = &record.header;
+        let len = u64::from(header.total_len) - skip;
+        let end = header.flags & flag::END != 0 && !self.stream(way).ended;
+        match (len > 0, end) {
+            (true, _) => {
+                let segment = segment(way, record, bytes, skip);
+                let turn = header.flags & flag::TURN != 0 && skip == 0;
+                let first = self.from_start && self.streams[other(way)].untouched() && {
+                    let stream = self.stream(way);
+                    stream.is_first(segment.position)
+                };
+                self.stream(way).reach(segment.position.wrapping_add(len));
+                self.segment(&segment, turn, first, step);
+            }
+            (false, true) => step.work.counts.used += 1,
+            (false, false) => step.work.counts.duplicate += 1,
+        }
+        if end {
+            self.end_of_stream(way, header.boot_ns, step);
+        }
+    }
+
+    fn segment<O: ShardOutput>(
+        &mut self,
+        segment: &Segment<'_>,
+        turn: bool,
+        first: bool,
+        step: &mut Step<'_, O>,
+    ) {
+        let counts = &mut step.work.counts;
+        let undecided = match &mut self.phase {
+            Phase::Http1(_) => {
+                counts.used += 1;
+                return self.input(&Input::Segment(*segment), step);
+            }
+            Phase::Muted { .. } => return counts.muted += 1,
+            Phase::Undecided(undecided) => undecided,
+        };
+        let before = undecided.kept();
+        let outcome = undecided.take(segment, turn, first);
+        let after = undecided.kept();
+        match outcome {
+            Outcome::Kept => counts.held += 1,
+            Outcome::Useless => counts.unclassified += 1,
+            Outcome::Is(Kind::Http1) => return self.begin(segment, step),
+            Outcome::Is(kind) => {
+                counts.unclassified += 1;
+                return self.mute(kind, step);
+            }
+        }
+        // What was kept in vain.
+        let dropped = (before as u64).saturating_sub(after as u64);
+        counts.held -= dropped;
+        counts.unclassified += dropped;
+    }
+
+    /// The connection speaks HTTP/1: hands over what was kept, then `segment`.
+    fn begin<O: ShardOutput>(&mut self, segment: &Segment<'_>, step: &mut Step<'_, O>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Http1(step.work.http1()));
+        let pending = match phase {
+            Phase::Undecided(undecided) => undecided.into_pending(),
+            _ => None,
+        };
+        for kept in pending.iter().flat_map(|pending| pending.segments()) {
+            step.work.counts.held -= 1;
+            step.work.counts.used += 1;
+            self.input(&Input::Segment(kept), step);
+        }
+        step.work.counts.used += 1;
+        self.input(&Input::Segment(*segment), step);
+    }
+
+    /// One step of the protocol.
+    fn input<O: ShardOutput>(&mut self, input: &Input<'_>, step: &mut Step<'_, O>) {
+        let Phase::Http1(http) = &mut self.phase else { return };
+        step.out.given(self.cookie, input);
+        let work = &mut *step.work;
+        let mut sink = FlowSink {
+            identity: &mut self.identity,
+            key: &work.config.id_key,
+            counts: &mut work.counts,
+            out: step.out,
+        };
+        let progress = http.input(input, &mut sink);
+        let held = http.held_bytes();
+        work.held_bytes = work.held_bytes + held - self.protocol_held;
+        self.protocol_held = held;
+        if progress == Progress::Left {
+            let spoke = self.identity.announced;
+            return self.mute(if spoke { Kind::Upgraded } else { Kind::Unknown }, step);
+        }
+        if held > 0 && work.held_bytes > work.config.max_held_bytes {
+            work.counts.over_held += 1;
+            self.restart(self.last_ns, step);
+        }
+    }
+
+    fn gap<O: ShardOutput>(&mut self, way: Direction, len: u64, step: &mut Step<'_, O>) {
+        step.work.counts.gap(len);
+        let position = self.stream(way).next();
+        self.stream(way).reach(position.wrapping_add(len));
+        match &mut self.phase {
+            Phase::Undecided(undecided) => {
+                let kept = undecided.kept() as u64;
+                undecided.gap();
+                step.work.counts.held -= kept;
+                step.work.counts.unclassified += kept;
+            }
+            _ => self.input(&Input::Gap { direction: way, position, len }, step),
+        }
+    }
+
+    /// Names the bytes that are missing before the end of a stream.
+    fn missing<O: ShardOutput>(&mut self, way: Direction, end: u64, step: &mut Step<'_, O>) {
+        if let Some(len) = self.stream(way).missing_before(end)
+            && matches!(self.phase, Phase::Http1(_))
+        {
+            self.gap(way, len, step);
+        }
+    }
+
+    fn end_of_stream<O: ShardOutput>(&mut self, way: Direction, at: u64, step: &mut Step<'_, O>) {
+        if !std::mem::replace(&mut self.stream(way).ended, true) {
+            self.input(&Input::End { direction: way, at }, step);
+        }
+    }
+
+    /// Keeps a copy of a record that came too early. False when there is no room.
+    fn hold<O: ShardOutput>(
+        &mut self,
+        record: &record::Payload,
+        bytes: &[u8],
+        step: &mut Step<'_, O>,
+    ) -> bool {
+        let work = &mut *step.work;
+        if work.held_bytes + bytes.len() > work.config.max_held_bytes {
+            return false;
+        }
+        let held = match &mut self.held {
+            Some(held) => held,
+            none => {
+                let deadline = work.wait(self.cookie, record.header.boot_ns);
+                none.insert(Box::new(Held::new(deadline, record.header.direction)))
+            }
+        };
+        let room = held.has_room();
+        if room {
+            held.direction = record.header.direction;
+            held.insert(record, bytes);
+            work.counts.held += 1;
+            work.held_bytes += bytes.len();
+        }
+        room
+    }
+
+    /// Passes on the held records that follow without a gap.
+    fn drain<O: ShardOutput>(&mut self, step: &mut Step<'_, O>) {
+        while let Some(held) = &self.held {
+            let Some(position) = held.first_position() else { break };
+            let way = if held.direction == direction::SEND {
+                Direction::Send
+            } else {
+                Direction::Receive
+            };
+            if matches!(self.stream(way).place(position), Place::Ahead { .. }) {
+                return;
+            }
+            self.take_held(step);
+        }
+        self.held.take_if(|held| held.closing.is_none());
+    }
+
+    /// Passes on all held records: what is missing before them is lost.
+    fn release<O: ShardOutput>(&mut self, step: &mut Step<'_, O>) {
+        while self.held.as_ref().is_some_and(|held| !held.is_empty()) {
+            self.take_held(step);
+        }
+        self.held.take_if(|held| held.closing.is_none());
+    }
+
+    fn take_held<O: ShardOutput>(&mut self, step: &mut Step<'_, O>) {
+        if let Some(first) = self.held.as_mut().and_then(|held| held.pop()) {
+            step.work.counts.held -= 1;
+            step.work.held_bytes -= first.bytes.len();
+            self.take(&first.payload, &first.bytes, false, step);
+        }
+    }
+
+    /// Gives up what is open and waits for the next turn.
+    fn restart<O: ShardOutput>(&mut self, at: u64, step: &mut Step<'_, O>) {
+        if !matches!(self.phase, Phase::Muted { .. }) {
+            self.drop_protocol(at, Failure::Unobserved, step);
+            self.phase = Phase::Undecided(Undecided::midway());
+        }
+    }
+
+    fn mute<O: ShardOutput>(&mut self, kind: Kind, step: &mut Step<'_, O>) {
+        self.drop_protocol(self.last_ns, Failure::Unobserved, step);
+        self.phase = Phase::Muted { kind, strays: 0 };
+        self.identity.endpoints = None;
+        step.out.verdict(self.cookie, socket_verdict::MUTE);
+    }
+
+    /// The socket is closed.
+    fn close<O: ShardOutput>(&mut self, record: &record::Closing, step: &mut Step<'_, O>) {
+        self.release(step);
+        self.missing(Direction::Send, record.send_position, step);
+        self.missing(Direction::Receive, record.receive_position, step);
+        let failure = match record.error {
+            32 | 104 => Failure::ConnectionReset,
+            110 => Failure::Timeout,
+            _ => Failure::ConnectionClosed,
+        };
+        self.over(record.header.boot_ns, failure, step);
+    }
+
+    fn over<O: ShardOutput>(&mut self, at: u64, failure: Failure, step: &mut Step<'_, O>) {
+        self.drop_protocol(at, failure, step);
+        if self.identity.announced {
+            step.out.signal(Signal::Gone { at, cookie: self.cookie });
+        }
+    }
+
+    /// Ends the protocol's open requests and gives its state back; settles what was kept.
+    fn drop_protocol<O: ShardOutput>(&mut self, at: u64, failure: Failure, step: &mut Step<'_, O>) {
+        let undecided = Phase::Undecided(Undecided::default());
+        match std::mem::replace(&mut self.phase, undecided) {
+            Phase::Http1(mut http) => {
+                let work = &mut *step.work;
+                let mut sink = FlowSink {
+                    identity: &mut self.identity,
+                    key: &work.config.id_key,
+                    counts: &mut work.counts,
+                    out: step.out,
+                };
+                let closed = Input::Closed { at, failure };
+                sink.out.given(self.cookie, &closed);
+                http.input(&closed, &mut sink);
+                work.held_bytes -= self.protocol_held;
+                self.protocol_held = 0;
+                work.recycle(http);
+            }
+            Phase::Undecided(undecided) => {
+                let kept = undecided.kept() as u64;
+                step.work.counts.held -= kept;
+                step.work.counts.unclassified += kept;
+            }
+            Phase::Muted { .. } => {}
+        }
+    }
+}
+
+fn other(way: Direction) -> usize {
+    match way {
+        Direction::Send => 1,
+        Direction::Receive => 0,
+    }
+}
+
+fn segment<'a>(
+    way: Direction,
+    record: &record::Payload,
+    bytes: &'a [u8],
+    skip: u64,
+) -> Segment<'a> {
+    let header = &record.header;
+    let taken_ns = header.boot_ns;
+    // The hook runs last: a time after it, or none, is not one.
+    let time = |ns: u64| if ns == 0 { taken_ns } else { ns.min(taken_ns) };
+    let bytes = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)).unwrap_or(&[]);
+    let len = u64::from(header.total_len) - skip;
+    Segment {
+        direction: way,
+        position: record.position.wrapping_add(skip),
+        bytes: bytes.get(..usize::try_from(len).unwrap_or(usize::MAX)).unwrap_or(bytes),
+        len,
+        opposite: record.opposite,
+        first_ns: time(record.first_ns),
+        last_ns: time(record.last_ns),
+        taken_ns,
+        true_first: header.flags & flag::TRUE_FIRST != 0,
+        thread: Thread {
+            process: ProcessKey { tgid: header.tgid, start_ns: header.start_ns },
+            tid: header.tid,
+            context: record.context,
+        },
+    }
+}
+
+fn endpoints(record: &record::Connection, path: &[u8]) -> Endpoints {
+    Endpoints {
+        family: record.family,
+        local_addr: record.local_addr,
+        remote_addr: record.remote_addr,
+        local_port: record.local_port,
+        remote_port: record.remote_port,
+        netns: record.netns,
+        peer_cookie: record.peer_cookie,
+        path: path.to_vec(),
+    }
+}
