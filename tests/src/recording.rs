@@ -3,13 +3,25 @@
 use crate::streams::Piece;
 use agent_common::record::{direction, flag};
 use agent_core::event::{Event, decode};
+use agent_core::recording::{Item, Reader};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
+use zerocopy::IntoBytes;
+
+/// The ring of processes; those after it carry payload.
+const PROCESS_RING: u8 = 0;
 
 /// All records of a recording, as they lay in the rings.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
-    slots: Vec<Vec<u8>>,
+    /// Whole words, so that records are aligned.
+    words: Vec<u64>,
+    /// First word and bytes of each record.
+    records: Vec<(usize, usize)>,
+    /// How many records each CPU tried to write to the payload ring, where the recording says so.
+    tried: BTreeMap<u16, u64>,
 }
 
 /// What is known of one socket from its records.
@@ -23,24 +35,60 @@ struct Socket {
 }
 
 impl Recording {
-    /// Records that were read elsewhere.
-    pub fn of_slots(slots: Vec<Vec<u8>>) -> Recording {
-        Recording { slots }
-    }
-
     /// Reads a file of `kernspan record`.
     ///
     /// # Panics
-    /// When it cannot be read, or is damaged.
+    /// When it cannot be read to its end, or is damaged.
     pub fn load(path: &Path) -> Recording {
-        panic!("{}: the reader of recordings is not in this branch yet", path.display());
+        let name = path.display();
+        let file = File::open(path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (mut reader, _) =
+            Reader::new(BufReader::new(file)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut recording = Recording::default();
+        while let Some(item) = reader.item().unwrap_or_else(|error| panic!("{name}: {error}")) {
+            match item {
+                Item::Record { bytes, .. } => recording.push(bytes),
+                Item::Settle { ring, cpu, next } if ring != PROCESS_RING => {
+                    recording.tried.insert(cpu, next);
+                }
+                _ => {}
+            }
+        }
+        recording
+    }
+
+    fn push(&mut self, record: &[u8]) {
+        let (start, len) = (self.words.len(), record.len());
+        self.words.resize(start + len.div_ceil(8), 0);
+        self.words[start..].as_mut_bytes()[..len].copy_from_slice(record);
+        self.records.push((start, len));
     }
 
     fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        self.slots.iter().map(|slot| match decode(slot) {
-            Ok(event) => event,
-            Err(error) => panic!("a record of the recording: {error}"),
+        self.records.iter().map(|(start, len)| {
+            match decode(&self.words[*start..].as_bytes()[..*len]) {
+                Ok(event) => event,
+                Err(error) => panic!("a record of the recording: {error}"),
+            }
         })
+    }
+
+    /// Records that the kernel side tried to write to the payload ring, as told at the end.
+    pub fn payload_tried(&self) -> u64 {
+        self.tried.values().sum()
+    }
+
+    /// Records of the payload ring that a number is missing for.
+    pub fn payload_missing(&self) -> u64 {
+        let seen = self.payload_sequences();
+        let cpus: BTreeSet<u16> = seen.keys().chain(self.tried.keys()).copied().collect();
+        let missing = |cpu: u16| {
+            let numbers = seen.get(&cpu);
+            let last = numbers.and_then(|numbers| numbers.last().copied()).map_or(0, |n| n + 1);
+            let next = self.tried.get(&cpu).copied().unwrap_or(0).max(last);
+            next - numbers.map_or(0, |numbers| numbers.len() as u64)
+        };
+        cpus.into_iter().map(missing).sum()
     }
 
     /// Payload records.
@@ -140,18 +188,16 @@ fn hole(ranges: &[(u64, u64)], points: &[u64]) -> bool {
     last.unwrap_or(0) > next + 1
 }
 
-/// Numbers that are missing below the highest one of each CPU.
-pub fn sequence_gaps(seen: &BTreeMap<u16, BTreeSet<u64>>) -> u64 {
-    let missing =
-        |numbers: &BTreeSet<u64>| numbers.last().map_or(0, |last| last + 1 - numbers.len() as u64);
-    seen.values().map(missing).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use agent_common::record::{Closing, Connection, Header, Payload, VERSION, kind};
-    use zerocopy::IntoBytes;
+
+    fn recording(records: &[Vec<u8>]) -> Recording {
+        let mut recording = Recording::default();
+        records.iter().for_each(|record| recording.push(record));
+        recording
+    }
 
     fn header(kind: u8, seq: u64) -> Header {
         Header { version: VERSION, kind, seq, ..Header::default() }
@@ -190,16 +236,42 @@ mod tests {
             ("lost at the end", vec![opened(), sent(1, 100, b"abc"), closed(3, 110)], true, 1),
             ("end unknown", vec![opened(), sent(1, 100, b"abc")], true, 0),
         ] {
-            let recording = Recording::of_slots(slots);
+            let recording = recording(&slots);
             assert_eq!(!recording.ports_with_gaps(80).is_empty(), gap, "{why}");
             assert_eq!(recording.ports_with_gaps(81), BTreeSet::new(), "{why}");
-            assert_eq!(sequence_gaps(&recording.payload_sequences()), missing, "{why}");
+            assert_eq!(recording.payload_missing(), missing, "{why}");
         }
     }
 
     #[test]
+    fn a_lost_last_record_is_missing_once_the_kernel_told_its_count() {
+        let mut recording = recording(&[opened(), sent(1, 100, b"abc")]);
+        assert_eq!(recording.payload_missing(), 0);
+        recording.tried.insert(0, 4);
+        assert_eq!((recording.payload_missing(), recording.payload_tried()), (2, 4));
+    }
+
+    #[test]
+    fn a_written_file_is_read_back() {
+        use agent_core::recording::{Preamble, Writer};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.rec");
+        let version = Preamble { record_version: VERSION, ..Preamble::default() };
+        let mut writer = Writer::new(File::create(&path).unwrap(), &version).unwrap();
+        for record in [opened(), sent(1, 100, b"abc")] {
+            writer.item(&Item::Record { ring: 1, bytes: &record }).unwrap();
+        }
+        writer.item(&Item::Settle { ring: 0, cpu: 0, next: 99 }).unwrap();
+        writer.item(&Item::Settle { ring: 1, cpu: 0, next: 3 }).unwrap();
+        writer.finish().unwrap();
+        let recording = Recording::load(&path);
+        assert_eq!((recording.pieces().len(), recording.payload_missing()), (1, 1));
+        assert_eq!(recording.known_ports(80), BTreeSet::from([4000]));
+    }
+
+    #[test]
     fn payload_becomes_pieces() {
-        let recording = Recording::of_slots(vec![opened(), sent(1, 100, b"abc")]);
+        let recording = recording(&[opened(), sent(1, 100, b"abc")]);
         let piece = &recording.pieces()[0];
         assert_eq!((piece.cookie, piece.sent, piece.position, piece.len), (7, true, 100, 3));
         assert_eq!(piece.bytes, b"abc");

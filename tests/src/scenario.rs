@@ -1,6 +1,7 @@
 //! One scenario at a time: permission, temporary directory, scale.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -71,7 +72,13 @@ impl Scenario {
 /// When `KERNSPAN_REQUIRE` is set: a skip then counts as a failure.
 pub fn skip(name: &str, reason: &str) {
     assert!(std::env::var_os("KERNSPAN_REQUIRE").is_none(), "{name} must run, but: {reason}");
-    println!("SKIP {name}: {reason}");
+    say(&format!("SKIP {name}: {reason}"));
+}
+
+/// Prints a line past the test harness, which shows what `println!` prints only on failure: skips
+/// and figures belong into the log of every run.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// `quick` normally, `full` with `KERNSPAN_SCALE=full`.

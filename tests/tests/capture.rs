@@ -5,7 +5,7 @@ use kernspan_tests::agent::Agent;
 use kernspan_tests::process::Process;
 use kernspan_tests::python::read_log;
 use kernspan_tests::recording::Recording;
-use kernspan_tests::scenario::Scenario;
+use kernspan_tests::scenario::{Scenario, say};
 use kernspan_tests::streams::{self, Truth};
 use std::process::Command;
 use std::time::Duration;
@@ -38,5 +38,5 @@ fn recorded_streams_are_what_the_sockets_moved() {
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), truths.len(), faults.join("\n"));
     assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
     let bytes: u64 = truths.iter().map(|truth| truth.bytes).sum();
-    println!("capture: {} streams, {bytes} bytes, all equal and contiguous", truths.len());
+    say(&format!("capture: {} streams, {bytes} bytes, all equal and contiguous", truths.len()));
 }

@@ -8,7 +8,7 @@ use kernspan_tests::nginx::{Access, Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{family, free_port};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, scaled};
+use kernspan_tests::scenario::{Scenario, say, scaled};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -163,11 +163,11 @@ fn exact_counts(name: &str, scenario: &Scenario, host: &str, wraps: [Vec<String>
     let strange = spans.iter().filter(|s| !known.iter().any(|p| s.path().starts_with(p)));
     complaints.extend(strange.map(|span| format!("no such request: {}", span.brief())));
     assert!(complaints.is_empty(), "{name}:\n{}", complaints.join("\n"));
-    println!(
+    say(&format!(
         "{name}: {} requests, {} spans, all pairs joined",
         front.len() + behind.len() + direct.len(),
         spans.len()
-    );
+    ));
 }
 
 #[test]
@@ -207,11 +207,11 @@ fn under_full_load() {
     let whole = clients.iter().filter(|span| !span.error && span.status() == Some(200)).count();
     let cut = clients.iter().filter(|span| span.error).count();
     let asked = usize::try_from(asked).unwrap_or(0);
-    println!(
+    say(&format!(
         "wrk: {asked} responses, {} log lines, {whole} whole and {cut} cut client spans, {} server",
         access.len(),
         servers.len()
-    );
+    ));
     assert_eq!(whole + cut, clients.len(), "a client span is whole or an error");
     assert!(whole.abs_diff(asked) <= CONNECTIONS, "{whole} whole client spans of {asked}");
     assert!(cut <= CONNECTIONS, "{cut} cut spans on {CONNECTIONS} connections");

@@ -4,7 +4,7 @@ use kernspan_tests::agent::Agent;
 use kernspan_tests::execs::score;
 use kernspan_tests::process::free_port;
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::Scenario;
+use kernspan_tests::scenario::{Scenario, say};
 use std::time::Duration;
 
 const ROUNDS: &str = "200";
@@ -30,11 +30,11 @@ fn execs_carry_the_ids_of_their_request() {
     let log = server.stop();
 
     let score = score(&report.telemetry.logs, &report.telemetry.spans, &log);
-    println!(
+    say(&format!(
         "exec: {} executed for requests: {} right, {} without ids, {} wrong; {} outside; \
          {innocents} innocent requests",
         score.expected, score.right, score.without, score.wrong, score.outside
-    );
+    ));
     assert_eq!(score.expected, 50 * (3 + 3 + 3 + 1));
     assert!(innocents > 200, "only {innocents} innocent requests ran beside them");
     assert!(score.outside > 20, "only {} programs ran outside requests", score.outside);

@@ -4,7 +4,7 @@ use kernspan_tests::agent::Agent;
 use kernspan_tests::process::Process;
 use kernspan_tests::python::read_log;
 use kernspan_tests::recording::Recording;
-use kernspan_tests::scenario::{Scenario, scaled};
+use kernspan_tests::scenario::{Scenario, say, scaled};
 use kernspan_tests::streams::find;
 use std::process::Command;
 use std::time::Duration;
@@ -49,5 +49,5 @@ fn a_strangers_buffer_is_never_read() {
         let seen: u64 = own.map(|piece| piece.len).sum();
         assert_eq!(Some(seen), truth[name]["bytes"].as_u64(), "bytes counted of {name}");
     }
-    println!("guard: {overlaps} completions inside the read, no canary");
+    say(&format!("guard: {overlaps} completions inside the read, no canary"));
 }

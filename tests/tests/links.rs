@@ -4,7 +4,7 @@ use kernspan_tests::agent::Agent;
 use kernspan_tests::links::{Score, Truth, score};
 use kernspan_tests::process::free_port;
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, scaled};
+use kernspan_tests::scenario::{Scenario, say, scaled};
 use std::time::Duration;
 
 /// Starts a → {b, c}, b → c, asks a by 16 clients, and scores the agent's report.
@@ -45,7 +45,7 @@ fn run(scenario: &Scenario, arguments: &[&str]) -> Score {
 fn parents_are_right() {
     let Some(scenario) = Scenario::begin("links", &[]) else { return };
     let score = run(&scenario, &[]);
-    println!(
+    say(&format!(
         "links: {} calls, {} with a parent: {} right, {} missing, {} wrong; {} joined, {} misjoined",
         score.calls,
         score.linked_calls,
@@ -54,7 +54,7 @@ fn parents_are_right() {
         score.wrong,
         score.joined,
         score.misjoined
-    );
+    ));
     assert!(score.linked_calls >= 4000 && score.calls > score.linked_calls, "{score:?}");
     assert_eq!((score.wrong, score.misjoined), (0, 0), "{}", score.examples.join("\n"));
     assert!(score.share() >= 0.995 && score.joined_share() >= 0.995, "{score:?}");

@@ -7,7 +7,7 @@ use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Log, Span, Telemetry};
 use kernspan_tests::process::{Process, free_port, output};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, binary};
+use kernspan_tests::scenario::{Scenario, binary, say};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -40,7 +40,8 @@ fn load(scenario: &Scenario) {
     let (cookie, authorization) =
         (format!("Cookie: session={cookie}"), format!("Authorization: Bearer {authorization}"));
     let (header, port) = (format!("X-Api-Key: {header}"), port.to_string());
-    let path = format!("POST:/tcp/echo?a=1&sig={query}&X-Amz-Signature={query}");
+    let path =
+        format!("POST:/tcp/echo?a=1&sig={query}&X-Amz-Signature={query}&access_token={query}");
     let own = ["--port", &port, "--requests", "100", "--concurrency", "8", "--path", &path];
     let secret = ["--body-text", body, "--header", &cookie, "--header", &authorization];
     let arguments = [&own[..], &secret, &["--header", &header]].concat();
@@ -76,7 +77,7 @@ fn a_replay_gives_the_live_output_and_no_secret() {
     // The planting worked: what is beside the secret was seen.
     let queries = live.telemetry.spans.iter().filter(|s| s.text("url.query").contains("a=1"));
     assert!(queries.count() >= 100, "the query beside the secret was not seen");
-    println!("replay: {} spans and {} logs identical, no secret", spans.0.len(), logs.0.len());
+    say(&format!("replay: {} spans and {} logs identical, no secret", spans.0.len(), logs.0.len()));
 }
 
 fn replay_as_nobody(scenario: &Scenario, recording: &Path) -> Telemetry {

@@ -3,7 +3,7 @@
 use kernspan_tests::agent::Agent;
 use kernspan_tests::process::free_port;
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::Scenario;
+use kernspan_tests::scenario::{Scenario, say};
 use kernspan_tests::shapes::{EXCHANGES, judge};
 use std::time::Duration;
 
@@ -22,5 +22,5 @@ fn every_shape_gives_its_spans_and_no_others() {
     let spans = report.telemetry.of_processes(&pids);
     let complaints = judge(&spans);
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
-    println!("shapes: {} exchanges, {} spans", EXCHANGES.len(), spans.len());
+    say(&format!("shapes: {} exchanges, {} spans", EXCHANGES.len(), spans.len()));
 }
