@@ -46,6 +46,8 @@ pub struct Score {
     pub wrong: usize,
     /// All calls.
     pub calls: usize,
+    /// … that have a client span at all.
+    pub seen: usize,
     /// … whose server span has the client span of the same path as parent.
     pub joined: usize,
     /// … whose server span has another parent.
@@ -81,6 +83,7 @@ pub fn score(spans: &[Span], truth: &Truth) -> Score {
     let mut score = Score { calls: truth.calls.len(), ..Score::default() };
     for (called, serving) in &truth.calls {
         let client = clients.get(called.as_str()).copied();
+        score.seen += usize::from(client.is_some());
         score.count_link(client, serving.as_deref(), &by_id);
         score.count_join(servers.get(called.as_str()).copied(), client);
     }
@@ -194,7 +197,8 @@ mod tests {
         ] {
             let score = score(&spans(parents), &truth());
             assert_eq!((score.right, score.missing, score.wrong), (right, missing, wrong), "{why}");
-            assert_eq!((score.linked_calls, score.calls, score.joined), (2, 3, 3), "{why}");
+            let seen = (score.linked_calls, score.calls, score.seen, score.joined);
+            assert_eq!(seen, (2, 3, 3, 3), "{why}");
         }
     }
 

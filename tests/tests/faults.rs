@@ -136,7 +136,7 @@ fn short_lives_leave_memory_flat() {
     const GROWTH: u64 = 8 << 20;
     let Some(scenario) = Scenario::begin("short lives", &["nginx", "ab"]) else { return };
     let (nginx, listen, _) = nginx(&scenario);
-    let agent = Agent::run(&scenario, &[]);
+    let agent = Agent::run(&scenario, &["--ring-size", "64MiB"]);
     short_lives(&scenario, &listen, 4000, 1000);
     let before = settled(agent.pid());
     short_lives(&scenario, &listen, 20_000, 5000);
@@ -151,7 +151,7 @@ fn short_lives_leave_memory_flat() {
         kernel / 1024
     ));
     assert!(after <= before + GROWTH, "resident memory grew from {before} to {after}");
-    assert!(report.telemetry.under(PAGE).len() >= 2 * 24_000 - 100, "they were observed");
+    assert_eq!(report.telemetry.under(PAGE).len(), 2 * 24_000, "{:?}", report.ledger);
 }
 
 /// Connections of one request each, then processes that end at once.

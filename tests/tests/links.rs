@@ -65,5 +65,6 @@ fn without_the_linker_no_parent_is_right() {
     let Some(scenario) = Scenario::begin("links off", &[]) else { return };
     let score = run(&scenario, &["--link", "none"]);
     assert_eq!((score.right, score.wrong), (0, 0), "{}", score.examples.join("\n"));
-    assert!(score.missing >= 4000, "{score:?}");
+    // Not vacuous: the calls were seen, only not linked.
+    assert!(score.missing >= 4000 && score.seen * 1000 >= score.calls * 995, "{score:?}");
 }

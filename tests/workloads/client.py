@@ -1,6 +1,6 @@
 """A client with one kept connection a thread. Logs each request that it made.
 
-Paths: `{n}` becomes the request's number. `POST:PATH` posts `--body` bytes, or the text of
+`{n}` becomes the request's number, in paths decimal, in headers 16 hexadecimal digits. `POST:PATH` posts `--body` bytes, or the text of
 `--body-file`. Several paths are asked for in turn."""
 
 import argparse
@@ -22,7 +22,9 @@ def ask(arguments, log, numbers):
         method, body = "GET", None
         if path.startswith("POST:"):
             method, path, body = "POST", path[5:], arguments.payload
-        connection.request(method, path, body=body, headers=arguments.headers)
+        text = f"{number:016x}"
+        headers = {name: value.replace("{n}", text) for name, value in arguments.headers.items()}
+        connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         got = answer.read()
         log.line(

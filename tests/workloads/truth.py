@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import socketserver
+import sys
 import threading
 
 
@@ -33,6 +34,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, status, body, **headers):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if self.request_version == "HTTP/1.0" and not self.close_connection:
+            # ab waits for the end of the connection unless it is told.
+            self.send_header("Connection", "keep-alive")
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
@@ -42,15 +46,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Patient:
+    """A client that goes away is no failure of the server."""
+
     request_queue_size = 1024
     daemon_threads = True
 
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
-class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    request_queue_size = 1024
-    daemon_threads = True
 
+class Server(Patient, http.server.ThreadingHTTPServer):
+    pass
+
+
+class UnixServer(Patient, socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def get_request(self):
         request, _ = super().get_request()
         return request, ("unix", 0)
