@@ -27,7 +27,7 @@ mod sink;
 mod stream;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod undecided;
 mod work;
 

@@ -17,6 +17,8 @@ mod facts;
 pub mod format;
 mod line;
 pub mod scrubber;
+#[cfg(test)]
+mod tests;
 
 pub use format::{Item, Preamble, ReadError, Reader, Totals, Writer};
 pub use line::KEPT_HEADERS;

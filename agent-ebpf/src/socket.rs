@@ -221,13 +221,18 @@ impl SocketState {
     #[inline(always)]
     pub fn end_send(&mut self, tid: u32, tcp: Tcp, len: u32) -> Sent {
         let write_seq = tcp.write_seq();
+        let other = self.sends[((tid + 1) % SENDS) as usize];
         let slot = &mut self.sends[(tid % SENDS) as usize];
         let mut sequence = write_seq.wrapping_sub(len);
         let mut first = Moment { ns: 0, is_true: false };
         let mut raced = false;
-        // A slot older than this send (left by an in-kernel sender of the same thread) lies
-        // further back than what can be queued in one call.
-        if slot.tid == tid && write_seq.wrapping_sub(slot.sequence) >= len {
+        let end = slot.sequence.wrapping_add(len);
+        // The slot may be stale: a send of this thread that began unseen by the end hook (filters,
+        // in-kernel senders). It is this send's when it ends where the stream does, or when another
+        // thread's send is known to follow it.
+        let followed = (other.tid != 0 && other.sequence == end)
+            || newer(self.send_position as u32, end);
+        if slot.tid == tid && (end == write_seq || followed) {
             sequence = slot.sequence;
             first = Moment { ns: slot.first_ns, is_true: true };
         } else if enabled(feature::SEND_TIME) {
@@ -238,7 +243,10 @@ impl SocketState {
             slot.tid = 0;
         }
         let position = extend(self.send_position, sequence);
-        self.send_position = position + u64::from(len);
+        let after = position + u64::from(len);
+        if after > self.send_position {
+            self.send_position = after;
+        }
         Sent { position, first, raced }
     }
 

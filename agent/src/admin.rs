@@ -1,1 +1,110 @@
-//! (being written)
+//! The admin endpoint of `--listen`: `/livez`, `/readyz`, `/metrics`, `/status`.
+//!
+//! Read-only and without secrets, but without authentication too: it is off unless asked for.
+
+mod metrics;
+mod own;
+mod server;
+
+pub use metrics::Gauge;
+pub use server::{Server, bind};
+
+use agent_core::ledger::Entry;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Where answers come from. Asked for each request, from a runtime thread: it must not block for
+/// longer than a lock is held for a copy.
+pub trait StatusSource: Send + Sync + 'static {
+    /// Whether probes are attached.
+    ///
+    /// # Errors
+    /// Why not (yet), in a sentence.
+    fn ready(&self) -> Result<(), String>;
+
+    /// The accounts of all stages.
+    fn ledger(&self) -> Vec<Entry>;
+
+    /// What `/status` shows: version, uptime, hooks, ledger, memory, connections by kind.
+    fn status(&self) -> serde_json::Value;
+
+    /// Numbers for `/metrics` that are not in the ledger.
+    fn gauges(&self) -> Vec<Gauge> {
+        Vec::new()
+    }
+}
+
+/// [`Entry`]s as `/status` shows them.
+pub fn ledger_json(entries: &[Entry]) -> serde_json::Value {
+    use agent_core::ledger::Side;
+    let one = |entry: &Entry| {
+        let cause = match entry.side {
+            Side::Lost(cause) | Side::Info(cause) => Some(cause),
+            Side::In | Side::Out | Side::Held => None,
+        };
+        let side = match entry.side {
+            Side::Lost(_) => "lost",
+            Side::Info(_) => "info",
+            side => side.label(),
+        };
+        serde_json::json!({
+            "stage": entry.stage,
+            "unit": entry.unit,
+            "side": side,
+            "cause": cause,
+            "count": entry.count,
+        })
+    };
+    entries.iter().map(one).collect()
+}
+
+fn answer(method: &Method, path: &str, source: &dyn StatusSource) -> Response<Full<Bytes>> {
+    let known = matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/status");
+    if !known {
+        return response(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".to_owned());
+    }
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let what = "only GET and HEAD\n".to_owned();
+        let mut response = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, what);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/livez" => response(StatusCode::OK, TEXT, "live\n".to_owned()),
+        "/readyz" => match source.ready() {
+            Ok(()) => response(StatusCode::OK, TEXT, "ready\n".to_owned()),
+            Err(why) => {
+                response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n"))
+            }
+        },
+        "/metrics" => response(StatusCode::OK, metrics::CONTENT_TYPE, metrics_text(source)),
+        "/status" => {
+            response(StatusCode::OK, "application/json", format!("{:#}\n", source.status()))
+        }
+        _ => response(StatusCode::OK, TEXT, "/livez\n/readyz\n/metrics\n/status\n".to_owned()),
+    }
+}
+
+fn metrics_text(source: &dyn StatusSource) -> String {
+    let mut gauges = own::gauges();
+    gauges.push(Gauge {
+        name: "kernspan_ready",
+        help: "1 once probes are attached.",
+        labels: Vec::new(),
+        value: if source.ready().is_ok() { 1.0 } else { 0.0 },
+    });
+    gauges.extend(source.gauges());
+    metrics::render(&source.ledger(), &gauges)
+}
+
+fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

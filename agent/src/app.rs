@@ -1,1 +1,36 @@
-//! (being written)
+//! Builds every stage once, connects them, stops them. The only place that knows them all.
+//!
+//! ```text
+//! process ring ─ thread ─┐
+//! payload ring ─ thread ─┴─ bounded channel ─► assembler's thread ─► outputs ─► tokio: OTLP
+//! ```
+
+mod assemble;
+mod batch;
+mod clock;
+mod doctor;
+mod live;
+mod outputs;
+mod payload;
+mod privilege;
+mod processes;
+mod recorder;
+mod replay;
+mod shared;
+mod status;
+
+use crate::cli::{Command, Failure};
+
+/// Carries out a command.
+///
+/// # Errors
+/// [`Failure`] says whose fault it is.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(settings) => live::run(&settings, None),
+        Command::Record(record) => live::run(&record.settings.clone(), Some(&record)),
+        Command::Replay(replay) => replay::run(&replay),
+        Command::Doctor { json } => doctor::run(json),
+        Command::Version => Ok(()),
+    }
+}

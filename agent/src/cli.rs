@@ -1,1 +1,148 @@
-//! (being written)
+//! The command line, as typed and as understood.
+
+mod args;
+pub mod doctor;
+mod failure;
+
+pub use failure::Failure;
+
+use crate::config::{self, Environment, Settings};
+use clap::Parser;
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Version, as `kernspan version` and the admin endpoint say it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What was asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Watch and export.
+    Run(Box<Settings>),
+    /// Watch and write to a file.
+    Record(Box<Record>),
+    /// A recording to spans.
+    Replay(Box<Replay>),
+    /// What this kernel offers.
+    Doctor {
+        /// JSON instead of text.
+        json: bool,
+    },
+    /// The version.
+    Version,
+}
+
+/// `kernspan record`.
+#[derive(Debug)]
+pub struct Record {
+    /// File to create.
+    pub file: PathBuf,
+    /// Keep secrets.
+    pub raw: bool,
+    /// Until then; until interrupted when absent.
+    pub duration: Option<Duration>,
+    /// What to capture. Has no outputs.
+    pub settings: Settings,
+}
+
+/// `kernspan replay`.
+#[derive(Debug)]
+pub struct Replay {
+    /// The recording.
+    pub file: PathBuf,
+    /// Where spans go.
+    pub settings: Settings,
+}
+
+/// Arguments that are no command to carry out.
+#[derive(Debug)]
+pub enum Stop {
+    /// Help or version was asked for, or clap refused the arguments: it prints and knows its code.
+    Clap(clap::Error),
+    /// Values or keys are wrong.
+    Failure(Failure),
+}
+
+/// Reads a whole command line, with the program's name first.
+///
+/// # Errors
+/// [`Stop`] when there is nothing to carry out.
+pub fn parse<I, T>(arguments: I, env: Environment<'_>) -> Result<Command, Stop>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = args::Cli::try_parse_from(arguments).map_err(Stop::Clap)?;
+    understand(cli.command, env).map_err(|problems| Stop::Failure(problems.into()))
+}
+
+fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, config::Problems> {
+    Ok(match command {
+        args::Command::Run { out, capture, common, otlp } => {
+            let flags = [out.flags(), capture.flags(), common.flags(), otlp.flags()].concat();
+            Command::Run(Box::new(config::load(flags, &[], env)?.settings))
+        }
+        args::Command::Record { file, raw, duration, output, capture, common } => {
+            // The file may be shared with `run` and name outputs: a recording takes only its own.
+            let silent = output.is_empty();
+            let flags = [vec![("output", output)], capture.flags(), common.flags()].concat();
+            let mut resolved = config::load(flags, &duration, env)?;
+            if silent {
+                resolved.settings.outputs.clear();
+            }
+            let settings = resolved.settings;
+            Command::Record(Box::new(Record { file, raw, duration: resolved.duration, settings }))
+        }
+        args::Command::Replay { file, out, common, otlp } => {
+            let flags = [out.flags(), common.flags(), otlp.flags()].concat();
+            let settings = config::load(flags, &[], env)?.settings;
+            Command::Replay(Box::new(Replay { file, settings }))
+        }
+        args::Command::Doctor { json } => Command::Doctor { json },
+        args::Command::Version => Command::Version,
+    })
+}
+
+/// Writes `text` to standard output. A reader that went away (`kernspan doctor | head -1`) is no
+/// failure.
+///
+/// # Errors
+/// What else the system says, for example a full disk.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_flag_is_a_key_and_every_key_a_flag() {
+        let cli = args::Cli::command();
+        let run = cli.find_subcommand("run").unwrap();
+        let mut flags: Vec<&str> = run.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        flags.retain(|flag| *flag != "help");
+        flags.sort_unstable();
+        let mut keys = config::given::KEYS.to_vec();
+        keys.sort_unstable();
+        assert_eq!(flags, keys);
+        args::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_file_in_the_help_is_a_right_one() {
+        let (_, example) = args::RUN_EXAMPLES.split_once("names of the flags:\n").unwrap();
+        let (example, _) = example.split_once("\n\n").unwrap();
+        let mut problems = config::Problems::default();
+        let given = config::given::from_text("example", example, &mut problems);
+        assert_eq!(given.len(), 7, "{given:?}");
+        problems.or(()).unwrap();
+    }
+}

@@ -1,1 +1,68 @@
-//! (being written)
+//! Configuration in two steps: as given ([`given`]: texts from flags and file, each with its
+//! place), then as needed ([`Settings`]: checked values and defaults).
+//!
+//! Nothing stops at the first mistake: every wrong value and unknown key of flags and file comes
+//! back at once in [`Problems`].
+//!
+//! ```text
+//! flags ─────────────┐
+//! --config ─► yaml ──┴─► given::AsTyped ─► resolve (value: one text each) ─► Settings
+//!                                └──────────────┴─► Problems
+//! ```
+
+pub mod given;
+pub mod problem;
+mod resolve;
+mod settings;
+mod value;
+mod yaml;
+
+pub use problem::{Place, Problem, Problems};
+pub use resolve::Environment;
+pub use settings::{
+    Capture, Executables, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, OtlpSettings, Output, Probe,
+    Selection, Settings,
+};
+
+use problem::Wrong;
+use std::time::Duration;
+
+/// Everything that one command line says.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Checked values and defaults.
+    pub settings: Settings,
+    /// `--duration` of `record`.
+    pub duration: Option<Duration>,
+}
+
+/// Flags, the file they name, and the environment to settings. `durations` are the texts of
+/// `--duration`, which is no setting and may not stand in the file.
+///
+/// # Errors
+/// Every wrong value and unknown key.
+pub fn load(
+    flags: given::Flags,
+    durations: &[String],
+    env: Environment<'_>,
+) -> Result<Resolved, Problems> {
+    let mut problems = Problems::default();
+    let given = given::collect(flags, &mut problems);
+    let settings = resolve::resolve(&given, env, &mut problems);
+    let duration = duration(durations, &mut problems);
+    problems.or(Resolved { settings, duration })
+}
+
+fn duration(texts: &[String], problems: &mut Problems) -> Option<Duration> {
+    let place = Place::Flag("duration");
+    if texts.len() > 1 {
+        problems.add(&place, Wrong::new("given more than once", "it takes one value"));
+    }
+    match value::record_duration(texts.first()?.trim()) {
+        Ok(duration) => Some(duration),
+        Err(wrong) => {
+            problems.add(&place, wrong);
+            None
+        }
+    }
+}

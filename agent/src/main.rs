@@ -1,3 +1,41 @@
 //! `kernspan`: arguments → configuration → app → exit code.
 
-fn main() {}
+use agent::cli::{self, Command, Failure, Stop};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Many small, short-lived allocations on several threads: about what mimalloc is made for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let environment = |name: &str| std::env::var(name).ok();
+    match cli::parse(std::env::args_os(), &environment) {
+        Ok(command) => finish(carry_out(command)),
+        Err(Stop::Failure(failure)) => finish(Err(failure)),
+        Err(Stop::Clap(error)) => {
+            // Help goes to standard output, whose reader may be gone.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Version => cli::print(&format!("kernspan {}\n", cli::VERSION))
+            .map_err(|error| anyhow::Error::new(error).context("standard output").into()),
+        other => agent::app::run(other),
+    }
+}
+
+fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to tell when standard error is gone: the code still says it.
+            let _ = writeln!(std::io::stderr(), "kernspan: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

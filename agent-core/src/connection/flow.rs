@@ -1,16 +1,19 @@
 //! One connection: records to inputs of its protocol, in stream order.
 
+mod speech;
+mod waiting;
+
 use super::classify::Kind;
 use super::held::Held;
 use super::shard::ShardOutput;
-use super::sink::{FlowSink, Identity};
+use super::sink::Identity;
 use super::stream::{Place, Stream};
-use super::undecided::{Outcome, Undecided};
+use super::undecided::Undecided;
 use super::work::Step;
 use crate::event::ProcessKey;
-use crate::message::{Endpoints, Failure, Signal, Thread};
+use crate::message::{Endpoints, Failure, Thread};
 use crate::protocol::http1::Http1;
-use crate::protocol::{Direction, Input, Progress, Segment};
+use crate::protocol::{Direction, Segment};
 use agent_common::record::{self, direction, flag, role};
 use agent_common::settings::socket_verdict;
 
@@ -181,6 +184,19 @@ impl Flow {
         }
     }
 
+    /// The socket is closed.
+    fn close<O: ShardOutput>(&mut self, record: &record::Closing, step: &mut Step<'_, O>) {
+        self.release(step);
+        self.missing(Direction::Send, record.send_position, step);
+        self.missing(Direction::Receive, record.receive_position, step);
+        let failure = match record.error {
+            32 | 104 => Failure::ConnectionReset,
+            110 => Failure::Timeout,
+            _ => Failure::ConnectionClosed,
+        };
+        self.over(record.header.boot_ns, failure, step);
+    }
+
     fn touch(&mut self, header: &record::Header) {
         self.last_ns = header.boot_ns;
         if header.tgid != 0 {
@@ -268,235 +284,6 @@ impl Flow {
         }
         if end {
             self.end_of_stream(way, header.boot_ns, step);
-        }
-    }
-
-    fn segment<O: ShardOutput>(
-        &mut self,
-        segment: &Segment<'_>,
-        turn: bool,
-        first: bool,
-        step: &mut Step<'_, O>,
-    ) {
-        let counts = &mut step.work.counts;
-        let undecided = match &mut self.phase {
-            Phase::Http1(_) => {
-                counts.used += 1;
-                return self.input(&Input::Segment(*segment), step);
-            }
-            Phase::Muted { .. } => return counts.muted += 1,
-            Phase::Undecided(undecided) => undecided,
-        };
-        let before = undecided.kept();
-        let outcome = undecided.take(segment, turn, first);
-        let after = undecided.kept();
-        match outcome {
-            Outcome::Kept => counts.held += 1,
-            Outcome::Useless => counts.unclassified += 1,
-            Outcome::Is(Kind::Http1) => return self.begin(segment, step),
-            Outcome::Is(kind) => {
-                counts.unclassified += 1;
-                return self.mute(kind, step);
-            }
-        }
-        // What was kept in vain.
-        let dropped = (before as u64).saturating_sub(after as u64);
-        counts.held -= dropped;
-        counts.unclassified += dropped;
-    }
-
-    /// The connection speaks HTTP/1: hands over what was kept, then `segment`.
-    fn begin<O: ShardOutput>(&mut self, segment: &Segment<'_>, step: &mut Step<'_, O>) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Http1(step.work.http1()));
-        let pending = match phase {
-            Phase::Undecided(undecided) => undecided.into_pending(),
-            _ => None,
-        };
-        for kept in pending.iter().flat_map(|pending| pending.segments()) {
-            step.work.counts.held -= 1;
-            step.work.counts.used += 1;
-            self.input(&Input::Segment(kept), step);
-        }
-        step.work.counts.used += 1;
-        self.input(&Input::Segment(*segment), step);
-    }
-
-    /// One step of the protocol.
-    fn input<O: ShardOutput>(&mut self, input: &Input<'_>, step: &mut Step<'_, O>) {
-        let Phase::Http1(http) = &mut self.phase else { return };
-        step.out.given(self.cookie, input);
-        let work = &mut *step.work;
-        let mut sink = FlowSink {
-            identity: &mut self.identity,
-            key: &work.config.id_key,
-            counts: &mut work.counts,
-            out: step.out,
-        };
-        let progress = http.input(input, &mut sink);
-        let held = http.held_bytes();
-        work.held_bytes = work.held_bytes + held - self.protocol_held;
-        self.protocol_held = held;
-        if progress == Progress::Left {
-            let spoke = self.identity.announced;
-            return self.mute(if spoke { Kind::Upgraded } else { Kind::Unknown }, step);
-        }
-        if held > 0 && work.held_bytes > work.config.max_held_bytes {
-            work.counts.over_held += 1;
-            self.restart(self.last_ns, step);
-        }
-    }
-
-    fn gap<O: ShardOutput>(&mut self, way: Direction, len: u64, step: &mut Step<'_, O>) {
-        step.work.counts.gap(len);
-        let position = self.stream(way).next();
-        self.stream(way).reach(position.wrapping_add(len));
-        match &mut self.phase {
-            Phase::Undecided(undecided) => {
-                let kept = undecided.kept() as u64;
-                undecided.gap();
-                step.work.counts.held -= kept;
-                step.work.counts.unclassified += kept;
-            }
-            _ => self.input(&Input::Gap { direction: way, position, len }, step),
-        }
-    }
-
-    /// Names the bytes that are missing before the end of a stream.
-    fn missing<O: ShardOutput>(&mut self, way: Direction, end: u64, step: &mut Step<'_, O>) {
-        if let Some(len) = self.stream(way).missing_before(end)
-            && matches!(self.phase, Phase::Http1(_))
-        {
-            self.gap(way, len, step);
-        }
-    }
-
-    fn end_of_stream<O: ShardOutput>(&mut self, way: Direction, at: u64, step: &mut Step<'_, O>) {
-        if !std::mem::replace(&mut self.stream(way).ended, true) {
-            self.input(&Input::End { direction: way, at }, step);
-        }
-    }
-
-    /// Keeps a copy of a record that came too early. False when there is no room.
-    fn hold<O: ShardOutput>(
-        &mut self,
-        record: &record::Payload,
-        bytes: &[u8],
-        step: &mut Step<'_, O>,
-    ) -> bool {
-        let work = &mut *step.work;
-        if work.held_bytes + bytes.len() > work.config.max_held_bytes {
-            return false;
-        }
-        let held = match &mut self.held {
-            Some(held) => held,
-            none => {
-                let deadline = work.wait(self.cookie, record.header.boot_ns);
-                none.insert(Box::new(Held::new(deadline, record.header.direction)))
-            }
-        };
-        let room = held.has_room();
-        if room {
-            held.direction = record.header.direction;
-            held.insert(record, bytes);
-            work.counts.held += 1;
-            work.held_bytes += bytes.len();
-        }
-        room
-    }
-
-    /// Passes on the held records that follow without a gap.
-    fn drain<O: ShardOutput>(&mut self, step: &mut Step<'_, O>) {
-        while let Some(held) = &self.held {
-            let Some(position) = held.first_position() else { break };
-            let way = if held.direction == direction::SEND {
-                Direction::Send
-            } else {
-                Direction::Receive
-            };
-            if matches!(self.stream(way).place(position), Place::Ahead { .. }) {
-                return;
-            }
-            self.take_held(step);
-        }
-        self.held.take_if(|held| held.closing.is_none());
-    }
-
-    /// Passes on all held records: what is missing before them is lost.
-    fn release<O: ShardOutput>(&mut self, step: &mut Step<'_, O>) {
-        while self.held.as_ref().is_some_and(|held| !held.is_empty()) {
-            self.take_held(step);
-        }
-        self.held.take_if(|held| held.closing.is_none());
-    }
-
-    fn take_held<O: ShardOutput>(&mut self, step: &mut Step<'_, O>) {
-        if let Some(first) = self.held.as_mut().and_then(|held| held.pop()) {
-            step.work.counts.held -= 1;
-            step.work.held_bytes -= first.bytes.len();
-            self.take(&first.payload, &first.bytes, false, step);
-        }
-    }
-
-    /// Gives up what is open and waits for the next turn.
-    fn restart<O: ShardOutput>(&mut self, at: u64, step: &mut Step<'_, O>) {
-        if !matches!(self.phase, Phase::Muted { .. }) {
-            self.drop_protocol(at, Failure::Unobserved, step);
-            self.phase = Phase::Undecided(Undecided::midway());
-        }
-    }
-
-    fn mute<O: ShardOutput>(&mut self, kind: Kind, step: &mut Step<'_, O>) {
-        self.drop_protocol(self.last_ns, Failure::Unobserved, step);
-        self.phase = Phase::Muted { kind, strays: 0 };
-        self.identity.endpoints = None;
-        step.out.verdict(self.cookie, socket_verdict::MUTE);
-    }
-
-    /// The socket is closed.
-    fn close<O: ShardOutput>(&mut self, record: &record::Closing, step: &mut Step<'_, O>) {
-        self.release(step);
-        self.missing(Direction::Send, record.send_position, step);
-        self.missing(Direction::Receive, record.receive_position, step);
-        let failure = match record.error {
-            32 | 104 => Failure::ConnectionReset,
-            110 => Failure::Timeout,
-            _ => Failure::ConnectionClosed,
-        };
-        self.over(record.header.boot_ns, failure, step);
-    }
-
-    fn over<O: ShardOutput>(&mut self, at: u64, failure: Failure, step: &mut Step<'_, O>) {
-        self.drop_protocol(at, failure, step);
-        if self.identity.announced {
-            step.out.signal(Signal::Gone { at, cookie: self.cookie });
-        }
-    }
-
-    /// Ends the protocol's open requests and gives its state back; settles what was kept.
-    fn drop_protocol<O: ShardOutput>(&mut self, at: u64, failure: Failure, step: &mut Step<'_, O>) {
-        let undecided = Phase::Undecided(Undecided::default());
-        match std::mem::replace(&mut self.phase, undecided) {
-            Phase::Http1(mut http) => {
-                let work = &mut *step.work;
-                let mut sink = FlowSink {
-                    identity: &mut self.identity,
-                    key: &work.config.id_key,
-                    counts: &mut work.counts,
-                    out: step.out,
-                };
-                let closed = Input::Closed { at, failure };
-                sink.out.given(self.cookie, &closed);
-                http.input(&closed, &mut sink);
-                work.held_bytes -= self.protocol_held;
-                self.protocol_held = 0;
-                work.recycle(http);
-            }
-            Phase::Undecided(undecided) => {
-                let kept = undecided.kept() as u64;
-                step.work.counts.held -= kept;
-                step.work.counts.unclassified += kept;
-            }
-            Phase::Muted { .. } => {}
         }
     }
 }

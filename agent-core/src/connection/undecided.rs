@@ -28,6 +28,8 @@ pub(super) struct Undecided {
     /// The next bytes that count are those of a turn.
     waiting: bool,
     pending: Option<Box<Pending>>,
+    /// Segments kept in vain since last asked.
+    dropped: u64,
 }
 
 /// Calls at the beginning of a turn that are too few bytes to judge by.
@@ -62,10 +64,20 @@ impl Undecided {
         self.pending.as_ref().map_or(0, |pending| pending.segments.len())
     }
 
+    /// Segments that were kept and then found useless, since this was last asked.
+    pub(super) fn dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// Forgets what was kept: bytes are missing behind it.
     pub(super) fn gap(&mut self) {
-        self.pending = None;
+        self.forget();
         self.waiting = true;
+    }
+
+    fn forget(&mut self) {
+        self.dropped += self.kept() as u64;
+        self.pending = None;
     }
 
     /// Takes a segment. `turn`: the direction turned with it; `first`: it is the first of the
@@ -119,7 +131,7 @@ impl Undecided {
         if self.tries >= MAX_TRIES {
             return Some(Outcome::Is(Kind::Unknown));
         }
-        self.pending = None;
+        self.forget();
         None
     }
 

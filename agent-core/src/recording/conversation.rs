@@ -1,7 +1,7 @@
 //! Which bytes of an HTTP/1 connection are head or framing: only those are kept.
 //!
 //! Follows the same steps as the protocol's own state machine, and knows less: where it is unsure
-//! it looks at the beginning of each call for a start line, and keeps nothing else. Keeping a head
+//! it looks at the beginning of each turn for a start line, and keeps nothing else. Keeping a head
 //! too many leaks nothing (its secrets are scrubbed as well); a body is never kept.
 
 use super::line::{self, Framing};
@@ -29,6 +29,8 @@ pub(super) struct Conversation {
     send: Way,
     receive: Way,
     requests: VecDeque<Method>,
+    /// Responses whose requests are still to come: another thread's record was faster.
+    early: u32,
     latest: Option<Direction>,
     /// Bytes were missing: framing may be out of step.
     unsure: bool,
@@ -49,6 +51,9 @@ struct Way {
     line: Vec<u8>,
     line_position: u64,
     head: Head,
+    /// Position behind the latest call, once there was one, and of the other direction then.
+    next: Option<u64>,
+    opposite: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,7 +69,7 @@ enum At {
     ChunkSize,
     ChunkData(u64),
     ChunkEnd,
-    /// Not known until the next call.
+    /// Not known until the direction turns.
     Opaque,
 }
 
@@ -80,15 +85,20 @@ struct Head {
 impl Conversation {
     /// Takes the next bytes of one direction.
     pub(super) fn segment(&mut self, segment: &Segment<'_>, patch: &mut impl Patch) {
-        let turned = self.latest.replace(segment.direction) != Some(segment.direction);
+        // The call that turned the direction may have been lost: then its position shows it.
+        let opposite =
+            std::mem::replace(&mut self.way(segment.direction).opposite, segment.opposite);
+        let turned = self.latest.replace(segment.direction) != Some(segment.direction)
+            || opposite != segment.opposite;
         let unsure = self.unsure;
         let other = self.way(segment.direction.opposite());
         if turned && other.at == At::Tentative {
             other.lose();
         }
         let way = self.way(segment.direction);
+        way.next = Some(segment.position.wrapping_add(segment.len));
         let doubtful = turned && unsure && classify(segment.bytes) == Likeness::Yes;
-        if way.at == At::Opaque || doubtful {
+        if (way.at == At::Opaque && turned) || doubtful {
             way.lose();
             way.at = At::Tentative;
         }
@@ -106,6 +116,12 @@ impl Conversation {
     /// Bytes that nobody captured.
     pub(super) fn gap(&mut self, way: Direction, len: u64, patch: &mut impl Patch) {
         self.unsure = true;
+        if std::mem::take(&mut self.early) > 0 {
+            // They were not late but lost.
+            self.way(way.opposite()).lose();
+        }
+        let stream = self.way(way);
+        stream.next = stream.next.map(|next| next.wrapping_add(len));
         self.missing(way, len, patch);
     }
 
@@ -250,7 +266,9 @@ impl Conversation {
         patch.patch(direction, way.line_position, &way.line);
         way.head = Head { status, ..Head::default() };
         way.next(At::Fields);
-        if status.is_none() {
+        if status.is_none() && self.early > 0 {
+            self.early -= 1;
+        } else if status.is_none() {
             if self.unsure || self.requests.len() >= MAX_REQUESTS {
                 self.requests.clear();
             }
@@ -295,9 +313,19 @@ impl Conversation {
             Some(101) => At::Opaque,
             Some(100..=199) => At::Start,
             Some(status) => {
-                let method = self.requests.pop_front();
-                self.unsure |= method.is_none();
+                let opposite = self.way(direction).opposite;
+                let other = self.way(direction.opposite());
+                let ahead = other.next.map_or(0, |next| opposite.wrapping_sub(next));
+                let method = match self.requests.pop_front() {
+                    None if (1..1 << 32).contains(&ahead) => {
+                        self.early += 1;
+                        Some(Method::Other)
+                    }
+                    method => method,
+                };
                 match (method, status) {
+                    // Whether it has a body depends on a request that nobody saw.
+                    (None, _) => At::Opaque,
                     (Some(Method::Head), _) | (_, 204 | 304) => At::Start,
                     (Some(Method::Connect), 200..=299) => At::Opaque,
                     _ => framed.unwrap_or(At::Opaque),

@@ -207,16 +207,10 @@ impl State {
                 let negated = name.starts_with(b"--no-") || name.starts_with(b"-no-");
                 return (!negated).then(|| self.next_value(arg, word.end, Part::Whole, found));
             }
-            Some(&byte)
-                if sign > word.end && sign == find(arg, word.end, |b| !b.is_ascii_whitespace()) =>
-            {
-                // `PASSWORD 'secret'` of SQL, and `Bearer secret`.
-                let bearer = name.eq_ignore_ascii_case(b"bearer");
-                if !(bearer || is_quote(byte)) {
-                    return None;
-                }
-                shell_value(arg, sign)
-            }
+            // `Bearer secret`, and `PASSWORD 'secret'` of SQL.
+            Some(_) if closed > word.end || sign == closed => return None,
+            Some(_) if name.eq_ignore_ascii_case(b"bearer") => shell_value(arg, sign),
+            Some(&quote) if is_quote(quote) => quoted(arg, sign)?.0,
             _ => return None,
         };
         let next = range.end;

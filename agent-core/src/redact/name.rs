@@ -101,8 +101,8 @@ pub(super) fn is_secret(name: &[u8], place: Place) -> bool {
     }
     let is = |entry: &&str| entry.as_bytes() == normal;
     ENDS.iter().any(|entry| normal.ends_with(entry.as_bytes()))
-        || WHOLE.iter().any(|entry| is(entry))
-        || (place == Place::Query && IN_QUERY.iter().any(|entry| is(entry)))
+        || WHOLE.iter().any(is)
+        || (place == Place::Query && IN_QUERY.iter().any(is))
 }
 
 /// Writes the normal form of the end of `name` to the end of `out` and returns it.

@@ -185,13 +185,11 @@ fn copy_path(unix_sock: u64, to: *mut u8) -> u32 {
     }
     let len: u32 = probe(address + u64::from(offset!(unix_address_len)));
     let name = address + u64::from(offset!(unix_address_name)) + u64::from(FAMILY_LEN);
-    let len = i64::from(len) - i64::from(FAMILY_LEN);
-    if !aya_ebpf::check_bounds_signed(len, 1, PATH_LEN as i64) {
-        return 0;
-    }
+    let len = u64::from(len.saturating_sub(FAMILY_LEN));
+    let Some(len) = super::user::bounded(len, PATH_LEN as i64) else { return 0 };
     // SAFETY: `to` has room for PATH_LEN bytes, the helper copies fault-free.
-    let copied = unsafe { bpf_probe_read_kernel(to.cast(), len as u32, name as *const _) };
-    if copied == 0 { len as u32 } else { 0 }
+    let copied = unsafe { bpf_probe_read_kernel(to.cast(), len, name as *const _) };
+    if copied == 0 { len } else { 0 }
 }
 
 impl Tcp {

@@ -102,16 +102,24 @@ fn read_user<T: Copy>(address: u64) -> Option<T> {
     unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T) }.ok()
 }
 
+/// `len` when it lies in `1..=most`. The compiler forgets what it knew of the value, so that the
+/// verifier sees the bound on the very register that is used.
+#[inline(always)]
+pub fn bounded(len: u64, most: i64) -> Option<u32> {
+    let mut len = len;
+    // SAFETY: a move onto itself; it only pins the value. (An empty template would give two source
+    // lines to one instruction, which the kernel refuses.)
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) len) };
+    if check_bounds_signed(len as i64, 1, most) { Some(len as u32) } else { None }
+}
+
 /// Copies `len` bytes at the user address `from` to `to`, which has room for `ROOM`. False on a
 /// fault.
 #[inline(always)]
 pub fn copy_flat<const ROOM: i64>(to: *mut u8, len: u32, from: u64) -> bool {
-    let len = i64::from(len);
-    if !check_bounds_signed(len, 1, ROOM) {
-        return false;
-    }
+    let Some(len) = bounded(u64::from(len), ROOM) else { return false };
     // SAFETY: `to` has room for ROOM bytes (the verifier checks), the source may be any address.
-    unsafe { bpf_probe_read_user(to.cast(), len as u32, from as *const _) == 0 }
+    unsafe { bpf_probe_read_user(to.cast(), len, from as *const _) == 0 }
 }
 
 /// Gathers pieces into the scratch room `slot`, up to `want` bytes. Gives the room and the bytes
@@ -129,33 +137,29 @@ pub fn gather(slot: u32, vector: u64, count: u64, want: u32) -> Option<(*const u
         let Some(piece) = read_user::<Piece>(vector + index * 16) else { break };
         let len = if piece.len < want - have { piece.len } else { want - have };
         if len > 0 {
-            if !check_bounds_signed(have as i64, 0, i64::from(MAX_CAPTURE) - 1)
-                || !check_bounds_signed(len as i64, 1, i64::from(MAX_CAPTURE))
-            {
-                break;
-            }
+            // `have` begins at 1 so that one bound serves both; the room's first byte stays free.
+            let Some(at) = bounded(have + 1, i64::from(MAX_CAPTURE)) else { break };
+            let Some(len) = bounded(len, i64::from(MAX_CAPTURE)) else { break };
             // SAFETY: the room holds twice MAX_CAPTURE, and offset and length were bounded to
             // MAX_CAPTURE each.
             let copied = unsafe {
-                bpf_probe_read_user(room.add(have as usize).cast(), len as u32, piece.base as *const _)
+                bpf_probe_read_user(room.add(at as usize).cast(), len, piece.base as *const _)
             };
             if copied != 0 {
                 break;
             }
-            have += len;
+            have += u64::from(len);
         }
         index += 1;
     }
-    Some((room, have as u32))
+    // SAFETY: one byte into the room.
+    Some((unsafe { room.add(1) }, have as u32))
 }
 
 /// Copies `len` bytes of a scratch room to `to`, which has room for `ROOM`.
 #[inline(always)]
 pub fn copy_scratch<const ROOM: i64>(to: *mut u8, len: u32, from: *const u8) -> bool {
-    let len = i64::from(len);
-    if !check_bounds_signed(len, 1, ROOM) {
-        return false;
-    }
+    let Some(len) = bounded(u64::from(len), ROOM) else { return false };
     // SAFETY: as in `copy_flat`; the source is a map value at least as long.
-    unsafe { bpf_probe_read_kernel(to.cast(), len as u32, from.cast()) == 0 }
+    unsafe { bpf_probe_read_kernel(to.cast(), len, from.cast()) == 0 }
 }

@@ -1,0 +1,185 @@
+//! What a connection says to its protocol, and when it stops.
+
+use super::{Flow, Phase};
+use crate::connection::classify::Kind;
+use crate::connection::shard::ShardOutput;
+use crate::connection::sink::FlowSink;
+use crate::connection::undecided::{Outcome, Undecided};
+use crate::connection::work::Step;
+use crate::message::{Failure, Signal};
+use crate::protocol::{Direction, Input, Progress, Segment};
+use agent_common::settings::socket_verdict;
+
+impl Flow {
+    pub(super) fn segment<O: ShardOutput>(
+        &mut self,
+        segment: &Segment<'_>,
+        turn: bool,
+        first: bool,
+        step: &mut Step<'_, O>,
+    ) {
+        let counts = &mut step.work.counts;
+        let undecided = match &mut self.phase {
+            Phase::Http1(_) => {
+                counts.used += 1;
+                return self.input(&Input::Segment(*segment), step);
+            }
+            Phase::Muted { .. } => return counts.muted += 1,
+            Phase::Undecided(undecided) => undecided,
+        };
+        let outcome = undecided.take(segment, turn, first);
+        let dropped = undecided.dropped();
+        counts.held -= dropped;
+        counts.unclassified += dropped;
+        match outcome {
+            Outcome::Kept => counts.held += 1,
+            Outcome::Useless => counts.unclassified += 1,
+            Outcome::Is(Kind::Http1) => return self.begin(segment, step),
+            Outcome::Is(kind) => {
+                counts.unclassified += 1;
+                return self.mute(kind, step);
+            }
+        }
+    }
+
+    /// The connection speaks HTTP/1: hands over what was kept, then `segment`.
+    pub(super) fn begin<O: ShardOutput>(&mut self, segment: &Segment<'_>, step: &mut Step<'_, O>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Http1(step.work.http1()));
+        let pending = match phase {
+            Phase::Undecided(undecided) => undecided.into_pending(),
+            _ => None,
+        };
+        for kept in pending.iter().flat_map(|pending| pending.segments()) {
+            step.work.counts.held -= 1;
+            step.work.counts.used += 1;
+            self.input(&Input::Segment(kept), step);
+        }
+        step.work.counts.used += 1;
+        self.input(&Input::Segment(*segment), step);
+    }
+
+    /// One step of the protocol.
+    pub(super) fn input<O: ShardOutput>(&mut self, input: &Input<'_>, step: &mut Step<'_, O>) {
+        let Phase::Http1(http) = &mut self.phase else { return };
+        step.out.given(self.cookie, input);
+        let work = &mut *step.work;
+        let mut sink = FlowSink {
+            identity: &mut self.identity,
+            key: &work.config.id_key,
+            counts: &mut work.counts,
+            out: step.out,
+        };
+        let progress = http.input(input, &mut sink);
+        let held = http.held_bytes();
+        work.held_bytes = work.held_bytes + held - self.protocol_held;
+        self.protocol_held = held;
+        if progress == Progress::Left {
+            let spoke = self.identity.announced;
+            return self.mute(if spoke { Kind::Upgraded } else { Kind::Unknown }, step);
+        }
+        if held > 0 && work.held_bytes > work.config.max_held_bytes {
+            work.counts.over_held += 1;
+            self.restart(self.last_ns, step);
+        }
+    }
+
+    pub(super) fn gap<O: ShardOutput>(&mut self, way: Direction, len: u64, step: &mut Step<'_, O>) {
+        step.work.counts.gap(len);
+        let position = self.stream(way).next();
+        self.stream(way).reach(position.wrapping_add(len));
+        match &mut self.phase {
+            Phase::Undecided(undecided) => {
+                undecided.gap();
+                let dropped = undecided.dropped();
+                step.work.counts.held -= dropped;
+                step.work.counts.unclassified += dropped;
+            }
+            _ => self.input(&Input::Gap { direction: way, position, len }, step),
+        }
+    }
+
+    /// Names the bytes that are missing before the end of a stream.
+    pub(super) fn missing<O: ShardOutput>(
+        &mut self,
+        way: Direction,
+        end: u64,
+        step: &mut Step<'_, O>,
+    ) {
+        if let Some(len) = self.stream(way).missing_before(end)
+            && matches!(self.phase, Phase::Http1(_))
+        {
+            self.gap(way, len, step);
+        }
+    }
+
+    pub(super) fn end_of_stream<O: ShardOutput>(
+        &mut self,
+        way: Direction,
+        at: u64,
+        step: &mut Step<'_, O>,
+    ) {
+        if !std::mem::replace(&mut self.stream(way).ended, true) {
+            self.input(&Input::End { direction: way, at }, step);
+        }
+    }
+
+    /// Gives up what is open and waits for the next turn.
+    pub(super) fn restart<O: ShardOutput>(&mut self, at: u64, step: &mut Step<'_, O>) {
+        if !matches!(self.phase, Phase::Muted { .. }) {
+            self.drop_protocol(at, Failure::Unobserved, step);
+            self.phase = Phase::Undecided(Undecided::midway());
+        }
+    }
+
+    pub(super) fn mute<O: ShardOutput>(&mut self, kind: Kind, step: &mut Step<'_, O>) {
+        self.drop_protocol(self.last_ns, Failure::Unobserved, step);
+        self.phase = Phase::Muted { kind, strays: 0 };
+        self.identity.endpoints = None;
+        step.out.verdict(self.cookie, socket_verdict::MUTE);
+    }
+
+    pub(super) fn over<O: ShardOutput>(
+        &mut self,
+        at: u64,
+        failure: Failure,
+        step: &mut Step<'_, O>,
+    ) {
+        self.drop_protocol(at, failure, step);
+        if self.identity.announced {
+            step.out.signal(Signal::Gone { at, cookie: self.cookie });
+        }
+    }
+
+    /// Ends the protocol's open requests and gives its state back; settles what was kept.
+    pub(super) fn drop_protocol<O: ShardOutput>(
+        &mut self,
+        at: u64,
+        failure: Failure,
+        step: &mut Step<'_, O>,
+    ) {
+        let undecided = Phase::Undecided(Undecided::default());
+        match std::mem::replace(&mut self.phase, undecided) {
+            Phase::Http1(mut http) => {
+                let work = &mut *step.work;
+                let mut sink = FlowSink {
+                    identity: &mut self.identity,
+                    key: &work.config.id_key,
+                    counts: &mut work.counts,
+                    out: step.out,
+                };
+                let closed = Input::Closed { at, failure };
+                sink.out.given(self.cookie, &closed);
+                http.input(&closed, &mut sink);
+                work.held_bytes -= self.protocol_held;
+                self.protocol_held = 0;
+                work.recycle(http);
+            }
+            Phase::Undecided(undecided) => {
+                let kept = undecided.kept() as u64;
+                step.work.counts.held -= kept;
+                step.work.counts.unclassified += kept;
+            }
+            Phase::Muted { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Names out of paths.
+
+use crate::process::ProcessFacts;
+
+/// Endings of files that interpreters run.
+const SCRIPT_ENDINGS: &[&str] = &[
+    ".py", ".pyc", ".pyz", ".js", ".mjs", ".cjs", ".ts", ".mts", ".rb", ".ru", ".pl", ".psgi",
+    ".php", ".phar", ".sh", ".bash", ".lua", ".jar", ".war", ".dll", ".exe", ".exs", ".ex",
+];
+
+/// Names of scripts, modules and classes that say nothing about the service.
+const GENERIC: &[&str] = &[
+    "__main__",
+    "app",
+    "application",
+    "artisan",
+    "asgi",
+    "bootstrap",
+    "index",
+    "launcher",
+    "main",
+    "manage",
+    "rails",
+    "server",
+    "start",
+    "wsgi",
+];
+
+/// Directories that say nothing about the service that lies in them.
+const GENERIC_DIRECTORIES: &[&str] = &[
+    "",
+    "app",
+    "apps",
+    "application",
+    "bin",
+    "build",
+    "code",
+    "current",
+    "dist",
+    "home",
+    "html",
+    "lib",
+    "libexec",
+    "local",
+    "opt",
+    "out",
+    "public",
+    "release",
+    "root",
+    "sbin",
+    "scripts",
+    "server",
+    "service",
+    "src",
+    "srv",
+    "target",
+    "tmp",
+    "usr",
+    "var",
+    "web",
+    "workspace",
+    "www",
+];
+
+/// The last part of a path.
+pub(super) fn base(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A program's name without its version: `python3.11` is `python`.
+pub(super) fn unversioned(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').trim_end_matches('-')
+}
+
+/// A file name without the ending of a script.
+pub(super) fn script_stem(name: &str) -> &str {
+    let stem = SCRIPT_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
+    stem.filter(|stem| !stem.is_empty()).unwrap_or(name)
+}
+
+/// Whether a name says nothing about a service.
+pub(super) fn is_generic(name: &str) -> bool {
+    GENERIC.iter().any(|generic| name.eq_ignore_ascii_case(generic))
+}
+
+/// The name of a script: its own, or its directory's when its own says nothing.
+pub(super) fn of_script(path: &str, facts: &ProcessFacts) -> String {
+    let stem = script_stem(base(path));
+    if !is_generic(stem) {
+        return stem.to_owned();
+    }
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let named = if path.starts_with('/') {
+        of_directory(directory)
+    } else {
+        of_directory(directory).or_else(|| of_directory(&facts.working_directory))
+    };
+    named.unwrap_or(stem).to_owned()
+}
+
+/// The innermost part of a directory that says something; at most two levels up, since what is
+/// further up holds other services too.
+pub(super) fn of_directory(directory: &str) -> Option<&str> {
+    let parts = directory.trim_end_matches('/').rsplit('/').take(3);
+    let mut parts = parts.filter(|part| !matches!(*part, "." | ".."));
+    parts.find(|part| !GENERIC_DIRECTORIES.contains(&part.to_ascii_lowercase().as_str()))
+}
+
+/// The name of a dotted module or class: its last part that says something, else its last part.
+pub(super) fn of_module(module: &str) -> &str {
+    let says = module.rsplit('.').find(|part| !part.is_empty() && !is_generic(part));
+    says.or_else(|| module.rsplit('.').next()).unwrap_or(module)
+}
+
+/// A jar's name without its version: `shop-1.2.3-SNAPSHOT.jar` is `shop`.
+pub(super) fn of_jar(path: &str) -> &str {
+    let stem = script_stem(base(path));
+    let version = stem.match_indices('-').find(|(at, _)| {
+        stem.get(at + 1..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    let name = version.and_then(|(at, _)| stem.get(..at)).filter(|name| !name.is_empty());
+    name.unwrap_or(stem)
+}
+
+/// Whether a text is `module:object`, with dots in the module (`shop.wsgi:application`).
+pub(super) fn module_of_spec(text: &str) -> Option<&str> {
+    let (module, object) = text.split_once(':')?;
+    let object = object.split('(').next().unwrap_or(object);
+    (is_module(module) && is_module(object)).then_some(module)
+}
+
+/// Whether a text is a dotted identifier.
+pub(super) fn is_module(text: &str) -> bool {
+    text.split('.').all(|part| {
+        part.starts_with(|c: char| c.is_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+    })
+}

@@ -1,0 +1,183 @@
+//! The OpenTelemetry resource of a process (semantic conventions 1.44).
+
+use super::facts::{HostFacts, ProcessFacts, start_tick};
+use super::{container_id, identify};
+use sha1::{Digest, Sha1};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The variables of a process's environment that its resource needs. No other one may be read:
+/// `OTEL_EXPORTER_OTLP_HEADERS`, for one, holds keys.
+pub const KEPT_ENVIRONMENT: [&str; 2] = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"];
+
+/// Namespace of `service.instance.id` values (semantic conventions, registry, service).
+const INSTANCE_NAMESPACE: [u8; 16] = 0x4d63_009a_8d0f_11ee_aad7_4c79_6ed8_e320_u128.to_be_bytes();
+
+/// Most attributes carried over from `OTEL_RESOURCE_ATTRIBUTES`, and longest of their texts:
+/// they go out with every batch.
+const MAX_CARRIED: usize = 64;
+const MAX_CARRIED_TEXT: usize = 1024;
+
+/// Longest `service.name`.
+const MAX_SERVICE_NAME: usize = 255;
+
+/// An interned OpenTelemetry resource.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Small number, unique in one run: what encoders group by.
+    pub id: u32,
+    /// `service.name`, for people.
+    pub service: String,
+    /// All attributes, sorted by key.
+    pub attributes: Vec<(String, ResourceValue)>,
+}
+
+/// Value of a resource attribute.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ResourceValue {
+    /// Text.
+    Str(String),
+    /// Integer.
+    Int(i64),
+    /// List of texts.
+    List(Vec<String>),
+}
+
+/// Resource shared between stages.
+pub type SharedResource = Arc<Resource>;
+
+/// The attributes of a process's resource, sorted by key, each key once.
+///
+/// `service.name`: the process's environment (`OTEL_SERVICE_NAME`, then
+/// `OTEL_RESOURCE_ATTRIBUTES`), the script, jar or module it runs, its executable, else
+/// `unknown_service`. (Between environment and script belongs the container's name: a cgroup
+/// tells its id only.) Other attributes in the environment are carried over; what the agent itself
+/// sees (`process.*`, `container.id`, `telemetry.*`, `os.type`) is not theirs to say.
+///
+/// Command line and working directory stay out: they belong to the exec record, and would go out
+/// with every batch.
+pub fn resource_attributes(facts: &ProcessFacts, host: &HostFacts) -> Vec<(String, ResourceValue)> {
+    let mut attributes = Attributes(BTreeMap::new());
+    let identity = identify(facts);
+    attributes.text("service.name", identity.service.as_deref().unwrap_or("unknown_service"));
+    attributes.text("service.instance.id", &instance_id(facts, host));
+    attributes.text("host.name", &host.name);
+    attributes.text("host.id", &host.id);
+    attributes.text("host.arch", &host.arch);
+    attributes.text("os.version", &host.kernel);
+
+    attributes.carried(facts);
+
+    attributes.text("os.type", "linux");
+    attributes.text("container.id", container_id(&facts.cgroup).unwrap_or_default());
+    attributes.process(facts);
+    attributes.text("telemetry.sdk.name", "kernspan");
+    attributes.text("telemetry.sdk.version", &host.agent_version);
+    attributes.text("telemetry.sdk.language", identity.language.unwrap_or_default());
+    attributes.text("telemetry.distro.name", "kernspan");
+    attributes.text("telemetry.distro.version", &host.agent_version);
+    attributes.0.into_iter().collect()
+}
+
+struct Attributes(BTreeMap<String, ResourceValue>);
+
+impl Attributes {
+    /// Sets a text, unless it is empty.
+    fn text(&mut self, key: &str, value: &str) {
+        if !value.is_empty() {
+            self.0.insert(key.to_owned(), ResourceValue::Str(value.to_owned()));
+        }
+    }
+
+    fn int(&mut self, key: &str, value: u32) {
+        self.0.insert(key.to_owned(), ResourceValue::Int(i64::from(value)));
+    }
+
+    /// What the process's environment says.
+    fn carried(&mut self, facts: &ProcessFacts) {
+        let declared = variable(facts, "OTEL_RESOURCE_ATTRIBUTES").and_then(declared_attributes);
+        for (key, value) in declared.unwrap_or_default() {
+            let own = ["process.", "telemetry."].iter().any(|prefix| key.starts_with(prefix))
+                || matches!(key.as_str(), "container.id" | "os.type");
+            if !own {
+                self.text(&key, &value);
+            }
+        }
+        let name = variable(facts, "OTEL_SERVICE_NAME").unwrap_or_default();
+        self.text("service.name", name.get(..MAX_SERVICE_NAME).unwrap_or(name));
+    }
+
+    fn process(&mut self, facts: &ProcessFacts) {
+        self.int("process.pid", facts.key.tgid);
+        let known = !facts.executable.is_empty() || !facts.comm.is_empty();
+        if !known {
+            return;
+        }
+        self.int("process.parent_pid", facts.parent_tgid);
+        if facts.vpid != 0 {
+            self.int("process.vpid", facts.vpid);
+        }
+        let path = facts.executable.as_str();
+        let name = path.rsplit('/').next().filter(|name| !name.is_empty());
+        self.text("process.executable.path", path);
+        self.text("process.executable.name", name.unwrap_or(&facts.comm));
+        self.text("process.command", facts.args.first().map_or("", String::as_str));
+        self.text("process.owner", &facts.user_name);
+        self.int("process.user.id", facts.user_id);
+        self.text("process.user.name", &facts.user_name);
+    }
+}
+
+fn variable<'a>(facts: &'a ProcessFacts, name: &str) -> Option<&'a str> {
+    let found = facts.environment.iter().find(|(key, _)| key == name);
+    found.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+}
+
+/// `key=value,key=value`, percent-decoded. `None` when any of it is wrong: then all of it is
+/// dropped (resource SDK specification). Empty members are no error.
+fn declared_attributes(text: &str) -> Option<Vec<(String, String)>> {
+    let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
+    let mut attributes = Vec::new();
+    for member in members {
+        let (key, value) = member.split_once('=')?;
+        let (key, value) = (percent_decoded(key.trim())?, percent_decoded(value.trim())?);
+        let fits = key.len() <= MAX_CARRIED_TEXT && value.len() <= MAX_CARRIED_TEXT;
+        if key.is_empty() || !fits || attributes.len() == MAX_CARRIED {
+            return None;
+        }
+        attributes.push((key, value));
+    }
+    Some(attributes)
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        bytes.push(match byte {
+            b'%' => u8::try_from(digit()? << 4 | digit()?).ok()?,
+            _ => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// UUIDv5 (RFC 9562) of boot id, process number and start: one process has one id for every
+/// agent that sees it, and across restarts of the agent.
+fn instance_id(facts: &ProcessFacts, host: &HostFacts) -> String {
+    let name = format!("{}/{}/{}", host.boot_id, facts.key.tgid, start_tick(facts.key));
+    let digest = Sha1::new().chain_update(INSTANCE_NAMESPACE).chain_update(name).finalize();
+    let mut uuid = [0; 16];
+    uuid.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    let mut value = u128::from_be_bytes(uuid);
+    value = value & !(0xf << 76) | 5 << 76; // version 5
+    value = value & !(0b11 << 62) | 0b10 << 62; // variant 10
+    let hex = format!("{value:032x}");
+    let part = |range| hex.get(range).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
+}
+
+#[cfg(test)]
+#[path = "resource_tests.rs"]
+mod tests;

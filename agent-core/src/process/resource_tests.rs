@@ -1,0 +1,137 @@
+//! Tests of [`super`].
+
+use super::*;
+use crate::event::ProcessKey;
+use crate::process::START_TICK_NS;
+
+fn facts(environment: &[(&str, &str)]) -> ProcessFacts {
+    ProcessFacts {
+        key: ProcessKey { tgid: 4711, start_ns: 123_456_789_000 },
+        parent_tgid: 1,
+        executable: "/usr/bin/python3.11".into(),
+        args: vec!["python3".into(), "orders.py".into()],
+        environment: environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        cgroup: format!("0::/docker/{}", "a".repeat(64)),
+        user_id: 33,
+        user_name: "www-data".into(),
+        ..ProcessFacts::default()
+    }
+}
+
+fn host() -> HostFacts {
+    HostFacts {
+        name: "web-1".into(),
+        id: "0f0f".into(),
+        arch: "amd64".into(),
+        kernel: "6.12.0".into(),
+        boot_id: "6b7c2bd0-2a2e-4b0b-9d0f-0e5d3b0c9d11".into(),
+        agent_version: "0.1.0".into(),
+    }
+}
+
+fn get(attributes: &[(String, ResourceValue)], key: &str) -> String {
+    match attributes.iter().find(|(known, _)| known == key) {
+        Some((_, ResourceValue::Str(text))) => text.clone(),
+        Some((_, ResourceValue::Int(number))) => number.to_string(),
+        Some((_, ResourceValue::List(list))) => list.join(","),
+        None => String::new(),
+    }
+}
+
+#[test]
+fn a_resource_names_service_process_host_and_agent() {
+    let attributes = resource_attributes(&facts(&[]), &host());
+    let expected = [
+        ("container.id", "a".repeat(64)),
+        ("host.arch", "amd64".into()),
+        ("host.id", "0f0f".into()),
+        ("host.name", "web-1".into()),
+        ("os.type", "linux".into()),
+        ("os.version", "6.12.0".into()),
+        ("process.command", "python3".into()),
+        ("process.executable.name", "python3.11".into()),
+        ("process.executable.path", "/usr/bin/python3.11".into()),
+        ("process.owner", "www-data".into()),
+        ("process.parent_pid", "1".into()),
+        ("process.pid", "4711".into()),
+        ("process.user.id", "33".into()),
+        ("process.user.name", "www-data".into()),
+        ("service.name", "orders".into()),
+        ("telemetry.distro.name", "kernspan".into()),
+        ("telemetry.distro.version", "0.1.0".into()),
+        ("telemetry.sdk.language", "python".into()),
+        ("telemetry.sdk.name", "kernspan".into()),
+        ("telemetry.sdk.version", "0.1.0".into()),
+    ];
+    for (key, value) in &expected {
+        assert_eq!(get(&attributes, key), *value, "{key}");
+    }
+    assert_eq!(attributes.len(), expected.len() + 1, "and service.instance.id: {attributes:?}");
+    assert!(attributes.is_sorted_by(|a, b| a.0 < b.0));
+}
+
+#[test]
+fn the_environment_of_the_process_has_the_first_word() {
+    const NAME: &str = "OTEL_SERVICE_NAME";
+    const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+    // Environment, key, value.
+    let cases: &[(&str, &[(&str, &str)], &str, &str)] = &[
+        ("name", &[(NAME, "shop")], "service.name", "shop"),
+        ("empty name", &[(NAME, " ")], "service.name", "orders"),
+        ("attribute", &[(ATTRIBUTES, "service.name=a")], "service.name", "a"),
+        ("both", &[(ATTRIBUTES, "service.name=a"), (NAME, "b")], "service.name", "b"),
+        ("namespace", &[(ATTRIBUTES, "a=b, service.namespace=n,")], "service.namespace", "n"),
+        ("instance", &[(ATTRIBUTES, "service.instance.id=i")], "service.instance.id", "i"),
+        ("decoded", &[(ATTRIBUTES, "team=a%2Cb%3D%C3%BC")], "team", "a,b=ü"),
+        ("last wins", &[(ATTRIBUTES, "a=1,a=2")], "a", "2"),
+        ("value with =", &[(ATTRIBUTES, "a=1=2")], "a", "1=2"),
+        ("bad escape drops all", &[(ATTRIBUTES, "a=1,b=%zz")], "a", ""),
+        ("cut escape drops all", &[(ATTRIBUTES, "a=1,b=%4")], "a", ""),
+        ("no UTF-8 drops all", &[(ATTRIBUTES, "a=1,b=%ff")], "a", ""),
+        ("no = drops all", &[(ATTRIBUTES, "a=1,b")], "a", ""),
+        ("no key drops all", &[(ATTRIBUTES, "a=1,=2")], "a", ""),
+        ("error keeps the name", &[(ATTRIBUTES, "a"), (NAME, "b")], "service.name", "b"),
+        ("host", &[(ATTRIBUTES, "host.name=node")], "host.name", "node"),
+        ("not the process", &[(ATTRIBUTES, "process.pid=1")], "process.pid", "4711"),
+        (
+            "not the agent",
+            &[(ATTRIBUTES, "telemetry.sdk.name=opentelemetry")],
+            "telemetry.sdk.name",
+            "kernspan",
+        ),
+    ];
+    for (why, environment, key, expected) in cases {
+        let attributes = resource_attributes(&facts(environment), &host());
+        assert_eq!(get(&attributes, key), *expected, "{why}");
+    }
+}
+
+#[test]
+fn too_many_attributes_are_dropped_as_a_whole() {
+    let many: Vec<String> = (0..=MAX_CARRIED).map(|at| format!("k{at}=v")).collect();
+    let attributes =
+        resource_attributes(&facts(&[("OTEL_RESOURCE_ATTRIBUTES", &many.join(","))]), &host());
+    assert_eq!(get(&attributes, "k0"), "");
+}
+
+#[test]
+fn a_process_without_facts_is_an_unknown_service_with_its_number() {
+    let key = ProcessKey { tgid: 7, start_ns: 1 };
+    let facts = ProcessFacts { key, ..ProcessFacts::default() };
+    let attributes = resource_attributes(&facts, &host());
+    assert_eq!(get(&attributes, "service.name"), "unknown_service");
+    assert_eq!(get(&attributes, "process.pid"), "7");
+    assert_eq!(get(&attributes, "process.parent_pid"), "");
+}
+
+#[test]
+fn the_instance_id_is_the_uuid_v5_of_boot_process_and_start() {
+    // uuid.uuid5(uuid.UUID('4d63009a-8d0f-11ee-aad7-4c796ed8e320'),
+    //            '6b7c2bd0-2a2e-4b0b-9d0f-0e5d3b0c9d11/4711/12345') of Python.
+    assert_eq!(instance_id(&facts(&[]), &host()), "ff376fa3-9cb9-5c68-8e38-5d9f9e3fe6ed");
+    let mut later = facts(&[]);
+    later.key.start_ns += 999_999; // the same tick: what /proc says of the same process
+    assert_eq!(instance_id(&later, &host()), instance_id(&facts(&[]), &host()));
+    later.key.start_ns += START_TICK_NS;
+    assert_ne!(instance_id(&later, &host()), instance_id(&facts(&[]), &host()));
+}

@@ -1,0 +1,305 @@
+//! Processes that live or lived a moment ago, and what they were when.
+
+use super::facts::{HostFacts, ProcessFacts, start_tick};
+use super::resource::{Resource, ResourceValue, SharedResource, resource_attributes};
+use crate::event::ProcessKey;
+use crate::ledger::{Entry, Side};
+use agent_common::record::Exec;
+use foldhash::fast::{FixedState, RandomState};
+use hashbrown::{HashMap, HashTable};
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// How long facts outlive their process, record time: its last spans end and are settled later.
+const GRACE_NS: u64 = 30_000_000_000;
+
+/// Execs of one process that are told apart; a process that calls exec more often within the
+/// life of a span loses its oldest.
+const MAX_VERSIONS: usize = 8;
+
+/// Steps of the search for a process to evict.
+const MAX_SEARCH: usize = 32;
+
+/// A process number and its start in ticks: see [`start_tick`].
+type Id = (u32, u64);
+
+/// Facts by process, in versions by time: right across reuse of process numbers and exec.
+pub struct ProcessTable {
+    host: HostFacts,
+    capacity: usize,
+    processes: HashMap<Id, Process, RandomState>,
+    /// Every process once, in the order in which they are considered for eviction.
+    turn: VecDeque<Id>,
+    /// Processes that ended, by end.
+    ended: VecDeque<(u64, Id)>,
+    interner: Interner,
+    counts: Counts,
+}
+
+struct Process {
+    /// By `since_ns`.
+    versions: SmallVec<[Version; 1]>,
+    exited: bool,
+    /// Asked for since its last turn.
+    used: bool,
+}
+
+struct Version {
+    facts: ProcessFacts,
+    /// Nothing was known but the key.
+    unknown: bool,
+    /// Made when first asked for.
+    resource: Option<SharedResource>,
+}
+
+#[derive(Default)]
+struct Counts {
+    inserted: u64,
+    removed: u64,
+    evicted: u64,
+    unknown: u64,
+    dropped_versions: u64,
+}
+
+impl ProcessTable {
+    /// An empty table of at most `capacity` processes (each about 2 KiB).
+    pub fn new(host: HostFacts, capacity: usize) -> Self {
+        ProcessTable {
+            host,
+            capacity: capacity.max(1),
+            processes: HashMap::default(),
+            turn: VecDeque::new(),
+            ended: VecDeque::new(),
+            interner: Interner::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes facts as they are from `facts.since_ns` on. Facts of the same time are replaced: what
+    /// /proc says is better than what an exec record says.
+    pub fn insert(&mut self, facts: ProcessFacts) {
+        let process = self.process(facts.key);
+        process.versions.retain(|version| !version.unknown);
+        let after = |version: &Version| version.facts.since_ns <= facts.since_ns;
+        let mut at = process.versions.partition_point(after);
+        let before = at.checked_sub(1).and_then(|before| process.versions.get(before));
+        if before.is_some_and(|version| version.facts.since_ns == facts.since_ns) {
+            at -= 1;
+            process.versions.remove(at);
+        }
+        process.versions.insert(at, Version { facts, unknown: false, resource: None });
+        if process.versions.len() > MAX_VERSIONS {
+            process.versions.remove(0);
+            self.counts.dropped_versions += 1;
+        }
+    }
+
+    /// A process forked another: the child is what its parent is, under its own number. Without
+    /// facts about the parent nothing is known of the child either.
+    pub fn fork(&mut self, parent: ProcessKey, child: ProcessKey, at_ns: u64) {
+        self.forget_ended(at_ns);
+        if let Some(facts) = self.facts(parent, at_ns).map(|facts| facts.forked(child, at_ns)) {
+            self.insert(facts);
+        }
+    }
+
+    /// A process called exec: what the record says holds from now on, until facts of the same
+    /// `since_ns` (the record's `boot_ns`) are inserted.
+    pub fn exec(&mut self, exec: &Exec, args: &[u8]) {
+        let key = ProcessKey { tgid: exec.header.tgid, start_ns: exec.header.start_ns };
+        let at_ns = exec.header.boot_ns;
+        self.forget_ended(at_ns);
+        let before = self.facts(key, at_ns);
+        if before.is_some_and(|before| before.since_ns == at_ns) {
+            return; // facts of this very exec came first
+        }
+        self.insert(ProcessFacts::from_exec(exec, args, before));
+    }
+
+    /// A process ended. It is forgotten after a grace period.
+    pub fn exit(&mut self, key: ProcessKey, at_ns: u64) {
+        self.forget_ended(at_ns);
+        let id = id(key);
+        if let Some(process) = self.processes.get_mut(&id)
+            && !process.exited
+        {
+            process.exited = true;
+            self.ended.push_back((at_ns, id));
+        }
+    }
+
+    /// What was known of a process at a time: the latest version then, or the first one.
+    pub fn facts(&self, key: ProcessKey, at_ns: u64) -> Option<&ProcessFacts> {
+        let process = self.processes.get(&id(key))?;
+        let version = process.versions.get(process.at(at_ns))?;
+        (!version.unknown).then_some(&version.facts)
+    }
+
+    /// The resource of a process at a time; `unknown_service` with its number for one that was
+    /// never heard of. Identical attributes give the same resource.
+    pub fn resource(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
+        let process = self.processes.get_mut(&id(key));
+        if let Some(process) = process
+            && let at = process.at(at_ns)
+            && let Some(version) = process.versions.get_mut(at)
+        {
+            process.used = true;
+            let made = version.resource.get_or_insert_with(|| {
+                self.interner.intern(resource_attributes(&version.facts, &self.host))
+            });
+            return Arc::clone(made);
+        }
+        self.unknown(key, at_ns)
+    }
+
+    /// Number of processes held.
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// The account of this stage.
+    pub fn ledger(&self) -> Vec<Entry> {
+        let counts = &self.counts;
+        let held = u64::try_from(self.len()).unwrap_or(u64::MAX);
+        [
+            (Side::In, counts.inserted),
+            (Side::Out, counts.removed),
+            (Side::Held, held),
+            (Side::Lost("evicted"), counts.evicted),
+            (Side::Info("unknown"), counts.unknown),
+            (Side::Info("dropped_versions"), counts.dropped_versions),
+        ]
+        .map(|(side, count)| Entry { stage: "process", unit: "processes", side, count })
+        .to_vec()
+    }
+
+    #[cold]
+    fn unknown(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
+        self.counts.unknown += 1;
+        let facts = ProcessFacts { key, since_ns: at_ns, ..ProcessFacts::default() };
+        let resource = self.interner.intern(resource_attributes(&facts, &self.host));
+        let version = Version { facts, unknown: true, resource: Some(Arc::clone(&resource)) };
+        let process = self.process(key);
+        process.used = true;
+        process.versions.push(version);
+        resource
+    }
+
+    /// The entry of a process, made if need be.
+    fn process(&mut self, key: ProcessKey) -> &mut Process {
+        let id = id(key);
+        if !self.processes.contains_key(&id) {
+            while self.processes.len() >= self.capacity {
+                self.evict();
+            }
+            self.turn.push_back(id);
+            self.counts.inserted += 1;
+        }
+        let new = || Process { versions: SmallVec::new(), exited: false, used: false };
+        self.processes.entry(id).or_insert_with(new)
+    }
+
+    /// Evicts a process that ended, else one that nobody asked for since its last turn, else the
+    /// one whose turn it is.
+    fn evict(&mut self) {
+        self.counts.evicted += 1;
+        while let Some((_, id)) = self.ended.pop_front() {
+            if self.processes.get(&id).is_some_and(|process| process.exited) {
+                self.processes.remove(&id);
+                return;
+            }
+        }
+        for step in 0.. {
+            let Some(id) = self.turn.pop_front() else { return };
+            let Some(process) = self.processes.get_mut(&id) else { continue };
+            if !process.used || step >= MAX_SEARCH {
+                self.processes.remove(&id);
+                return;
+            }
+            process.used = false;
+            self.turn.push_back(id);
+        }
+    }
+
+    fn forget_ended(&mut self, now_ns: u64) {
+        while let Some(&(at_ns, id)) = self.ended.front()
+            && at_ns.saturating_add(GRACE_NS) < now_ns
+        {
+            self.ended.pop_front();
+            if self.processes.get(&id).is_some_and(|process| process.exited) {
+                self.processes.remove(&id);
+                self.counts.removed += 1;
+            }
+        }
+        self.compact();
+    }
+
+    /// Keeps `turn` from filling with processes that are gone: amortised, once per doubling.
+    fn compact(&mut self) {
+        if self.turn.len() > 2 * self.processes.len() + MAX_SEARCH {
+            self.turn.retain(|id| self.processes.contains_key(id));
+        }
+    }
+}
+
+impl Process {
+    /// Index of the version that held at a time.
+    fn at(&self, at_ns: u64) -> usize {
+        let later = self.versions.iter().rposition(|version| version.facts.since_ns <= at_ns);
+        later.unwrap_or(0)
+    }
+}
+
+fn id(key: ProcessKey) -> Id {
+    (key.tgid, start_tick(key))
+}
+
+/// Resources by their attributes.
+#[derive(Default)]
+struct Interner {
+    hasher: FixedState,
+    resources: HashTable<SharedResource>,
+    next_id: u32,
+    /// Size at which resources that nobody holds are dropped.
+    sweep_at: usize,
+}
+
+impl Interner {
+    fn intern(&mut self, attributes: Vec<(String, ResourceValue)>) -> SharedResource {
+        self.sweep();
+        let hash = self.hasher.hash_one(&attributes);
+        if let Some(found) = self.resources.find(hash, |known| known.attributes == attributes) {
+            return Arc::clone(found);
+        }
+        let service = attributes.iter().find_map(|(key, value)| match value {
+            ResourceValue::Str(text) if key == "service.name" => Some(text.clone()),
+            _ => None,
+        });
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        let resource = Arc::new(Resource { id, service: service.unwrap_or_default(), attributes });
+        let hasher = &self.hasher;
+        let rehash = |known: &SharedResource| hasher.hash_one(&known.attributes);
+        self.resources.insert_unique(hash, Arc::clone(&resource), rehash);
+        resource
+    }
+
+    fn sweep(&mut self) {
+        if self.resources.len() < self.sweep_at.max(256) {
+            return;
+        }
+        self.resources.retain(|resource| Arc::strong_count(resource) > 1);
+        self.sweep_at = 2 * self.resources.len();
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+//! Tests of [`super`].
+
+use super::*;
+use crate::ledger::Side;
+use agent_common::record::{FILENAME_LEN, Header};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn key(tgid: u32, start_ns: u64) -> ProcessKey {
+    ProcessKey { tgid, start_ns }
+}
+
+fn facts(key: ProcessKey, since_ns: u64, executable: &str) -> ProcessFacts {
+    ProcessFacts { key, since_ns, executable: executable.into(), ..ProcessFacts::default() }
+}
+
+fn exec(key: ProcessKey, at_ns: u64, path: &str) -> Exec {
+    let header =
+        Header { tgid: key.tgid, start_ns: key.start_ns, boot_ns: at_ns, ..Header::default() };
+    let mut filename = [0; FILENAME_LEN];
+    filename[..path.len()].copy_from_slice(path.as_bytes());
+    Exec {
+        header,
+        cgroup: 0,
+        parent_tgid: 1,
+        uid: 0,
+        euid: 0,
+        gid: 0,
+        old_tid: 0,
+        pidns: 0,
+        parent_start_ns: 0,
+        comm: [0; 16],
+        filename,
+    }
+}
+
+fn table(capacity: usize) -> ProcessTable {
+    ProcessTable::new(HostFacts::default(), capacity)
+}
+
+fn count(table: &ProcessTable, side: Side) -> u64 {
+    table.ledger().iter().find(|entry| entry.side == side).map_or(0, |entry| entry.count)
+}
+
+#[test]
+fn a_forked_child_is_its_parent_until_it_calls_exec() {
+    let (parent, child) = (key(10, SECOND), key(11, 2 * SECOND));
+    let mut table = table(16);
+    table.insert(facts(parent, SECOND, "/srv/shop"));
+    table.fork(parent, child, 2 * SECOND);
+    table.exec(&exec(child, 3 * SECOND, "/bin/curl"), b"curl\0");
+
+    let before = table.resource(child, 2 * SECOND + 5);
+    let after = table.resource(child, 3 * SECOND);
+    assert_eq!((before.service.as_str(), after.service.as_str()), ("shop", "curl"));
+    assert_eq!(table.facts(child, 2 * SECOND).unwrap().parent_tgid, 10);
+    assert_eq!(table.resource(parent, 9 * SECOND).service, "shop");
+    assert_ne!(before.id, table.resource(parent, 9 * SECOND).id, "they have their own numbers");
+}
+
+#[test]
+fn a_reused_number_is_another_process() {
+    let (old, new) = (key(10, SECOND), key(10, 9 * SECOND));
+    let mut table = table(16);
+    table.insert(facts(old, SECOND, "/bin/old"));
+    table.exit(old, 8 * SECOND);
+    table.insert(facts(new, 9 * SECOND, "/bin/new"));
+    assert_eq!(table.resource(old, 10 * SECOND).service, "old");
+    assert_eq!(table.resource(new, 10 * SECOND).service, "new");
+}
+
+#[test]
+fn facts_from_proc_know_the_start_to_a_tick_only() {
+    let exact = key(10, 1_234_567_891);
+    let mut table = table(16);
+    table.insert(facts(key(10, 1_230_000_000), SECOND, "/bin/shop"));
+    assert_eq!(table.resource(exact, 2 * SECOND).service, "shop");
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn facts_of_an_exec_replace_what_its_record_said_whichever_comes_first() {
+    let shop = key(10, SECOND);
+    let read = facts(shop, 3 * SECOND, "/bin/read");
+    let record = exec(shop, 3 * SECOND, "/bin/record");
+    let mut after = table(16);
+    after.exec(&record, b"");
+    after.insert(read.clone());
+    let mut before = table(16);
+    before.insert(read);
+    before.exec(&record, b"");
+    for table in [&mut after, &mut before] {
+        assert_eq!(table.resource(shop, 4 * SECOND).service, "read");
+    }
+}
+
+#[test]
+fn equal_attributes_are_one_resource_and_others_are_not() {
+    let shop = key(10, SECOND);
+    let mut table = table(16);
+    table.insert(facts(shop, SECOND, "/bin/shop"));
+    table.insert(facts(shop, 2 * SECOND, "/bin/shop"));
+    table.insert(facts(shop, 3 * SECOND, "/bin/cart"));
+    let first = table.resource(shop, SECOND);
+    assert!(Arc::ptr_eq(&first, &table.resource(shop, 2 * SECOND)));
+    assert_ne!(first.id, table.resource(shop, 3 * SECOND).id);
+}
+
+#[test]
+fn an_unknown_process_is_asked_for_once_and_then_known() {
+    let ghost = key(10, SECOND);
+    let mut table = table(16);
+    let first = table.resource(ghost, 5 * SECOND);
+    assert!(Arc::ptr_eq(&first, &table.resource(ghost, 6 * SECOND)));
+    assert_eq!(first.service, "unknown_service");
+    assert_eq!(table.facts(ghost, 6 * SECOND), None);
+    assert_eq!(count(&table, Side::Info("unknown")), 1);
+    table.insert(facts(ghost, SECOND, "/bin/shop"));
+    assert_eq!(table.resource(ghost, 6 * SECOND).service, "shop");
+}
+
+#[test]
+fn a_process_is_kept_for_a_while_after_its_end() {
+    let shop = key(10, SECOND);
+    let mut table = table(16);
+    table.insert(facts(shop, SECOND, "/bin/shop"));
+    table.exit(shop, 2 * SECOND);
+    table.exit(shop, 2 * SECOND);
+    table.exit(key(1, 1), 2 * SECOND + GRACE_NS);
+    assert_eq!(table.resource(shop, 2 * SECOND).service, "shop");
+    table.exit(key(1, 1), 2 * SECOND + GRACE_NS + 1);
+    assert_eq!(table.len(), 0);
+    assert_eq!(count(&table, Side::Out), 1);
+}
+
+#[test]
+fn many_short_processes_leave_nothing_behind() {
+    let mut table = table(1000);
+    let parent = key(1, SECOND);
+    table.insert(facts(parent, SECOND, "/bin/sh"));
+    for at in 0..20_000_u64 {
+        let now = 2 * SECOND + at * SECOND;
+        let child = key(u32::try_from(at).unwrap() + 2, now);
+        table.fork(parent, child, now);
+        table.exec(&exec(child, now + 1, "/bin/true"), b"true\0");
+        table.resource(child, now + 1);
+        table.exit(child, now + 2);
+    }
+    assert!(table.len() < 40, "{}", table.len());
+    assert!(table.turn.len() < 200 && table.ended.len() < 40, "{}", table.turn.len());
+    assert!(table.interner.resources.len() <= 512, "{}", table.interner.resources.len());
+    assert_eq!(count(&table, Side::Lost("evicted")), 0);
+}
+
+#[test]
+fn a_full_table_evicts_what_ended_then_what_nobody_asks_for_and_counts_it() {
+    let mut table = table(4);
+    for tgid in 1..=4 {
+        table.insert(facts(key(tgid, SECOND), SECOND, "/bin/x"));
+    }
+    table.resource(key(1, SECOND), SECOND);
+    table.exit(key(3, SECOND), SECOND);
+    table.insert(facts(key(5, SECOND), SECOND, "/bin/x"));
+    assert_eq!(table.facts(key(3, SECOND), SECOND), None, "it had ended");
+    table.insert(facts(key(6, SECOND), SECOND, "/bin/x"));
+    assert_eq!(table.facts(key(2, SECOND), SECOND), None, "the first nobody asked for");
+    assert!(table.facts(key(1, SECOND), SECOND).is_some());
+    let (came_in, lost) = (count(&table, Side::In), count(&table, Side::Lost("evicted")));
+    assert_eq!((came_in, lost, count(&table, Side::Held)), (6, 2, 4));
+}
+
+#[test]
+fn the_versions_of_one_process_are_bounded() {
+    let busy = key(10, SECOND);
+    let mut table = table(4);
+    for at in 1..=20 {
+        table.exec(&exec(busy, at * SECOND, "/bin/x"), b"x\0");
+    }
+    assert_eq!(count(&table, Side::Info("dropped_versions")), 12);
+    assert_eq!(table.resource(busy, 20 * SECOND).service, "x");
+}

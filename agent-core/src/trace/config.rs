@@ -1,0 +1,96 @@
+//! What can be set, and the bounds of every table.
+
+use crate::id::IdKey;
+
+/// Settings of an [`super::Assembler`].
+#[derive(Clone, Debug)]
+pub struct AssemblerConfig {
+    /// Key of span and trace ids.
+    pub id_key: IdKey,
+    /// Number of rings: ring 0 for processes, then one per payload shard. At least 1.
+    pub rings: usize,
+    /// How far the watermark stays behind the slowest ring, ns: small reordering between CPUs.
+    pub slack_ns: u64,
+    /// How long a trace whose root is a server span with a peer on this host waits for that
+    /// peer's client span before anything of it is given out, ns of record time.
+    pub hold_ns: u64,
+    /// Share of traces that are given out, 0 to 1; decided from the trace id alone, so that every
+    /// agent that sees a part of the trace decides alike.
+    pub sample_ratio: f64,
+    /// Kinds of evidence in use.
+    pub linker: LinkerSwitches,
+    /// Bounds.
+    pub limits: Limits,
+    /// Methods that keep their name; every other becomes `_OTHER`.
+    pub known_methods: Vec<String>,
+}
+
+impl Default for AssemblerConfig {
+    fn default() -> Self {
+        AssemblerConfig {
+            id_key: IdKey::default(),
+            rings: 2,
+            slack_ns: 2_000_000,
+            hold_ns: 5_000_000,
+            sample_ratio: 1.0,
+            linker: LinkerSwitches::default(),
+            limits: Limits::default(),
+            known_methods: KNOWN_METHODS.iter().map(|method| (*method).to_owned()).collect(),
+        }
+    }
+}
+
+/// RFC 9110 section 9, PATCH (RFC 5789) and QUERY: the default of the HTTP semantic conventions.
+pub const KNOWN_METHODS: [&str; 10] =
+    ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY"];
+
+/// Which evidence may link. All on outside tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkerSwitches {
+    /// Both ends of one connection on this host.
+    pub connections: bool,
+    /// `traceparent`, `b3`, `X-Request-Id`.
+    pub headers: bool,
+    /// The thread (or goroutine) that serves exactly one request.
+    pub threads: bool,
+}
+
+impl Default for LinkerSwitches {
+    fn default() -> Self {
+        LinkerSwitches { connections: true, headers: true, threads: true }
+    }
+}
+
+/// Most that is kept of each kind. Above it the oldest leaves, and is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests that started and are not given out. The oldest ends as unobserved.
+    pub open_requests: usize,
+    /// Bytes of their heads: a head is up to 4 KiB, so that many slow requests weigh.
+    pub held_bytes: usize,
+    /// Requests open on one connection; more on it are not observed. Clients that pipeline send
+    /// tens; an attacker may send any number.
+    pub requests_per_connection: usize,
+    /// Connections.
+    pub connections: usize,
+    /// Threads and goroutines with a state.
+    pub threads: usize,
+    /// Processes with facts or a cause.
+    pub processes: usize,
+    /// Signals and process events that wait for the watermark; above it they are processed early.
+    pub queued: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            open_requests: 65_536,
+            held_bytes: 24 << 20,
+            requests_per_connection: 512,
+            connections: 65_536,
+            threads: 65_536,
+            processes: 32_768,
+            queued: 131_072,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Connections: their ends, their peer on this host, their open requests.
+
+use super::bounded::Bounded;
+use crate::message::Endpoints;
+use hashbrown::HashSet;
+use smallvec::SmallVec;
+use std::fmt::Write;
+use std::net::Ipv6Addr;
+
+/// Address family of unix sockets.
+pub(super) const AF_UNIX: u16 = 1;
+
+/// Addresses of this host that are remembered; hosts have tens, container hosts hundreds.
+const MAX_LOCAL_ADDRESSES: usize = 4096;
+
+/// One socket.
+#[derive(Debug, Default)]
+pub(super) struct Conn {
+    /// None while only its requests, or its peer, have named it.
+    pub(super) ends: Option<Box<Endpoints>>,
+    /// Remote and local address as text; the path of a unix socket in both.
+    pub(super) remote: String,
+    pub(super) local: String,
+    /// Cookie of the other end on this host, 0 while unknown.
+    pub(super) peer: u64,
+    /// Slots of its requests that are not given out yet, oldest first.
+    pub(super) requests: SmallVec<[u32; 2]>,
+    /// The other end is on this host for certain.
+    pub(super) same_host: bool,
+    /// The socket is gone: the entry goes with its last request.
+    pub(super) gone: bool,
+}
+
+impl Conn {
+    pub(super) fn is_unix(&self) -> bool {
+        self.ends.as_ref().is_some_and(|ends| ends.family == AF_UNIX)
+    }
+}
+
+/// How two sockets' addresses relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// One's local end is the other's remote end and vice versa.
+    Reversed,
+    /// They cannot tell: another network namespace (addresses may be translated), or unknown.
+    Open,
+    /// Same network namespace and other addresses.
+    Contradicts,
+}
+
+/// Compares the ends of two sockets.
+pub(super) fn relation(one: Option<&Endpoints>, other: Option<&Endpoints>) -> Relation {
+    let (Some(one), Some(other)) = (one, other) else { return Relation::Open };
+    let reversed = one.local_port == other.remote_port
+        && one.remote_port == other.local_port
+        && one.local_addr == other.remote_addr
+        && one.remote_addr == other.local_addr;
+    if reversed {
+        Relation::Reversed
+    } else if one.netns == other.netns && one.netns != 0 {
+        Relation::Contradicts
+    } else {
+        Relation::Open
+    }
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(super) struct Conns {
+    map: Bounded<u64, Conn>,
+    /// Addresses at which a socket of this host was seen.
+    local: HashSet<[u8; 16]>,
+    pub(super) evicted: u64,
+}
+
+impl Conns {
+    pub(super) fn new(limit: usize) -> Self {
+        Conns { map: Bounded::new(limit), local: HashSet::new(), evicted: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(super) fn get(&self, cookie: u64) -> Option<&Conn> {
+        self.map.get(&cookie)
+    }
+
+    pub(super) fn get_mut(&mut self, cookie: u64) -> Option<&mut Conn> {
+        self.map.get_mut(&cookie)
+    }
+
+    /// Makes sure that `cookie` has an entry. Requests of one that had to leave come back.
+    pub(super) fn ensure(&mut self, cookie: u64) -> SmallVec<[u32; 2]> {
+        if self.map.get(&cookie).is_some() {
+            return SmallVec::new();
+        }
+        let (_, evicted) = self.map.insert(cookie, Conn::default());
+        self.evicted += u64::from(evicted.is_some());
+        evicted.map(|(_, conn)| conn.requests).unwrap_or_default()
+    }
+
+    /// Notes the ends of a socket that has an entry.
+    pub(super) fn describe(&mut self, cookie: u64, ends: Box<Endpoints>) {
+        if self.local.len() < MAX_LOCAL_ADDRESSES && ends.family != AF_UNIX {
+            self.local.insert(ends.local_addr);
+        }
+        let Some(conn) = self.map.get_mut(&cookie) else { return };
+        if ends.family == AF_UNIX {
+            conn.local = unix_path(&ends.path);
+            conn.remote.clone_from(&conn.local);
+        } else {
+            write_address(&mut conn.local, &ends.local_addr);
+            write_address(&mut conn.remote, &ends.remote_addr);
+        }
+        conn.same_host = ends.family == AF_UNIX
+            || ends.remote_addr == ends.local_addr
+            || Ipv6Addr::from(ends.remote_addr).to_canonical().is_loopback();
+        if ends.peer_cookie != 0 {
+            conn.peer = ends.peer_cookie;
+        }
+        conn.ends = Some(ends);
+    }
+
+    /// True when the other end is a socket of this host: then its client span is worth waiting
+    /// for.
+    pub(super) fn peer_is_here(&self, conn: &Conn) -> bool {
+        conn.same_host
+            || conn.ends.as_ref().is_some_and(|ends| self.local.contains(&ends.remote_addr))
+    }
+
+    /// Takes a request off its connection; the entry goes when nothing needs it.
+    pub(super) fn drop_request(&mut self, cookie: u64, request: u32) {
+        let Some(conn) = self.map.get_mut(&cookie) else { return };
+        if let Some(at) = conn.requests.iter().position(|other| *other == request) {
+            conn.requests.remove(at);
+        }
+        if conn.gone && conn.requests.is_empty() {
+            self.map.remove(&cookie);
+        }
+    }
+
+    /// The socket is gone.
+    pub(super) fn gone(&mut self, cookie: u64) {
+        let Some(conn) = self.map.get_mut(&cookie) else { return };
+        conn.gone = true;
+        let peer = conn.peer;
+        if conn.requests.is_empty() {
+            self.map.remove(&cookie);
+        }
+        // An entry that only the pairing made is never named by a record of its own.
+        let hollow = self.map.get(&peer).is_some_and(|p| p.ends.is_none() && p.requests.is_empty());
+        if hollow {
+            self.map.remove(&peer);
+        }
+    }
+}
+
+fn write_address(text: &mut String, address: &[u8; 16]) {
+    text.clear();
+    // Writing into a String cannot fail.
+    let _ = write!(text, "{}", Ipv6Addr::from(*address).to_canonical());
+}
+
+/// An abstract name begins with NUL; people write it with `@`.
+fn unix_path(path: &[u8]) -> String {
+    match path {
+        [0, name @ ..] => format!("@{}", String::from_utf8_lossy(name)),
+        path => String::from_utf8_lossy(path).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_people_write_them() {
+        for (bytes, text) in [
+            (std::net::Ipv4Addr::new(10, 0, 0, 7).to_ipv6_mapped(), "10.0.0.7"),
+            (Ipv6Addr::LOCALHOST, "::1"),
+        ] {
+            let mut written = String::new();
+            write_address(&mut written, &bytes.octets());
+            assert_eq!(written, text);
+        }
+        assert_eq!(unix_path(b"\0dbus"), "@dbus");
+    }
+
+    #[test]
+    fn addresses_decide_only_within_one_namespace() {
+        let ends = |netns, local_port, remote_port| Endpoints {
+            netns,
+            local_port,
+            remote_port,
+            family: 2,
+            ..Endpoints::default()
+        };
+        let here = ends(1, 80, 5000);
+        for (why, other, expected) in [
+            ("the peer", ends(1, 5000, 80), Relation::Reversed),
+            ("the peer in another namespace", ends(2, 5000, 80), Relation::Reversed),
+            ("another socket here", ends(1, 5001, 80), Relation::Contradicts),
+            ("translated elsewhere", ends(2, 5001, 80), Relation::Open),
+        ] {
+            assert_eq!(relation(Some(&here), Some(&other)), expected, "{why}");
+        }
+        assert_eq!(relation(Some(&here), None), Relation::Open);
+    }
+}

@@ -1,0 +1,124 @@
+//! A finished request becomes a span, and its memory goes back.
+
+use super::attributes::{Facts, Texts};
+use super::core::{Core, Sinks};
+use super::held::Waiting;
+use super::request::Request;
+use super::settle::{Settled, unix_ns};
+use super::slab::NONE;
+use crate::message::{Finished, Name, Role};
+use crate::span::{Kind, Span};
+
+impl Core {
+    /// Gives out something whose wait is over.
+    pub(super) fn release_held(&mut self, waiting: Waiting, sinks: &mut Sinks<'_>) {
+        match waiting {
+            Waiting::Request(slot, span) => {
+                let request = self.requests.get(slot).filter(|r| r.started.span == span);
+                let Some(tree) = request.map(|request| request.tree) else { return };
+                // It may have moved into a tree that waits longer.
+                let until = self.trees.hold_until(tree);
+                if until >= self.now && until != 0 && !sinks.last {
+                    self.held.push_request(until, slot, span);
+                } else {
+                    self.give_out(slot, sinks);
+                }
+            }
+            Waiting::Exec(exec, cause) => self.log_exec(exec, Some(cause), sinks),
+        }
+    }
+
+    /// Gives out the span of the finished request in `slot`, if its trace is sampled, and forgets
+    /// the request.
+    pub(super) fn give_out(&mut self, slot: u32, sinks: &mut Sinks<'_>) {
+        let Some(request) = self.requests.get(slot) else { return };
+        let Some(finished) = request.finished else { return };
+        let settled = self.trees.settle(request.tree);
+        let end_ns = self.end_of(slot, &finished);
+        self.counts.linked(self.requests.get(slot).and_then(|r| r.parent).map(|p| p.evidence));
+        if settled.sampled {
+            self.counts.spans += 1;
+            self.write_span(slot, &finished, end_ns, settled, sinks);
+        } else {
+            self.counts.sampled_out += 1;
+        }
+        self.forget(slot, end_ns, sinks);
+    }
+
+    /// End of the span: inside that of the other end's span where that is known.
+    fn end_of(&mut self, slot: u32, finished: &Finished) -> u64 {
+        let Some(request) = self.requests.get(slot) else { return finished.end_ns };
+        let start = request.started.start_ns;
+        let end = match (request.role, request.peer_end_ns.filter(|_| request.is_complete())) {
+            (Role::Server, Some(outer)) => finished.end_ns.min(outer),
+            (Role::Client, Some(inner)) => finished.end_ns.max(inner),
+            (_, None) => finished.end_ns,
+        };
+        self.counts.ends_clamped += u64::from(end != finished.end_ns);
+        end.max(start)
+    }
+
+    fn write_span(
+        &mut self,
+        slot: u32,
+        finished: &Finished,
+        end_ns: u64,
+        settled: Settled,
+        sinks: &mut Sinks<'_>,
+    ) {
+        let Some(request) = self.requests.get(slot) else { return };
+        let started = &*request.started;
+        let resource = self.resources.at(started.thread.process, started.start_ns);
+        let conn = self.conns.get(started.cookie);
+        let facts = Facts { request, finished, conn, known_methods: &self.config.known_methods };
+        let texts = Texts::new(&facts, &mut self.url);
+        let attributes = texts.attributes(&facts, &self.url);
+        sinks.out.span(&Span {
+            trace: settled.trace,
+            id: started.span,
+            parent: request.parent.map(|parent| parent.span),
+            parent_remote: request.parent.is_some_and(|parent| parent.remote),
+            trace_flags: settled.flags,
+            tracestate: tracestate(request, &settled),
+            name: texts.name(),
+            kind: match request.role {
+                Role::Server => Kind::Server,
+                Role::Client => Kind::Client,
+            },
+            start_unix_ns: unix_ns(started.start_ns, settled.offset),
+            end_unix_ns: unix_ns(end_ns, settled.offset),
+            end_boot_ns: end_ns,
+            error: texts.error_type().is_some(),
+            attributes: &attributes,
+            links: &[],
+            resource: &resource,
+        });
+    }
+
+    fn forget(&mut self, slot: u32, end_ns: u64, sinks: &mut Sinks<'_>) {
+        self.withdraw(slot);
+        let Some(request) = self.requests.remove(slot) else { return };
+        if let Some(peer) = self.requests.get_mut(request.peer) {
+            peer.peer = NONE;
+            // A client's end that is the bytes' arrival, against a server's that is only its
+            // call's end: the client's span is made to hold it.
+            if request.role == Role::Server && request.is_complete() {
+                peer.peer_end_ns = Some(end_ns);
+            }
+        }
+        self.conns.drop_request(request.started.cookie, slot);
+        self.trees.release(request.tree);
+        self.bytes = self.bytes.saturating_sub(request.bytes);
+        (sinks.recycle)(request.started);
+    }
+}
+
+/// The request's own tracestate, when it came with the traceparent of its trace.
+fn tracestate<'r>(request: &'r Request, settled: &Settled) -> &'r str {
+    // W3C: 32 members of at most 512 bytes; more than 4 KiB of head is not captured anyway.
+    let head = &request.started.head;
+    let own = request.declared.is_some_and(|declared| declared.trace == settled.trace)
+        && head.get(Name::Traceparent).is_some();
+    let state = head.get(Name::Tracestate).filter(|_| own).unwrap_or_default();
+    std::str::from_utf8(state).unwrap_or_default()
+}

@@ -1,0 +1,157 @@
+//! The parent of a client span, by the evidence ladder: headers, then the thread. No evidence, no
+//! parent.
+
+use super::context::{self, Declared, Format};
+use super::core::Core;
+use super::request::{Evidence, Parent};
+use crate::message::{Name, Role, Started};
+
+impl Core {
+    /// The context that the head declares: `traceparent`, else `b3`.
+    pub(super) fn declared(&self, started: &Started) -> Option<Declared> {
+        if !self.config.linker.headers {
+            return None;
+        }
+        let w3c = started.head.get(Name::Traceparent).and_then(context::traceparent);
+        w3c.or_else(|| started.head.get(Name::B3).and_then(context::b3))
+    }
+
+    /// Finds the open server span that is the parent of the client request in `slot`: its slot,
+    /// and how it was found.
+    ///
+    /// A context that an open server span of the process received, sent on unchanged, comes from a
+    /// program that only copies headers: the client span is that server span's child. Any other
+    /// context was made by something inside the program, and names the parent itself.
+    fn find_parent(&self, slot: u32) -> Option<(u32, Evidence)> {
+        let request = self.requests.get(slot)?;
+        let started = &request.started;
+        let threads = self.config.linker.threads;
+        let by_thread = if threads { self.threads.serves(&started.thread) } else { None };
+        if let Some(declared) = request.declared {
+            let server = self.receiver_of(started, &declared, by_thread)?;
+            return Some((server, evidence(&declared)));
+        }
+        match self.by_request_id(started) {
+            Some(server) => Some((server, Evidence::RequestId)),
+            None => by_thread.map(|server| (server, Evidence::Thread)),
+        }
+    }
+
+    /// The open server span of the process that received `declared`. Of several the one that the
+    /// thread serves, else none: then the header's own span is the parent, which is also true.
+    fn receiver_of(
+        &self,
+        started: &Started,
+        declared: &Declared,
+        by_thread: Option<u32>,
+    ) -> Option<u32> {
+        let process = started.thread.process;
+        let hash = self.by_declared.hash((process, declared.trace, declared.span));
+        let fits = |slot: &u32| {
+            self.requests.get(*slot).is_some_and(|server| {
+                let theirs = server.declared.as_ref();
+                server.started.thread.process == process
+                    && server.is_open()
+                    && theirs.is_some_and(|theirs| theirs.same_parent(declared))
+            })
+        };
+        let mut servers = self.by_declared.candidates(hash).filter(fits);
+        let first = servers.next()?;
+        match servers.next() {
+            None => Some(first),
+            Some(_) => by_thread.filter(fits),
+        }
+    }
+
+    /// The only open server span of the process that carries the request id which `started`
+    /// carries.
+    fn by_request_id(&self, started: &Started) -> Option<u32> {
+        let id = self.request_id(started)?;
+        let process = started.thread.process;
+        let hash = self.by_request_id.hash((process, id));
+        let mut servers = self.by_request_id.candidates(hash).filter(|slot| {
+            self.requests.get(*slot).is_some_and(|server| {
+                server.started.thread.process == process
+                    && server.is_open()
+                    && server.started.head.get(Name::RequestId) == Some(id)
+            })
+        });
+        let first = servers.next()?;
+        servers.next().is_none().then_some(first)
+    }
+
+    fn request_id<'s>(&self, started: &'s Started) -> Option<&'s [u8]> {
+        let id = started.head.get(Name::RequestId)?;
+        (self.config.linker.headers && !id.is_empty()).then_some(id)
+    }
+
+    /// Lets client requests of the process find the server request in `slot`.
+    pub(super) fn index_headers(&mut self, slot: u32) {
+        let Some(request) = self.requests.get(slot) else { return };
+        let process = request.started.thread.process;
+        let declared = request
+            .declared
+            .map_or(0, |declared| self.by_declared.hash((process, declared.trace, declared.span)));
+        let id = self
+            .request_id(&request.started)
+            .map_or(0, |id| self.by_request_id.hash((process, id)));
+        if declared != 0 {
+            self.by_declared.insert(declared, slot);
+        }
+        if id != 0 {
+            self.by_request_id.insert(id, slot);
+        }
+        if let Some(request) = self.requests.get_mut(slot) {
+            request.keys.declared = declared;
+            request.keys.request_id = id;
+        }
+    }
+
+    /// The server request in `slot` is open no more.
+    pub(super) fn unindex_headers(&mut self, slot: u32) {
+        let Some(request) = self.requests.get_mut(slot) else { return };
+        let declared = std::mem::take(&mut request.keys.declared);
+        let id = std::mem::take(&mut request.keys.request_id);
+        if declared != 0 {
+            self.by_declared.remove(declared, slot);
+        }
+        if id != 0 {
+            self.by_request_id.remove(id, slot);
+        }
+    }
+
+    /// Parent and tree of the client request in `slot`.
+    pub(super) fn attach_client(&mut self, slot: u32) {
+        let Some((server, evidence)) = self.find_parent(slot) else { return self.plant(slot, 0) };
+        let Some(above) = self.requests.get(server) else { return };
+        let parent = Parent { span: above.started.span, evidence, remote: false };
+        let floor = above.started.start_ns;
+        let tree = self.trees.acquire(above.tree);
+        if let Some(request) = self.requests.get_mut(slot) {
+            request.parent = Some(parent);
+            request.tree = tree;
+            request.floor_ns = floor;
+        }
+    }
+
+    /// The request in `slot` is the root of a tree of its own, perhaps below a span that its
+    /// header names.
+    pub(super) fn plant(&mut self, slot: u32, hold_until: u64) {
+        let Some(request) = self.requests.get_mut(slot) else { return };
+        let (span, declared) = (request.started.span, request.declared);
+        request.tree = self.trees.plant(span, declared, request.started.start_ns, hold_until);
+        request.planted = true;
+        request.parent = declared.map(|declared| Parent {
+            span: declared.span,
+            evidence: evidence(&declared),
+            remote: request.role == Role::Server,
+        });
+    }
+}
+
+fn evidence(declared: &Declared) -> Evidence {
+    match declared.format {
+        Format::Traceparent => Evidence::Traceparent,
+        Format::B3 => Evidence::B3,
+    }
+}

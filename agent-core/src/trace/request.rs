@@ -1,0 +1,127 @@
+//! A request from its start until its span is given out.
+
+use super::context::Declared;
+use super::slab::NONE;
+use crate::id::SpanId;
+use crate::message::{Finished, Role, Started};
+
+/// How a parent was found. The order is that of the evidence ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// Both ends of one connection.
+    Connection,
+    /// `traceparent`.
+    Traceparent,
+    /// `b3`.
+    B3,
+    /// `X-Request-Id`.
+    RequestId,
+    /// The thread serves one request.
+    Thread,
+}
+
+impl Evidence {
+    pub(super) const ALL: [Evidence; 5] = [
+        Evidence::Connection,
+        Evidence::Traceparent,
+        Evidence::B3,
+        Evidence::RequestId,
+        Evidence::Thread,
+    ];
+
+    /// Value of `kernspan.link.method`.
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Evidence::Connection => "connection",
+            Evidence::Traceparent => "traceparent",
+            Evidence::B3 => "b3",
+            Evidence::RequestId => "x-request-id",
+            Evidence::Thread => "thread",
+        }
+    }
+
+    /// Value of `kernspan.link.confidence`.
+    ///
+    /// Stream positions of both directions, and ids that the program itself sends, are certain. A
+    /// request id may have been reused by a program that retries; a thread may do work that was
+    /// handed to it by another.
+    pub(super) fn confidence(self) -> f64 {
+        match self {
+            Evidence::Connection | Evidence::Traceparent | Evidence::B3 => 1.0,
+            Evidence::RequestId => 0.98,
+            Evidence::Thread => 0.95,
+        }
+    }
+}
+
+/// What a request hangs on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parent {
+    pub(super) span: SpanId,
+    pub(super) evidence: Evidence,
+    /// Another process sent the context.
+    pub(super) remote: bool,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) started: Box<Started>,
+    /// What `started` weighs.
+    pub(super) bytes: usize,
+    pub(super) role: Role,
+    pub(super) tree: u32,
+    /// It is the root of `tree`.
+    pub(super) planted: bool,
+    pub(super) parent: Option<Parent>,
+    pub(super) declared: Option<Declared>,
+    /// The other end's request was found.
+    pub(super) joined: bool,
+    /// Its slot, or `NONE`; also when it has been given out since.
+    pub(super) peer: u32,
+    /// End of the other end's request: a bound of this one.
+    pub(super) peer_end_ns: Option<u64>,
+    pub(super) finished: Option<Finished>,
+    /// Earliest start that its parent on this host allows, 0 without one.
+    pub(super) floor_ns: u64,
+    /// Hashes under which it is in an index, 0 when it is not.
+    pub(super) keys: Keys,
+}
+
+/// Hashes under which a request is in an index, 0 when it is not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Keys {
+    pub(super) join: u64,
+    pub(super) declared: u64,
+    pub(super) request_id: u64,
+}
+
+impl Request {
+    pub(super) fn new(started: Box<Started>, role: Role, bytes: usize) -> Self {
+        Request {
+            started,
+            bytes,
+            role,
+            tree: NONE,
+            planted: false,
+            parent: None,
+            declared: None,
+            joined: false,
+            peer: NONE,
+            peer_end_ns: None,
+            finished: None,
+            floor_ns: 0,
+            keys: Keys::default(),
+        }
+    }
+
+    /// It ended, and with a response that was seen to its end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.finished.is_some_and(|end| end.status.is_some() && end.failure.is_none())
+    }
+
+    /// Its response is not complete yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.finished.is_none()
+    }
+}

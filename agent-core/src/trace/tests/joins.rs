@@ -1,0 +1,194 @@
+//! Both ends of a connection on one host.
+
+use super::script::*;
+use crate::message::{Endpoints, Failure, Role};
+
+#[test]
+fn client_and_server_of_one_connection_are_one_trace() {
+    let mut script = Script::default();
+    let mut link = script.tcp();
+    let call = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+    script.reply(call, 300);
+    let seen = script.run();
+    let (client, server) = (seen.span(call.client), seen.span(call.server));
+    assert_eq!(server.parent, Some(client.id));
+    assert_eq!((server.trace, client.parent), (client.trace, None));
+    assert_eq!((server.method(), server.remote), ("connection", true));
+    assert_eq!((client.method(), client.flags), ("", 3));
+    assert_eq!(client.trace, KEY.trace(client.id));
+    assert_eq!(seen.recycled, 2);
+}
+
+#[test]
+fn every_request_of_a_kept_connection_joins() {
+    let mut script = Script::default();
+    let mut link = script.tcp();
+    let calls: Vec<_> = (1..=5)
+        .map(|n| {
+            let call = script.call(&mut link, n * 1000, thread(100, 1), thread(101, 2));
+            script.reply(call, n * 1000 + 200);
+            call
+        })
+        .collect();
+    let seen = script.run();
+    for call in calls {
+        assert_eq!(seen.span(call.server).parent, Some(call.client));
+        assert_eq!(seen.span(call.client).parent, None);
+    }
+}
+
+#[test]
+fn pipelined_requests_join_although_the_ends_see_other_positions_of_the_responses() {
+    let mut script = Script::default();
+    let mut link = script.tcp();
+    let first = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+    let mut client = started(Role::Client, &link, 101 * US, thread(100, 1));
+    let server = started(Role::Server, &link, 111 * US, thread(101, 2));
+    client.opposite -= 1000;
+    let (client_id, server_id) = (client.span, server.span);
+    script.send(client);
+    script.send(server);
+    script.reply(first, 200);
+    script.end(server_id, link.server, 250, Some(200), None);
+    script.end(client_id, link.client, 260, Some(200), None);
+    let seen = script.run();
+    assert_eq!(seen.span(first.server).parent, Some(first.client));
+    assert_eq!(seen.span(server_id).parent, Some(client_id));
+}
+
+#[test]
+fn a_client_whose_time_is_its_calls_end_is_corrected_by_the_arrival() {
+    let mut script = Script::default();
+    let link = script.tcp();
+    let mut client = started(Role::Client, &link, 130 * US, thread(100, 1));
+    client.true_start = false;
+    client.taken_ns = client.start_ns;
+    let server = started(Role::Server, &link, 110 * US, thread(101, 2));
+    let (client_id, server_id) = (client.span, server.span);
+    script.send(client);
+    script.send(server);
+    // The server is done before the client's send has even returned.
+    script.end(server_id, link.server, 120, Some(200), None);
+    script.end(client_id, link.client, 118, Some(200), None);
+    let seen = script.run();
+    let (client, server) = (seen.span(client_id), seen.span(server_id));
+    assert_eq!(server.parent, Some(client.id));
+    assert_eq!((client.start, server.start), (110 * US, 110 * US));
+    assert!(server.end <= client.end, "{} within {}", server.end, client.end);
+    assert_eq!(seen.count("start_corrected"), 1);
+}
+
+#[test]
+fn a_client_that_comes_after_its_server_was_given_out_leaves_it_alone() {
+    let mut script = Script::default();
+    let link = script.tcp();
+    let mut client = started(Role::Client, &link, 90 * US, thread(100, 1));
+    client.taken_ns = 50_000 * US;
+    let server = started(Role::Server, &link, 110 * US, thread(101, 2));
+    let (client_id, server_id) = (client.span, server.span);
+    script.send(client);
+    script.send(server);
+    script.end(server_id, link.server, 120, Some(200), None);
+    script.end(client_id, link.client, 60_000, Some(200), None);
+    let seen = script.run();
+    assert_eq!(seen.span(server_id).parent, None);
+    assert_ne!(seen.span(server_id).trace, seen.span(client_id).trace);
+}
+
+#[test]
+fn a_client_blocked_in_its_send_still_joins_a_server_that_works_on() {
+    let mut script = Script::default();
+    let link = script.tcp();
+    let mut client = started(Role::Client, &link, 90 * US, thread(100, 1));
+    client.taken_ns = 50_000 * US;
+    let server = started(Role::Server, &link, 110 * US, thread(101, 2));
+    let (client_id, server_id) = (client.span, server.span);
+    script.send(client);
+    script.send(server);
+    script.end(server_id, link.server, 60_000, Some(200), None);
+    script.end(client_id, link.client, 60_010, Some(200), None);
+    let seen = script.run();
+    assert_eq!(seen.span(server_id).parent, Some(client_id));
+}
+
+#[test]
+fn addresses_of_the_same_namespace_can_refuse_and_those_of_another_cannot() {
+    for (why, netns, joined) in [("same namespace", 1, false), ("another", 2, true)] {
+        let mut script = Script::default();
+        let mut link = script.tcp();
+        let far =
+            Endpoints { family: 2, local_port: 9, netns, remote_port: 9, ..Endpoints::default() };
+        script.step(1, 1, What::Opened(link.server, far));
+        let call = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+        script.reply(call, 300);
+        assert_eq!(script.run().span(call.server).parent.is_some(), joined, "{why}");
+    }
+}
+
+#[test]
+fn sockets_of_which_nothing_is_known_join_by_positions() {
+    let mut script = Script::default();
+    let mut link = script.link();
+    let call = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+    script.reply(call, 300);
+    assert_eq!(script.run().span(call.server).parent, Some(call.client));
+}
+
+#[test]
+fn unix_sockets_join_by_peer_even_when_their_counters_differ() {
+    for shift in [0, 555] {
+        let mut script = Script::default();
+        let link = script.unix();
+        let client = started(Role::Client, &link, 100 * US, thread(100, 1));
+        // A stale arrival: earlier than the send.
+        let mut server = started(Role::Server, &link, 95 * US, thread(101, 2));
+        server.taken_ns = 120 * US;
+        server.position += shift;
+        let (client_id, server_id) = (client.span, server.span);
+        script.send(client);
+        script.send(server);
+        script.end(server_id, link.server, 150, Some(200), None);
+        script.end(client_id, link.client, 160, Some(200), None);
+        let seen = script.run();
+        let (client, server) = (seen.span(client_id), seen.span(server_id));
+        assert_eq!(server.parent, Some(client_id), "shift {shift}");
+        assert_eq!((client.start, server.start), (100 * US, 100 * US), "the stale one gives way");
+        assert_eq!(client.get("server.address"), "/run/app.sock");
+        assert_eq!(client.get("network.transport"), "unix");
+        assert_eq!(seen.count("start_clamped"), 1);
+    }
+}
+
+#[test]
+fn a_server_that_works_on_after_its_client_gave_up_keeps_its_own_end() {
+    let mut script = Script::default();
+    let mut link = script.tcp();
+    let call = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+    script.end(call.client, link.client, 500, None, Some(Failure::ConnectionClosed));
+    script.server_end(call, 900, 200);
+    let seen = script.run();
+    let (client, server) = (seen.span(call.client), seen.span(call.server));
+    assert_eq!((client.end, server.end), (500 * US, 900 * US));
+    assert!(client.error);
+    assert_eq!(client.get("error.type"), "connection_closed");
+    assert_eq!(server.parent, Some(client.id));
+}
+
+#[test]
+fn joined_server_spans_end_inside_their_client_spans_whoever_is_reported_first() {
+    for (why, client_end, client_reported) in
+        [("client known first", 290, 290), ("client known last", 290, 9000)]
+    {
+        let mut script = Script::default();
+        let mut link = script.tcp();
+        let call = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+        script.server_end(call, 300, 200);
+        script.client_end(call, client_end, 200);
+        if let Some(last) = script.steps.last_mut() {
+            last.at = client_reported * US;
+        }
+        let seen = script.run();
+        let (client, server) = (seen.span(call.client), seen.span(call.server));
+        assert!(server.end <= client.end, "{why}: {} > {}", server.end, client.end);
+    }
+}

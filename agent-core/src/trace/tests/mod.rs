@@ -1,0 +1,10 @@
+//! Scenarios: what programs do, and what must come out.
+
+mod execs;
+mod headers;
+mod joins;
+mod limits;
+mod orders;
+mod script;
+mod spans;
+mod threads;

@@ -1,0 +1,180 @@
+//! Evidence by thread: one request at a time, or none.
+
+use super::script::*;
+use crate::message::{Role, Thread};
+use crate::trace::{AssemblerConfig, LinkerSwitches};
+
+/// client 100 → server 101 → server 102, sequential on one thread of 101.
+fn nested(script: &mut Script) -> (Call, Call) {
+    let (mut front, mut back) = (script.tcp(), script.tcp());
+    let outer = script.call(&mut front, 100, thread(100, 1), thread(101, 2));
+    let inner = script.call(&mut back, 200, thread(101, 2), thread(102, 3));
+    script.reply(inner, 300);
+    script.reply(outer, 400);
+    (outer, inner)
+}
+
+#[test]
+fn a_call_made_while_its_thread_serves_one_request_is_its_child() {
+    let mut script = Script::default();
+    let (outer, inner) = nested(&mut script);
+    let seen = script.run();
+    let call = seen.span(inner.client);
+    assert_eq!(call.parent, Some(outer.server));
+    assert_eq!((call.method(), call.remote), ("thread", false));
+    let root = seen.span(outer.client).trace;
+    assert!(seen.spans.iter().all(|span| span.trace == root), "one trace");
+    assert_eq!(seen.links(), [("", 1), ("connection", 2), ("thread", 1)].into());
+}
+
+#[test]
+fn with_the_linker_off_nothing_is_linked() {
+    let mut script = Script::default();
+    nested(&mut script);
+    let linker = LinkerSwitches { connections: false, headers: false, threads: false };
+    let seen = script.run_with(AssemblerConfig { linker, ..AssemblerConfig::default() });
+    assert_eq!(seen.links(), [("", 4)].into());
+}
+
+#[test]
+fn swapped_threads_give_no_link() {
+    let mut script = Script::default();
+    let (_, inner) = nested(&mut script);
+    for step in &mut script.steps {
+        if let What::Started(started) = &mut step.what
+            && started.span == inner.client
+        {
+            started.thread.tid = 77;
+        }
+    }
+    assert_eq!(script.run().span(inner.client).parent, None);
+}
+
+#[test]
+fn a_call_after_the_response_or_from_another_thread_is_a_root() {
+    for (why, at, by) in [
+        ("before", 50, thread(101, 2)),
+        ("after", 500, thread(101, 2)),
+        ("a timer's thread", 200, thread(101, 9)),
+        ("the same thread number elsewhere", 200, thread(103, 2)),
+    ] {
+        let mut script = Script::default();
+        let (mut front, mut back) = (script.tcp(), script.tcp());
+        let outer = script.call(&mut front, 100, thread(100, 1), thread(101, 2));
+        let inner = script.call(&mut back, at, by, thread(102, 3));
+        script.reply(outer, 400);
+        script.reply(inner, 600);
+        assert_eq!(script.run().span(inner.client).parent, None, "{why}");
+    }
+}
+
+#[test]
+fn a_thread_that_ever_served_two_at_a_time_is_no_evidence_until_it_ends() {
+    for (why, exits, linked) in [("it lives on", false, false), ("a new thread", true, true)] {
+        let mut script = Script::default();
+        let (mut one, mut two, mut back) = (script.tcp(), script.tcp(), script.tcp());
+        let event_loop = thread(101, 2);
+        let first = script.call(&mut one, 100, thread(100, 1), event_loop);
+        let second = script.call(&mut two, 150, thread(100, 9), event_loop);
+        let during = script.call(&mut back, 200, event_loop, thread(102, 3));
+        script.reply(during, 250);
+        script.reply(first, 300);
+        script.reply(second, 400);
+        if exits {
+            script.exit(450, event_loop, false);
+        }
+        let third = script.call(&mut one, 500, thread(100, 1), event_loop);
+        let later = script.call(&mut back, 600, event_loop, thread(102, 3));
+        script.reply(later, 700);
+        script.reply(third, 800);
+        let seen = script.run();
+        assert_eq!(seen.span(during.client).parent, None, "{why}: during the overlap");
+        assert_eq!(seen.span(later.client).parent.is_some(), linked, "{why}");
+    }
+}
+
+#[test]
+fn requests_that_waited_for_a_busy_thread_do_not_overlap() {
+    let mut script = Script::default();
+    let (mut one, two, mut back) = (script.tcp(), script.tcp(), script.tcp());
+    let worker = thread(101, 2);
+    let first = script.call(&mut one, 100, thread(100, 1), worker);
+    script.reply(first, 300);
+    // Readable at 160 while the worker was busy, taken at 400.
+    let client = started(Role::Client, &two, 150 * US, thread(100, 9));
+    let mut server = started(Role::Server, &two, 160 * US, worker);
+    server.taken_ns = 400 * US;
+    let (client_id, server_id) = (client.span, server.span);
+    script.send(client);
+    script.send(server);
+    let inner = script.call(&mut back, 500, worker, thread(102, 3));
+    script.reply(inner, 550);
+    script.end(server_id, two.server, 600, Some(200), None);
+    script.end(client_id, two.client, 610, Some(200), None);
+    let seen = script.run();
+    assert_eq!(seen.span(inner.client).parent, Some(server_id));
+    assert_eq!(seen.span(server_id).start, 160 * US);
+}
+
+#[test]
+fn an_end_that_becomes_known_late_is_no_overlap() {
+    let mut script = Script::default();
+    let (mut one, mut two, mut back) = (script.tcp(), script.tcp(), script.tcp());
+    let worker = thread(101, 2);
+    let first = script.call(&mut one, 100, thread(100, 1), worker);
+    script.reply(first, 200);
+    // The response ends with the connection, which closes only at 350.
+    for step in script.steps.iter_mut().rev().take(2) {
+        step.at = 350 * US;
+    }
+    let second = script.call(&mut two, 300, thread(100, 9), worker);
+    let inner = script.call(&mut back, 400, worker, thread(102, 3));
+    script.reply(inner, 500);
+    script.reply(second, 600);
+    assert_eq!(script.run().span(inner.client).parent, Some(second.server));
+}
+
+#[test]
+fn goroutines_take_the_place_of_threads() {
+    let mut script = Script::default();
+    let (mut one, mut two, mut back) = (script.tcp(), script.tcp(), script.tcp());
+    let goroutine = |context| Thread { context, ..thread(101, 2) };
+    let first = script.call(&mut one, 100, thread(100, 1), goroutine(71));
+    let second = script.call(&mut two, 110, thread(100, 9), goroutine(72));
+    let moved = Thread { tid: 55, ..goroutine(71) };
+    let inner = script.call(&mut back, 200, moved, thread(102, 3));
+    script.reply(inner, 300);
+    script.reply(first, 400);
+    script.reply(second, 400);
+    assert_eq!(script.run().span(inner.client).parent, Some(first.server));
+}
+
+#[test]
+fn a_number_used_again_by_another_process_inherits_nothing() {
+    let mut script = Script::default();
+    let (mut front, mut back) = (script.tcp(), script.tcp());
+    let outer = script.call(&mut front, 100, thread(100, 1), thread(101, 101));
+    script.exit(150, thread(101, 101), true);
+    let mut other = thread(101, 101);
+    other.process.start_ns = 160 * US;
+    let inner = script.call(&mut back, 200, other, thread(102, 3));
+    script.reply(inner, 300);
+    let seen = script.run();
+    assert_eq!(seen.span(inner.client).parent, None);
+    assert_eq!(seen.span(inner.client).service, "unknown_service");
+    assert_eq!(seen.span(outer.server).get("kernspan.end"), "unobserved");
+}
+
+#[test]
+fn a_lost_end_is_made_up_when_the_socket_goes_and_is_no_error() {
+    let mut script = Script::default();
+    let mut link = script.tcp();
+    let call = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+    script.client_end(call, 200, 200);
+    script.gone(link.server, 300);
+    let seen = script.run();
+    let server = seen.span(call.server);
+    assert_eq!((server.end, server.error), (300 * US, false));
+    assert_eq!(server.get("kernspan.end"), "unobserved");
+    assert_eq!(seen.count("end_lost"), 1);
+}

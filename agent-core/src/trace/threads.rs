@@ -1,0 +1,282 @@
+//! Who works for which request: threads that serve one, and what they fork.
+//!
+//! A thread serves a request from when it took the first byte until the response's last send. Two
+//! on one thread at a time tell that the thread is no evidence: it is barred until it ends. The
+//! end of a request may become known only after the next one began (a response that ends with the
+//! connection), so an overlap is judged when the first of the two ends; until then neither counts.
+
+use super::bounded::Bounded;
+use super::request::Request;
+use super::settle::Trees;
+use super::slab::Slab;
+use crate::event::ProcessKey;
+use crate::id::SpanId;
+use crate::message::{Failure, Thread};
+use smallvec::SmallVec;
+
+/// More requests than this at a time on one thread overlap for certain.
+const MAX_DOUBT: usize = 8;
+
+/// A thread, or, where the runtime has its own, a goroutine or the like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    process: ProcessKey,
+    tid: u32,
+    context: u64,
+}
+
+impl Key {
+    fn of(thread: &Thread) -> Option<Key> {
+        let tid = if thread.context == 0 { thread.tid } else { 0 };
+        let known = tid != 0 || thread.context != 0;
+        known.then_some(Key { process: thread.process, tid, context: thread.context })
+    }
+
+    fn task(process: ProcessKey, tid: u32) -> Key {
+        Key { process, tid, context: 0 }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Slots of the requests that are open on it.
+    open: SmallVec<[u32; 2]>,
+    barred: bool,
+    /// The request in which the thread was created, while that is open.
+    inherited: Option<(u32, SpanId)>,
+}
+
+/// The request that caused something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cause {
+    /// Slot; meaningful only while the request there has `span`.
+    request: u32,
+    pub(super) span: SpanId,
+    pub(super) tree: u32,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    /// Why it was created. Owns a reference to its tree.
+    cause: Option<Cause>,
+    /// It runs a program of its own since then.
+    execed: bool,
+    /// A barred thread of it had to be forgotten: no thread of it is evidence any more.
+    barred: bool,
+}
+
+/// All threads and processes that something is known of.
+#[derive(Debug)]
+pub(super) struct Threads {
+    states: Bounded<Key, State>,
+    processes: Bounded<ProcessKey, Process>,
+    pub(super) evicted: u64,
+    pub(super) barred: u64,
+}
+
+impl Threads {
+    pub(super) fn new(threads: usize, processes: usize) -> Self {
+        let (states, processes) = (Bounded::new(threads), Bounded::new(processes));
+        Threads { states, processes, evicted: 0, barred: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// `thread` took the first byte of the request in slot `request`.
+    pub(super) fn begin(&mut self, thread: &Thread, request: u32, trees: &mut Trees) {
+        let Some(key) = Key::of(thread) else { return };
+        // A process that serves requests of its own works for those, not for the one that
+        // created it.
+        if let Some(cause) = self.processes.get_mut(&key.process).and_then(|p| p.cause.take()) {
+            trees.release(cause.tree);
+        }
+        if self.states.get(&key).is_none() {
+            self.insert(key, State::default(), trees);
+        }
+        let Some(state) = self.states.get_mut(&key) else { return };
+        state.inherited = None;
+        if !state.barred {
+            state.open.push(request);
+            if state.open.len() > MAX_DOUBT {
+                self.barred += 1;
+                bar(state);
+            }
+        }
+    }
+
+    /// The request in slot `request` of `thread` ended. Call before its slot is used again.
+    pub(super) fn end(&mut self, thread: &Thread, request: u32, requests: &Slab<Request>) {
+        let Some(key) = Key::of(thread) else { return };
+        let Some(state) = self.states.get_mut(&key) else { return };
+        let Some(at) = state.open.iter().position(|open| *open == request) else { return };
+        state.open.remove(at);
+        let finished = requests.get(request).and_then(|request| request.finished);
+        let overlaps = |open: &u32| match (finished, requests.get(*open)) {
+            (Some(end), Some(open)) => {
+                end.failure == Some(Failure::Unobserved) || end.end_ns > open.started.taken_ns
+            }
+            _ => true,
+        };
+        if state.open.iter().any(overlaps) {
+            self.barred += 1;
+            bar(state);
+        }
+        // Goroutines are not seen to end.
+        if key.context != 0 && state.open.is_empty() && !state.barred {
+            self.states.remove(&key);
+        }
+    }
+
+    /// The one request that `thread` serves.
+    pub(super) fn serves(&self, thread: &Thread) -> Option<u32> {
+        let key = Key::of(thread)?;
+        let state = self.states.get(&key)?;
+        if state.barred || self.processes.get(&key.process).is_some_and(|process| process.barred) {
+            return None;
+        }
+        match state.open.as_slice() {
+            &[one] => Some(one),
+            _ => None,
+        }
+    }
+
+    /// A thread forked: what it works for, its child works for.
+    pub(super) fn fork(&mut self, parent: (ProcessKey, u32), child: Child, world: &mut World<'_>) {
+        let cause = self.cause(parent.0, parent.1, world.requests);
+        match child {
+            Child::Thread(tid) => {
+                let key = Key::task(parent.0, tid);
+                self.states.remove(&key);
+                let open = cause.filter(|cause| cause.is_open(world.requests));
+                if let Some(cause) = open {
+                    let inherited = Some((cause.request, cause.span));
+                    self.insert(key, State { inherited, ..State::default() }, world.trees);
+                }
+            }
+            Child::Process(child) => {
+                let Some(cause) = cause else { return };
+                // A forked worker that never ran a program of its own may outlive the request in
+                // which it was created and work for others.
+                let own = self.processes.get(&parent.0).is_some_and(|process| process.execed);
+                if own || cause.is_open(world.requests) {
+                    self.remember(child, cause, false, world.trees);
+                }
+            }
+        }
+    }
+
+    /// `process` runs a new program, started by its thread `tid`. Returns why; the caller owns a
+    /// reference to the tree.
+    pub(super) fn exec(
+        &mut self,
+        process: ProcessKey,
+        tid: u32,
+        world: &mut World<'_>,
+    ) -> Option<Cause> {
+        let cause = self.cause(process, tid, world.requests);
+        // Only one thread survives, as the leader, and its program is another.
+        self.states.remove(&Key::task(process, tid));
+        self.states.remove(&Key::task(process, process.tgid));
+        let cause = cause.map(|cause| Cause { tree: world.trees.acquire(cause.tree), ..cause });
+        self.forget(process, world.trees);
+        if let Some(cause) = cause {
+            self.remember(process, cause, true, world.trees);
+        }
+        cause
+    }
+
+    /// A thread ended; with `last`, its process.
+    pub(super) fn exit(&mut self, process: ProcessKey, tid: u32, last: bool, trees: &mut Trees) {
+        self.states.remove(&Key::task(process, tid));
+        if last {
+            self.forget(process, trees);
+        }
+    }
+
+    /// What thread `tid` works for: its own request, else the one in which it was created, else
+    /// the one in which its process was created.
+    fn cause(&self, process: ProcessKey, tid: u32, requests: &Slab<Request>) -> Option<Cause> {
+        let entry = self.processes.get(&process);
+        if let Some(state) = self.states.get(&Key::task(process, tid)) {
+            if state.barred || entry.is_some_and(|process| process.barred) {
+                return None;
+            }
+            match (state.open.as_slice(), state.inherited) {
+                (&[one], _) => return Cause::of(one, None, requests),
+                (&[], Some((request, span))) => {
+                    if let Some(cause) = Cause::of(request, Some(span), requests)
+                        && cause.is_open(requests)
+                    {
+                        return Some(cause);
+                    }
+                }
+                (&[], None) => {}
+                _ => return None,
+            }
+        }
+        entry.and_then(|process| process.cause)
+    }
+
+    fn remember(&mut self, process: ProcessKey, cause: Cause, execed: bool, trees: &mut Trees) {
+        let cause = Cause { tree: trees.acquire(cause.tree), ..cause };
+        let entry = Process { cause: Some(cause), execed, barred: false };
+        let (replaced, evicted) = self.processes.insert(process, entry);
+        self.evicted += u64::from(evicted.is_some());
+        for process in replaced.into_iter().chain(evicted.map(|(_, process)| process)) {
+            if let Some(cause) = process.cause {
+                trees.release(cause.tree);
+            }
+        }
+    }
+
+    fn forget(&mut self, process: ProcessKey, trees: &mut Trees) {
+        if let Some(cause) = self.processes.remove(&process).and_then(|process| process.cause) {
+            trees.release(cause.tree);
+        }
+    }
+
+    fn insert(&mut self, key: Key, state: State, trees: &mut Trees) {
+        let (_, evicted) = self.states.insert(key, state);
+        let Some((key, state)) = evicted else { return };
+        self.evicted += 1;
+        // What overlapped must not become evidence by being forgotten.
+        if state.barred || state.open.len() > 1 {
+            self.forget(key.process, trees);
+            self.processes.insert(key.process, Process { barred: true, ..Process::default() });
+        }
+    }
+}
+
+/// What a fork made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Child {
+    Thread(u32),
+    Process(ProcessKey),
+}
+
+/// What threads look at and hold on to.
+pub(super) struct World<'a> {
+    pub(super) requests: &'a Slab<Request>,
+    pub(super) trees: &'a mut Trees,
+}
+
+impl Cause {
+    fn of(slot: u32, span: Option<SpanId>, requests: &Slab<Request>) -> Option<Cause> {
+        let request = requests.get(slot)?;
+        let own = request.started.span;
+        let same = span.is_none_or(|span| span == own);
+        same.then_some(Cause { request: slot, span: own, tree: request.tree })
+    }
+
+    fn is_open(&self, requests: &Slab<Request>) -> bool {
+        let request = requests.get(self.request);
+        request.is_some_and(|request| request.started.span == self.span && request.is_open())
+    }
+}
+
+fn bar(state: &mut State) {
+    state.barred = true;
+    state.open = SmallVec::new();
+}

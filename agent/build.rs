@@ -1,0 +1,18 @@
+//! Finds the kernel object that is put inside the binary. `cargo xtask build` makes it.
+
+use std::path::{Path, PathBuf};
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=KERNSPAN_OBJECT");
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../agent-ebpf/target/bpfel-unknown-none/release/kernspan");
+    let object = std::env::var_os("KERNSPAN_OBJECT").map_or(built, PathBuf::from);
+    println!("cargo::rerun-if-changed={}", object.display());
+    match object.canonicalize() {
+        Ok(path) => println!("cargo::rustc-env=KERNSPAN_OBJECT_PATH={}", path.display()),
+        Err(error) => println!(
+            "cargo::error=the kernel object {} is not there ({error}): run `cargo xtask build`",
+            object.display()
+        ),
+    }
+}

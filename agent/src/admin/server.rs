@@ -1,0 +1,184 @@
+//! The socket side: bounded connections, headers and time.
+//!
+//! A connection that has to wait stays in the kernel's backlog: nothing is allocated for it. Half
+//! full, connections close after one answer, so that idle ones do not keep others out.
+
+use super::{StatusSource, answer};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+/// Connections served at once: scrapers, probes and a person, many times over.
+const MAX_CONNECTIONS: usize = 128;
+
+/// Connections that wait in the kernel.
+const BACKLOG: u32 = 1024;
+
+/// Request line and headers; a browser with many cookies stays below.
+const MAX_HEADER: usize = 16 << 10;
+
+/// Buffer of a connection: also what pipelined requests can pile up to.
+const MAX_BUFFER: usize = 32 << 10;
+
+/// Time for a whole header, also between requests of a kept connection.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+
+/// Life of a connection, after which a client that does not read its answer is left.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// Time for answers under way when the agent stops. The agent has 2 s for everything.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A bound socket. Binding comes first and apart, so that a wrong address is known at start.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    life: Duration,
+    /// Where it listens: the real port when 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Takes the address. Needs a tokio runtime.
+///
+/// # Errors
+/// The system's error with the address in its text: the operator's to mend (exit code 2).
+pub fn bind(address: SocketAddr) -> io::Result<Server> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for connections of the last run to fade out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        Ok(Server { listener, life: LIFE, address })
+    };
+    listen().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+impl Server {
+    /// Serves until `shutdown` is done, then ends open connections.
+    pub async fn serve(self, source: Arc<dyn StatusSource>, shutdown: impl Future<Output = ()>) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (stop, stopped) = tokio::sync::watch::channel(());
+        tokio::select! {
+            () = shutdown => {}
+            () = self.accept(&permits, &source, &stopped) => {}
+        }
+        drop(stop);
+        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+        // Connections that do not end in time are cut with the runtime.
+        let _ = timeout(GRACE, permits.acquire_many(all)).await;
+    }
+
+    async fn accept(
+        &self,
+        permits: &Arc<Semaphore>,
+        source: &Arc<dyn StatusSource>,
+        stopped: &tokio::sync::watch::Receiver<()>,
+    ) {
+        while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                // Out of files or memory, or a client gone again: neither ends the endpoint.
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let keep = permits.available_permits() > MAX_CONNECTIONS / 2;
+            let (source, mut stopped) = (Arc::clone(source), stopped.clone());
+            let life = self.life;
+            tokio::spawn(async move {
+                let stop = async move {
+                    tokio::select! {
+                        () = sleep(life) => {}
+                        // An error: the sender is dropped when the agent stops.
+                        _ = stopped.changed() => {}
+                    }
+                };
+                connection(stream, source, keep, stop).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    source: Arc<dyn StatusSource>,
+    keep: bool,
+    stop: impl Future<Output = ()>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(request.method(), request.uri().path(), source.as_ref());
+        async move { Ok::<Response<Full<Bytes>>, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_header_size(MAX_HEADER)
+        .max_buf_size(MAX_BUFFER)
+        .keep_alive(keep)
+        // A client may close its sending side once it has asked.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // Errors are the client's: a malformed request has had its 4xx, a closed socket needs none.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = stop => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(GRACE, connection).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_core::ledger::Entry;
+    use std::time::Instant;
+    use tokio::io::AsyncWriteExt;
+
+    struct Source;
+
+    impl StatusSource for Source {
+        fn ready(&self) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn ledger(&self) -> Vec<Entry> {
+            Vec::new()
+        }
+
+        fn status(&self) -> serde_json::Value {
+            "x".repeat(1 << 20).into()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_is_left() {
+        let mut server = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        server.life = Duration::from_millis(300);
+        let address = server.address;
+        tokio::spawn(server.serve(Arc::new(Source), std::future::pending()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let start = Instant::now();
+        // More answers than the sockets hold: the server blocks in its send, then this one too.
+        let request = "GET /status HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+        let send = async { while stream.write_all(request.as_bytes()).await.is_ok() {} };
+        timeout(Duration::from_secs(5), send).await.expect("the connection is never cut");
+        let limit = Duration::from_millis(300) + GRACE;
+        assert!(start.elapsed() >= limit, "cut after {:?}, not blocked", start.elapsed());
+    }
+}

@@ -1,0 +1,98 @@
+//! `kernspan doctor`: what this kernel offers, found out by loading and attaching everything once.
+
+use super::privilege;
+use crate::cli::Failure;
+use crate::cli::doctor::{Fact, HookReport, Report};
+use crate::probe::load::{FeatureReport, LoadConfig, load};
+use crate::probe::plan::PLAN;
+use agent_common::settings::{MAX_CAPTURE, Settings};
+
+/// Prints the report.
+///
+/// # Errors
+/// Missing capabilities, or standard output.
+pub fn run(json: bool) -> Result<(), Failure> {
+    let report = examine();
+    let text = if json { format!("{:#}\n", report.to_json()) } else { report.to_text() };
+    crate::cli::print(&text)
+        .map_err(|error| anyhow::Error::new(error).context("standard output"))?;
+    Ok(())
+}
+
+fn examine() -> Report {
+    let uname = rustix::system::uname();
+    let mut facts = vec![
+        existing("type information (BTF)", "/sys/kernel/btf/vmlinux"),
+        capability_fact(),
+        existing("cgroup v2", "/sys/fs/cgroup/cgroup.controllers"),
+    ];
+    let hooks = match load(crate::probe::OBJECT, &everything()) {
+        Ok(loaded) => loaded.features.iter().map(hook_report).collect(),
+        Err(error) => {
+            facts.push(Fact {
+                name: "kernel programs".to_owned(),
+                available: false,
+                detail: error.to_string(),
+            });
+            PLAN.iter().map(|entry| absent(entry.name, entry.without)).collect()
+        }
+    };
+    Report {
+        kernel: uname.release().to_string_lossy().into_owned(),
+        arch: uname.machine().to_string_lossy().into_owned(),
+        facts,
+        hooks,
+    }
+}
+
+fn everything() -> LoadConfig {
+    LoadConfig {
+        wanted: PLAN.iter().map(|entry| entry.feature).collect(),
+        payload_hooks: None,
+        settings: Settings {
+            own_tgid: std::process::id(),
+            head_bytes: MAX_CAPTURE,
+            later_bytes: 256,
+            ..Settings::default()
+        },
+        ring_size: 1 << 16,
+        process_filter_size: 1,
+    }
+}
+
+/// A feature as the report shows it.
+pub fn hook_report(feature: &FeatureReport) -> HookReport {
+    let active = feature.is_active();
+    HookReport {
+        feature: feature.name.to_owned(),
+        hook: active.then(|| feature.hooks.join(", ")),
+        why: feature.why.clone(),
+        missing: if active { Vec::new() } else { vec![feature.without.to_owned()] },
+    }
+}
+
+fn absent(name: &str, without: &str) -> HookReport {
+    HookReport {
+        feature: name.to_owned(),
+        hook: None,
+        why: "nothing could be loaded".to_owned(),
+        missing: vec![without.to_owned()],
+    }
+}
+
+fn existing(name: &str, path: &str) -> Fact {
+    Fact {
+        name: name.to_owned(),
+        available: std::path::Path::new(path).exists(),
+        detail: path.to_owned(),
+    }
+}
+
+fn capability_fact() -> Fact {
+    let missing = privilege::check().err();
+    Fact {
+        name: "capabilities".to_owned(),
+        available: missing.is_none(),
+        detail: missing.map_or("CAP_BPF and CAP_PERFMON".to_owned(), |failure| failure.to_string()),
+    }
+}

@@ -1,0 +1,366 @@
+//! `run` and `record`: probes, threads, outputs, and an orderly end.
+
+use super::{
+    assemble::AssemblerThread,
+    outputs::{self, Outputs},
+    payload::PayloadThread,
+    privilege,
+    processes::{ProcessThread, Selector},
+    recorder::Recorder,
+    shared::{Shared, log_ledger},
+    status::Status,
+};
+use crate::admin;
+use crate::cli::{Failure, Record};
+use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
+use crate::probe::control::Maps;
+use crate::probe::load::{LoadConfig, Loaded, load};
+use crate::probe::plan::Feature;
+use crate::process::{self, Reader};
+use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
+use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
+use agent_core::id::IdKey;
+use agent_core::process::HostFacts;
+use agent_core::recording::Preamble;
+use agent_core::trace::{Assembler, AssemblerConfig, LinkerSwitches};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// Batches between the ring threads and the assembler. Small: the kernel's rings are the buffer.
+const BATCHES: usize = 64;
+
+/// Used messages on their way back.
+const SPARES: usize = 8192;
+
+/// Time to deliver what is queued at the end.
+const FLUSH: Duration = Duration::from_millis(1500);
+
+/// Bytes captured of each later call of a turn.
+const LATER_BYTES: u32 = 256;
+
+/// Processes that a filter may name.
+const SELECTED_PROCESSES: u32 = 32_768;
+
+/// Runs until a signal comes, or the duration of a recording is over.
+///
+/// # Errors
+/// [`Failure`] says whose fault it is.
+pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> {
+    crate::telemetry::init_log(settings.log_level.name());
+    privilege::check()?;
+    crate::export::install_crypto();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("kernspan-io")
+        .enable_all()
+        .build()
+        .map_err(|error| anyhow::Error::new(error).context("starting the runtime"))?;
+    let server = match settings.listen {
+        Some(address) => Some(runtime.block_on(async { admin::bind(address) }).map_err(operator)?),
+        None => None,
+    };
+    let listen = server.as_ref().map(admin::Server::local_addr);
+    let outputs = outputs::open(settings, runtime.handle())?;
+    let host = process::host_facts();
+    let id_key = random_key()?;
+    let recorder = match record {
+        Some(record) => Some(Arc::new(start_recording(record, settings, id_key, &host)?)),
+        None => None,
+    };
+    let mut loaded = attach(settings)?;
+    let maps = Maps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+    let agent = Agent::start(settings, loaded, maps, outputs, recorder, id_key, host, listen)?;
+    let shared = Arc::clone(&agent.shared);
+    let served = server.map(|server| {
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let source = Arc::new(Status(Arc::clone(&shared)));
+        let task = runtime.spawn(server.serve(source, async { drop(ended.await) }));
+        (end, task)
+    });
+    wait_for_end(&runtime, record.and_then(|record| record.duration), &shared)?;
+    let result = agent.stop(&runtime);
+    if let Some((end, task)) = served {
+        drop(end);
+        let _ = runtime.block_on(task);
+    }
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+fn operator(error: impl std::fmt::Display) -> Failure {
+    Failure::Operator(error.to_string())
+}
+
+fn random_key() -> Result<IdKey, Failure> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key)
+        .map_err(|error| anyhow::anyhow!("the kernel gives no random bytes: {error}"))?;
+    Ok(IdKey(key))
+}
+
+fn start_recording(
+    record: &Record,
+    settings: &Settings,
+    id_key: IdKey,
+    host: &HostFacts,
+) -> Result<Recorder, Failure> {
+    let preamble = Preamble {
+        id_key,
+        record_version: agent_common::record::VERSION,
+        raw: record.raw,
+        host: host.clone(),
+        settings: vec![("head-bytes".to_owned(), settings.head_bytes.to_string())],
+    };
+    Recorder::create(&record.file, &preamble).map_err(|error| {
+        Failure::Operator(format!("{} cannot be written: {error}", record.file.display()))
+    })
+}
+
+fn attach(settings: &Settings) -> Result<Loaded, Failure> {
+    let mut wanted = vec![Feature::Processes];
+    if settings.probes.contains(&Probe::Http) {
+        wanted.extend([
+            Feature::Payload,
+            Feature::ConnectionState,
+            Feature::Arrival,
+            Feature::SendTime,
+        ]);
+    }
+    let config = LoadConfig {
+        wanted: wanted.into_iter().collect(),
+        payload_hooks: match settings.hooks {
+            Hooks::Auto => None,
+            only => Some(only.name().to_owned()),
+        },
+        settings: kernel_settings(settings),
+        ring_size: settings.ring_size,
+        process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
+    };
+    let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
+    if let Some(cgroup) = &settings.selection.cgroup {
+        crate::probe::control::select_cgroup(&mut loaded.ebpf, cgroup).map_err(operator)?;
+    }
+    for feature in &loaded.features {
+        if feature.is_active() {
+            tracing::info!("{}: {} ({})", feature.name, feature.hooks.join(", "), feature.why);
+        } else if config.wanted.contains(&feature.feature) {
+            tracing::warn!("{} is missing, so {}: {}", feature.name, feature.without, feature.why);
+        }
+    }
+    Ok(loaded)
+}
+
+fn filters_processes(settings: &Settings) -> bool {
+    !settings.selection.executables.is_everything() || !settings.selection.pids.is_empty()
+}
+
+fn kernel_settings(settings: &Settings) -> KernelSettings {
+    let selection = &settings.selection;
+    let mut kernel = KernelSettings {
+        own_tgid: std::process::id(),
+        head_bytes: settings.head_bytes,
+        later_bytes: LATER_BYTES.min(settings.head_bytes),
+        ..KernelSettings::default()
+    };
+    if settings.capture == Capture::Full {
+        (kernel.head_bytes, kernel.later_bytes) = (MAX_CAPTURE, MAX_CAPTURE);
+    }
+    if filters_processes(settings) {
+        kernel.features |= feature::PROCESS_FILTER;
+        if !selection.executables.include.is_empty() || !selection.pids.is_empty() {
+            kernel.features |= feature::PROCESS_ALLOW_LIST;
+        }
+    }
+    if !selection.ports.is_empty() {
+        kernel.features |= feature::PORT_FILTER;
+        for (slot, port) in kernel.ports.iter_mut().zip(&selection.ports) {
+            *slot = *port;
+            kernel.port_count += 1;
+        }
+    }
+    if selection.cgroup.is_some() {
+        kernel.features |= feature::CGROUP_FILTER;
+    }
+    kernel
+}
+
+fn wait_for_end(
+    runtime: &Runtime,
+    duration: Option<Duration>,
+    shared: &Arc<Shared>,
+) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    runtime.block_on(async {
+        let failed = |error| anyhow::Error::new(error).context("listening for signals");
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        // From here on a signal ends the run in order.
+        shared.ready.store(true, Ordering::Release);
+        tracing::info!("ready");
+        let over = async {
+            match duration {
+                Some(duration) => tokio::time::sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        let stopped = async {
+            while !shared.stop.load(Ordering::Acquire) {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = over => {}
+            () = stopped => {}
+        }
+        Ok::<(), Failure>(())
+    })
+}
+
+struct Agent {
+    loaded: Loaded,
+    shared: Arc<Shared>,
+    outputs: Option<crate::export::Exporter>,
+    metrics: Option<crate::telemetry::MetricsGuard>,
+    recorder: Option<Arc<Recorder>>,
+    rings: Vec<std::thread::JoinHandle<()>>,
+    assembler: std::thread::JoinHandle<crate::export::Fanout>,
+}
+
+impl Agent {
+    #[expect(clippy::too_many_arguments, reason = "called once; it is where all parts meet")]
+    fn start(
+        settings: &Settings,
+        loaded: Loaded,
+        maps: Maps,
+        outputs: Outputs,
+        recorder: Option<Arc<Recorder>>,
+        id_key: IdKey,
+        host: HostFacts,
+        listen: Option<SocketAddr>,
+    ) -> Result<Agent, Failure> {
+        let shared = Arc::new(Shared::new(loaded.features.clone(), Some(maps.counters)));
+        let (out, batches) = sync_channel(BATCHES);
+        let (spare_in, spare) = sync_channel(SPARES);
+        let assembler = AssemblerThread {
+            assembler: Assembler::new(assembler_config(settings, id_key), host),
+            outputs: outputs.fanout,
+            batches,
+            spare: spare_in,
+            rings: 2,
+            recorder: recorder.clone(),
+            shared: Arc::clone(&shared),
+        };
+        let assembler = spawn("kernspan-trace", move || assembler.run())?;
+        let mut processes = ProcessThread {
+            ring: maps.process_ring,
+            reader: Reader::new(),
+            selector: Selector {
+                selection: maps.selection,
+                executables: settings.selection.executables.clone(),
+                pids: settings.selection.pids.iter().copied().collect(),
+            },
+            out: out.clone(),
+            recorder: recorder.clone(),
+            report_execs: settings.probes.contains(&Probe::Exec),
+            poll_interval: settings.poll_interval,
+            shared: Arc::clone(&shared),
+        };
+        processes.scan();
+        let processes = spawn("kernspan-proc", move || processes.run())?;
+        let mut shard = Shard::new(ShardConfig { id_key, ..ShardConfig::default() });
+        if let Some(address) = listen {
+            shard.mute_endpoint(own_endpoint(address));
+        }
+        let payload = PayloadThread {
+            ring: maps.payload_ring,
+            shard,
+            verdicts: maps.verdicts,
+            never_mute: settings.capture == Capture::Full,
+            out,
+            spare,
+            recorder: recorder.clone(),
+            poll_interval: settings.poll_interval,
+            shared: Arc::clone(&shared),
+        };
+        let payload = spawn("kernspan-ring1", move || payload.run())?;
+        let metrics = outputs.otlp.as_ref().and_then(|otlp| {
+            let shared = Arc::clone(&shared);
+            crate::telemetry::start_metrics(otlp, Arc::new(move || shared.ledger()))
+        });
+        Ok(Agent {
+            loaded,
+            shared,
+            outputs: outputs.exporter,
+            metrics,
+            recorder,
+            rings: vec![processes, payload],
+            assembler,
+        })
+    }
+
+    /// Detaches, drains, delivers, and prints the account.
+    fn stop(self, runtime: &Runtime) -> Result<(), Failure> {
+        let deadline = Instant::now() + FLUSH;
+        self.shared.ready.store(false, Ordering::Release);
+        // Detached first: the rings then hold all there will ever be.
+        drop(self.loaded);
+        self.shared.stop.store(true, Ordering::Release);
+        for ring in self.rings {
+            joined(ring.join())?;
+        }
+        let outputs = joined(self.assembler.join())?;
+        drop(self.metrics);
+        if let Some(exporter) = self.outputs {
+            let submitter = runtime.block_on(exporter.shutdown(deadline));
+            let mut entries = Vec::new();
+            submitter.ledger(&mut entries);
+            self.shared.publish("export", entries);
+        }
+        drop(outputs);
+        log_ledger(&self.shared.ledger());
+        if let Some(recorder) = &self.recorder {
+            recorder.finish()?;
+        }
+        Ok(())
+    }
+}
+
+fn assembler_config(settings: &Settings, id_key: IdKey) -> AssemblerConfig {
+    let evidence = settings.link == LinkEvidence::All;
+    AssemblerConfig {
+        id_key,
+        rings: 2,
+        sample_ratio: settings.sample,
+        linker: LinkerSwitches { headers: evidence, threads: evidence, ..LinkerSwitches::default() },
+        ..AssemblerConfig::default()
+    }
+}
+
+fn own_endpoint(address: SocketAddr) -> OwnEndpoint {
+    let addr = match address.ip() {
+        ip if ip.is_unspecified() => None,
+        IpAddr::V4(v4) => Some(v4.to_ipv6_mapped().octets()),
+        IpAddr::V6(v6) => Some(v6.octets()),
+    };
+    OwnEndpoint { addr, port: address.port(), netns: None }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, Failure> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|error| anyhow::Error::new(error).context(format!("starting {name}")).into())
+}
+
+fn joined<T>(result: std::thread::Result<T>) -> Result<T, Failure> {
+    result.map_err(|_| anyhow::anyhow!("a thread of the agent panicked; this is a bug").into())
+}

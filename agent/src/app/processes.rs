@@ -1,0 +1,243 @@
+//! The thread of the process ring: who came, what it runs, who left; and the selection of
+//! processes that the kernel side goes by.
+
+use super::{batch::Batch, batch::Records, clock::boot_ns, recorder::Recorder, shared::Shared};
+use crate::config::Executables;
+use crate::probe::control::Selection;
+use crate::process::Reader;
+use agent_common::record::{Exec, Fork, flag};
+use agent_common::settings::process_verdict;
+use agent_core::event::{Event, ProcessKey, decode};
+use agent_core::ledger::{Entry, Side};
+use agent_core::process::ProcessFacts;
+use aya::maps::{MapData, RingBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+/// How often the account is published, ns.
+const HOUSEKEEPING_NS: u64 = 500_000_000;
+
+/// Which processes the kernel side watches.
+pub struct Selector {
+    /// The kernel's map.
+    pub selection: Selection,
+    /// By executable.
+    pub executables: Executables,
+    /// By number: these and their children. Empty: all.
+    pub pids: HashSet<u32>,
+}
+
+impl Selector {
+    /// Nothing is left out: the kernel's map stays empty.
+    pub fn is_everything(&self) -> bool {
+        self.executables.is_everything() && self.pids.is_empty()
+    }
+
+    /// The map lists what to watch, not what to leave out.
+    pub fn is_allow_list(&self) -> bool {
+        !self.executables.include.is_empty() || !self.pids.is_empty()
+    }
+
+    fn judge(&mut self, facts: &ProcessFacts) {
+        let tgid = facts.key.tgid;
+        let named = self.pids.is_empty() || self.pids.contains(&tgid);
+        let watched = named && self.executables.watches(&facts.executable);
+        let verdict = if watched { process_verdict::WATCH } else { process_verdict::LEAVE };
+        if watched == self.is_allow_list() {
+            if let Err(error) = self.selection.set(tgid, verdict) {
+                tracing::warn!("process {tgid} cannot be selected: {error}");
+            }
+        } else {
+            self.selection.remove(tgid);
+        }
+    }
+}
+
+/// What the thread needs.
+pub struct ProcessThread {
+    /// Its ring.
+    pub ring: RingBuf<MapData>,
+    /// Reads /proc.
+    pub reader: Reader,
+    /// The selection, when there is a filter.
+    pub selector: Selector,
+    /// To the assembler.
+    pub out: SyncSender<Batch>,
+    /// The recording, if one is made.
+    pub recorder: Option<Arc<Recorder>>,
+    /// Exec events are wanted.
+    pub report_execs: bool,
+    /// Longest wait between two looks at the ring.
+    pub poll_interval: Duration,
+    /// See [`Shared`].
+    pub shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Round {
+    records: Records,
+    facts: Vec<ProcessFacts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    records: u64,
+    undecoded: u64,
+    facts: u64,
+}
+
+impl ProcessThread {
+    /// Reads all processes that run already, and hands their facts on. To be called once probes
+    /// are attached, so that none falls between.
+    pub fn scan(&mut self) {
+        let mut round = Round::default();
+        for facts in self.reader.scan() {
+            self.learn(facts, &mut round);
+        }
+        let batch = Batch::Processes { records: round.records, facts: round.facts, tick: 0 };
+        if self.out.send(batch).is_err() {
+            self.shared.stop.store(true, Ordering::Release);
+        }
+    }
+
+    /// Runs until the stop flag is set, then drains what is left.
+    pub fn run(mut self) {
+        let mut counts = Counts::default();
+        let mut housekept = 0;
+        loop {
+            let last = self.shared.stop.load(Ordering::Acquire);
+            let began = boot_ns();
+            let mut round = Round::default();
+            self.drain(&mut round, &mut counts);
+            counts.facts += round.facts.len() as u64;
+            if let Some(recorder) = &self.recorder {
+                recorder.tick(0, began);
+            }
+            let Round { records, facts } = round;
+            if self.out.send(Batch::Processes { records, facts, tick: began }).is_err() || last {
+                break;
+            }
+            if began.saturating_sub(housekept) >= HOUSEKEEPING_NS {
+                housekept = began;
+                self.publish(&counts);
+            }
+            self.wait();
+        }
+        self.publish(&counts);
+        let _ = self.out.send(Batch::Ended);
+    }
+
+    fn drain(&mut self, round: &mut Round, counts: &mut Counts) {
+        let mut copies = Vec::new();
+        while let Some(item) = self.ring.next() {
+            counts.records += 1;
+            match decode(&item) {
+                Ok(event) => {
+                    if let Some(recorder) = &self.recorder {
+                        recorder.process_record(&item, &event);
+                    }
+                    if self.report_execs || !matches!(event, Event::Exec(..)) {
+                        round.records.push(&item);
+                    }
+                    note(&event, &mut copies);
+                }
+                Err(_) => counts.undecoded += 1,
+            }
+        }
+        for change in copies {
+            self.follow(change, round);
+        }
+    }
+
+    fn follow(&mut self, change: Change, round: &mut Round) {
+        match change {
+            Change::Exec(exec, arguments) => {
+                let facts = self.reader.executed(&exec, &arguments);
+                self.learn(facts, round);
+            }
+            Change::Fork(fork) => {
+                let parent = ProcessKey {
+                    tgid: fork.header.tgid,
+                    start_ns: fork.header.start_ns,
+                };
+                if self.selector.pids.contains(&parent.tgid) {
+                    self.selector.pids.insert(fork.child_tgid);
+                }
+                if !self.selector.is_everything() {
+                    let child =
+                        ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
+                    if let Some(facts) = self.reader.read(child, fork.child_start_ns) {
+                        self.selector.judge(&facts);
+                    }
+                }
+            }
+            Change::Exit(tgid) => {
+                self.selector.pids.remove(&tgid);
+                if !self.selector.is_everything() {
+                    self.selector.selection.remove(tgid);
+                }
+            }
+        }
+    }
+
+    fn learn(&mut self, facts: ProcessFacts, round: &mut Round) {
+        if !self.selector.is_everything() {
+            self.selector.judge(&facts);
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.facts(&facts);
+        }
+        round.facts.push(facts);
+    }
+
+    /// Sleeps until the kernel side wakes it (an exec) or the interval is over.
+    fn wait(&self) {
+        let mut fds = [PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)];
+        let timeout = Timespec {
+            tv_sec: self.poll_interval.as_secs() as i64,
+            tv_nsec: i64::from(self.poll_interval.subsec_nanos()),
+        };
+        // An interrupted or failed wait is a short one.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    fn publish(&self, counts: &Counts) {
+        let entry = |unit, side, count| Entry { stage: "process_ring", unit, side, count };
+        self.shared.publish(
+            "processes",
+            vec![
+                entry("records", Side::In, counts.records),
+                entry("records", Side::Out, counts.records - counts.undecoded),
+                entry("records", Side::Lost("undecoded"), counts.undecoded),
+                entry("facts", Side::Out, counts.facts),
+            ],
+        );
+    }
+}
+
+enum Change {
+    Exec(Box<Exec>, Vec<u8>),
+    Fork(Fork),
+    Exit(u32),
+}
+
+/// Copies what must be followed up once the ring is drained: reading /proc takes long.
+fn note(event: &Event<'_>, changes: &mut Vec<Change>) {
+    match event {
+        Event::Exec(exec, arguments) => {
+            changes.push(Change::Exec(Box::new(**exec), arguments.to_vec()));
+        }
+        Event::Fork(fork) if fork.header.flags & flag::THREAD == 0 => {
+            changes.push(Change::Fork(**fork));
+        }
+        Event::Exit(exit) if exit.header.flags & flag::LAST_THREAD != 0 => {
+            changes.push(Change::Exit(exit.header.tgid));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,166 @@
+//! `replay`: a recording through the same stages, on one thread, without kernel or privileges.
+
+use super::{outputs, payload::RING, shared::kernel_entries};
+use crate::cli::{Failure, Replay};
+use crate::export::{Destination, Fanout};
+use agent_core::connection::{Shard, ShardConfig, ShardOutput};
+use agent_core::event::decode;
+use agent_core::message::{Signal, Started};
+use agent_core::recording::{Item, ReadError, Reader};
+use agent_core::trace::{Assembler, AssemblerConfig};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::time::{Duration, Instant};
+
+/// Time to deliver what is queued at the end: a replay has nobody who waits for it.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// Record time between two flushes of the outputs, ns.
+const FLUSH_NS: u64 = 50_000_000;
+
+/// Replays a file.
+///
+/// # Errors
+/// The operator's: no such file, no recording. A damaged recording replays up to the damage, and
+/// fails then.
+pub fn run(replay: &Replay) -> Result<(), Failure> {
+    crate::telemetry::init_log(replay.settings.log_level.name());
+    crate::export::install_crypto();
+    let unusable = |error: &dyn std::fmt::Display| {
+        Failure::Operator(format!("{}: {error}", replay.file.display()))
+    };
+    let file = File::open(&replay.file).map_err(|error| unusable(&error))?;
+    let (mut reader, preamble) =
+        Reader::new(BufReader::new(file)).map_err(|error| unusable(&error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| anyhow::Error::new(error).context("starting the runtime"))?;
+    let outputs = outputs::open(&replay.settings, runtime.handle())?;
+    let config = AssemblerConfig {
+        id_key: preamble.id_key,
+        rings: 2,
+        sample_ratio: replay.settings.sample,
+        ..AssemblerConfig::default()
+    };
+    let shard_config = ShardConfig { id_key: preamble.id_key, ..ShardConfig::default() };
+    let mut stages = Stages {
+        shard: Shard::new(shard_config),
+        assembler: Assembler::new(config, preamble.host),
+        outputs: outputs.fanout,
+        collected: Collected::default(),
+        counters: Vec::new(),
+        flushed: 0,
+        ended: HashMap::new(),
+    };
+    let damage = stages.read(&mut reader);
+    stages.finish();
+    if let Some(exporter) = outputs.exporter {
+        runtime.block_on(exporter.shutdown(Instant::now() + FLUSH));
+    }
+    match damage {
+        None => Ok(()),
+        Some(error) => Err(unusable(&error)),
+    }
+}
+
+#[derive(Default)]
+struct Collected {
+    signals: Vec<Signal>,
+    spare: Vec<Box<Started>>,
+}
+
+impl ShardOutput for Collected {
+    fn signal(&mut self, signal: Signal) {
+        self.signals.push(signal);
+    }
+
+    /// Nobody captures: there is nothing to mute.
+    fn verdict(&mut self, _cookie: u64, _verdict: u32) {}
+
+    fn reuse(&mut self) -> Option<Box<Started>> {
+        self.spare.pop()
+    }
+}
+
+struct Stages {
+    shard: Shard,
+    assembler: Assembler,
+    outputs: Fanout,
+    collected: Collected,
+    counters: Vec<u64>,
+    flushed: u64,
+    ended: HashMap<u8, u64>,
+}
+
+impl Stages {
+    /// Reads to the end; gives the damage, if there is any.
+    fn read(&mut self, reader: &mut Reader<BufReader<File>>) -> Option<ReadError> {
+        loop {
+            match reader.item() {
+                Ok(Some(item)) => self.take(&item),
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+    }
+
+    fn take(&mut self, item: &Item<'_>) {
+        match item {
+            Item::Record { ring: 0, bytes } => {
+                if let Ok(event) = decode(bytes) {
+                    self.assembler.process_event(&event);
+                }
+            }
+            Item::Record { bytes, .. } => {
+                if let Ok(event) = decode(bytes) {
+                    self.shard.ingest(&event, &mut self.collected);
+                }
+            }
+            Item::Process(facts) => self.assembler.facts((**facts).clone()),
+            Item::Tick { ring, boot_ns } => self.tick(*ring, *boot_ns),
+            Item::Clock { boot_ns, unix_minus_boot_ns } => {
+                self.assembler.clock(*boot_ns, *unix_minus_boot_ns);
+            }
+            Item::Counters(counters) => self.counters.clone_from(counters),
+            Item::Settle { cpu, next, .. } => self.shard.settle(*cpu, *next),
+            Item::End(_) => {}
+        }
+    }
+
+    fn tick(&mut self, ring: u8, boot_ns: u64) {
+        if ring != 0 {
+            self.shard.idle(boot_ns, &mut self.collected);
+            self.hand_on();
+        }
+        self.ended.insert(ring, boot_ns);
+        let spare = &mut self.collected.spare;
+        let recycle = &mut |started| spare.push(started);
+        self.assembler.tick(usize::from(ring), boot_ns, &mut self.outputs, recycle);
+        if boot_ns.saturating_sub(self.flushed) >= FLUSH_NS {
+            self.flushed = boot_ns;
+            self.outputs.flush(boot_ns);
+        }
+    }
+
+    fn hand_on(&mut self) {
+        for signal in self.collected.signals.drain(..) {
+            self.assembler.signal(RING, signal);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.shard.finish(&mut self.collected);
+        self.hand_on();
+        self.assembler.finish(&mut self.outputs, &mut |_| {});
+        let last = self.ended.values().copied().max().unwrap_or(0);
+        self.outputs.finish(last);
+        let mut entries = kernel_entries(&self.counters);
+        entries.extend(self.shard.ledger());
+        entries.extend(self.assembler.ledger());
+        self.outputs.ledger(&mut entries);
+        super::shared::log_ledger(&entries);
+    }
+}

@@ -1,0 +1,72 @@
+//! What the admin endpoint tells about a run.
+
+use super::{doctor::hook_report, shared::Shared};
+use crate::admin::{StatusSource, ledger_json};
+use agent_core::ledger::Entry;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A run, to be asked.
+pub struct Status(pub Arc<Shared>);
+
+impl StatusSource for Status {
+    fn ready(&self) -> Result<(), String> {
+        if self.0.ready.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err("probes are not attached yet".to_owned())
+        }
+    }
+
+    fn ledger(&self) -> Vec<Entry> {
+        self.0.ledger()
+    }
+
+    fn status(&self) -> Value {
+        let hooks: Vec<Value> =
+            self.0.features.iter().map(|feature| hook_report(feature).to_json()).collect();
+        json!({
+            "version": crate::cli::VERSION,
+            "pid": std::process::id(),
+            "uptime_seconds": self.0.started.elapsed().as_secs_f64(),
+            "ready": self.ready().is_ok(),
+            "hooks": hooks,
+            "memory": memory(),
+            "connections": self.connections(),
+            "ledger": ledger_json(&self.ledger()),
+        })
+    }
+}
+
+impl Status {
+    fn connections(&self) -> Value {
+        let census = self.0.census();
+        let mut rows: Vec<_> = census.into_iter().collect();
+        rows.sort_by_key(|(process, _)| (process.tgid, process.start_ns));
+        let rows = rows.into_iter().map(|(process, counts)| {
+            let mut row = serde_json::Map::new();
+            row.insert("pid".to_owned(), json!(process.tgid));
+            let comm = std::fs::read_to_string(format!("/proc/{}/comm", process.tgid));
+            let name = comm.map(|name| name.trim_end().to_owned()).unwrap_or_default();
+            row.insert("comm".to_owned(), json!(name));
+            for (kind, count) in counts.by_name() {
+                row.insert(kind.to_owned(), json!(count));
+            }
+            Value::Object(row)
+        });
+        rows.collect()
+    }
+}
+
+/// Memory of the process, bytes. Kernel maps are not part of it.
+fn memory() -> Value {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    let Ok(status) = status else { return Value::Null };
+    let bytes = |kib: Option<u64>| kib.map(|kib| kib * 1024);
+    json!({
+        "resident_bytes": bytes(status.vmrss),
+        "resident_anonymous_bytes": bytes(status.rssanon),
+        "peak_resident_bytes": bytes(status.vmhwm),
+    })
+}

@@ -1,0 +1,284 @@
+//! Flags, for clap. Values stay texts: [`crate::config`] reads them, so that all mistakes are
+//! reported together and not the first one only.
+
+use crate::config::given::Flags;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const AFTER: &str = "\
+Exit codes: 0 done; 2 wrong usage or configuration, missing capabilities, or a kernel on which \
+nothing can be observed; 1 anything else.";
+
+pub const RUN_EXAMPLES: &str = "\
+Examples:
+  kernspan run
+      Watch everything, print a readable tree per trace
+  kernspan run --otlp-endpoint http://localhost:4317
+      Send to an OpenTelemetry Collector over gRPC
+  kernspan run --include nginx --include '/usr/bin/python3*' --port 8080
+      Only these programs, only this port
+  kernspan run --output otlp --output json:/var/log/spans.json --listen 127.0.0.1:9464
+      Two outputs, and /livez, /readyz, /metrics and /status on port 9464
+  kernspan run --config /etc/kernspan.yaml --sample 0.1
+      Options from a file; flags win
+
+The file has the names of the flags:
+  output: [otlp, \"json:/var/log/spans.json\"]
+  include: [nginx, /usr/bin/python3*]
+  otlp:
+    endpoint: https://collector.example:4318
+    protocol: http/protobuf
+    headers:
+      x-api-key: SECRET
+
+Without --output, spans go to OTLP when an endpoint is set (by flag, file or \
+OTEL_EXPORTER_OTLP_ENDPOINT), else to the console.";
+
+const RECORD_EXAMPLES: &str = "\
+Examples:
+  kernspan record /tmp/events.ksr --duration 10s
+      Ten seconds of everything
+  kernspan record /tmp/events.ksr --include nginx
+      One program, until Ctrl-C
+
+The file is created with mode 0600. Bodies, query secrets and the values of unlisted headers are \
+replaced by filler of the same length, unless --raw is given.";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  kernspan replay /tmp/events.ksr
+      Print the traces, with the same ids as when they were recorded
+  kernspan replay /tmp/events.ksr --output json:/tmp/spans.json
+
+Needs no root and no kernel support.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  sudo kernspan doctor
+  sudo kernspan doctor --json | jq '.features[] | select(.hook == null)'";
+
+/// Traces and security events of unchanged programs, from the kernel, over OTLP.
+#[derive(Debug, Parser)]
+#[command(name = "kernspan", version, about, after_help = AFTER, max_term_width = 100)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value a run, and clap cannot flatten a box")]
+pub enum Command {
+    /// Watch programs and send what they do as traces and events
+    #[command(after_help = RUN_EXAMPLES)]
+    Run {
+        #[command(flatten)]
+        out: Out,
+        #[command(flatten)]
+        capture: Capture,
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        otlp: Otlp,
+    },
+    /// Write what the kernel reports to a file, for replay
+    #[command(after_help = RECORD_EXAMPLES)]
+    Record {
+        /// File to create
+        file: PathBuf,
+        /// Keep secrets and bodies as they were captured
+        #[arg(long)]
+        raw: bool,
+        /// Stop after this time, for example 10s [default: until interrupted]
+        #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+        duration: Vec<String>,
+        /// Outputs beside the recording, as for run [default: none]
+        #[arg(long, value_name = "OUTPUT")]
+        output: Vec<String>,
+        #[command(flatten)]
+        capture: Capture,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Turn a recording into traces
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay {
+        /// File that `kernspan record` wrote
+        file: PathBuf,
+        #[command(flatten)]
+        out: Out,
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        otlp: Otlp,
+    },
+    /// Say what this kernel offers, which hook each feature gets, and why
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the version
+    #[command(after_help = "Example:\n  kernspan version")]
+    Version,
+}
+
+/// Where spans go.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Out {
+    /// otlp, console, json, json:FILE or none; repeatable [default: otlp when an endpoint is set,
+    /// else console]
+    #[arg(long, value_name = "OUTPUT")]
+    output: Vec<String>,
+    /// Part of the traces that is kept, whole traces, the same ones everywhere: 0 to 1 [default: 1]
+    #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
+    sample: Vec<String>,
+}
+
+/// What is watched.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection and capture")]
+pub struct Capture {
+    /// Watch only executables that match; by file name, or by path when it has a slash; repeatable
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave out executables that match, also included ones; repeatable
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Watch only this process; repeatable
+    #[arg(long, value_name = "PID", allow_negative_numbers = true)]
+    pid: Vec<String>,
+    /// Watch only connections with this port at either end; repeatable, at most 16
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
+    port: Vec<String>,
+    /// Watch only processes in this cgroup directory or below
+    #[arg(long, value_name = "PATH")]
+    cgroup: Vec<String>,
+    /// What to observe, separated by commas: http, exec (process is always on) [default: all]
+    #[arg(long, value_name = "NAMES")]
+    probes: Vec<String>,
+    /// Bytes captured of a message's head: 256 to 4096 [default: 4096]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    head_bytes: Vec<String>,
+    /// Size of each ring between kernel and agent: 64KiB to 1GiB, rounded up to a power of two
+    /// [default: 8MiB]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    ring_size: Vec<String>,
+    /// How often the rings are looked at: 1ms to 1s [default: 5ms]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    poll_interval: Vec<String>,
+    /// How payload capture is attached: auto, tracepoint or fexit [default: auto]
+    #[arg(long, value_name = "WAY")]
+    hooks: Vec<String>,
+    /// How much of each call is captured: heads or full; for tests
+    #[arg(long, value_name = "AMOUNT", hide = true)]
+    capture: Vec<String>,
+    /// Evidence that links spans within a process: all or none; for tests
+    #[arg(long, value_name = "KINDS", hide = true)]
+    link: Vec<String>,
+    /// Serve /livez, /readyz, /metrics and /status here, for example 127.0.0.1:9464
+    /// [default: off]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+}
+
+/// For every command that works.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "General")]
+pub struct Common {
+    /// Options from a YAML file with the same names; flags win
+    #[arg(long, value_name = "FILE")]
+    config: Vec<String>,
+    /// off, error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Vec<String>,
+}
+
+/// How OTLP is sent. Each wins over its OTEL_EXPORTER_OTLP_* variable.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "OTLP (each wins over its OTEL_EXPORTER_OTLP_* variable)")]
+pub struct Otlp {
+    /// http://HOST:PORT or https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Vec<String>,
+    /// grpc, http/protobuf or http/json
+    #[arg(long, value_name = "NAME")]
+    otlp_protocol: Vec<String>,
+    /// Header of every request, NAME=VALUE; repeatable. Visible in the process list: a file or
+    /// OTEL_EXPORTER_OTLP_HEADERS is better for secrets
+    #[arg(long, value_name = "NAME=VALUE")]
+    otlp_header: Vec<String>,
+    /// none or gzip
+    #[arg(long, value_name = "NAME")]
+    otlp_compression: Vec<String>,
+    /// Limit of one request, for example 10s
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    otlp_timeout: Vec<String>,
+    /// PEM file of the authority that signed the server's certificate
+    #[arg(long, value_name = "FILE")]
+    otlp_ca: Vec<String>,
+    /// PEM file of the client certificate
+    #[arg(long, value_name = "FILE")]
+    otlp_client_cert: Vec<String>,
+    /// PEM file of its key
+    #[arg(long, value_name = "FILE")]
+    otlp_client_key: Vec<String>,
+    /// No TLS for an endpoint without http:// or https://
+    #[arg(long)]
+    otlp_insecure: bool,
+    /// Bound of the queue before the network: 64KiB to 4GiB [default: 16MiB]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    otlp_queue_bytes: Vec<String>,
+}
+
+impl Out {
+    pub fn flags(self) -> Flags {
+        vec![("output", self.output), ("sample", self.sample)]
+    }
+}
+
+impl Capture {
+    pub fn flags(self) -> Flags {
+        vec![
+            ("include", self.include),
+            ("exclude", self.exclude),
+            ("pid", self.pid),
+            ("port", self.port),
+            ("cgroup", self.cgroup),
+            ("probes", self.probes),
+            ("head-bytes", self.head_bytes),
+            ("ring-size", self.ring_size),
+            ("poll-interval", self.poll_interval),
+            ("hooks", self.hooks),
+            ("capture", self.capture),
+            ("link", self.link),
+            ("listen", self.listen),
+        ]
+    }
+}
+
+impl Common {
+    pub fn flags(self) -> Flags {
+        vec![("config", self.config), ("log-level", self.log_level)]
+    }
+}
+
+impl Otlp {
+    pub fn flags(self) -> Flags {
+        let insecure = if self.otlp_insecure { vec!["true".to_owned()] } else { Vec::new() };
+        vec![
+            ("otlp-endpoint", self.otlp_endpoint),
+            ("otlp-protocol", self.otlp_protocol),
+            ("otlp-header", self.otlp_header),
+            ("otlp-compression", self.otlp_compression),
+            ("otlp-timeout", self.otlp_timeout),
+            ("otlp-ca", self.otlp_ca),
+            ("otlp-client-cert", self.otlp_client_cert),
+            ("otlp-client-key", self.otlp_client_key),
+            ("otlp-insecure", insecure),
+            ("otlp-queue-bytes", self.otlp_queue_bytes),
+        ]
+    }
+}

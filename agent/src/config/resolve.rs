@@ -1,0 +1,210 @@
+//! As given → as needed: values read, defaults made, contradictions found.
+
+use super::given::{AsTyped, Given};
+use super::problem::{Place, Problems, Wrong};
+use super::settings::{
+    Capture, LinkEvidence,
+    Executables, Hooks, LogLevel, OtlpSettings, Output, Probe, Selection, Settings,
+};
+use super::value;
+use agent_common::settings::MAX_PORTS;
+use std::time::Duration;
+
+/// Reads an environment variable.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Most `--pid` values: each is a slot of a kernel map.
+const MAX_PIDS: usize = 1024;
+
+/// Most patterns of one kind: together they become one automaton.
+const MAX_GLOBS: usize = 256;
+
+const HEAD_BYTES: u32 = 4096;
+const RING_SIZE: u32 = 8 << 20;
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Variables that name an endpoint for what this agent sends.
+const ENDPOINTS: [&str; 3] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+];
+
+/// Checks every value of flags and file, also those that a flag overrides.
+pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -> Settings {
+    let mut read = Values { given, problems };
+    let otlp = otlp(&mut read);
+    let outputs = outputs(&mut read, &otlp, env);
+    Settings {
+        outputs,
+        otlp,
+        listen: read.one("listen", value::listen),
+        selection: selection(&mut read),
+        probes: probes(&mut read),
+        head_bytes: read.one("head-bytes", value::head_bytes).unwrap_or(HEAD_BYTES),
+        ring_size: read.one("ring-size", value::ring_size).unwrap_or(RING_SIZE),
+        poll_interval: read.one("poll-interval", value::poll_interval).unwrap_or(POLL_INTERVAL),
+        sample: read.one("sample", value::ratio).unwrap_or(1.0),
+        log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
+        hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
+        capture: read.one("capture", value::capture).unwrap_or(Capture::Heads),
+        link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
+    }
+}
+
+fn outputs(read: &mut Values<'_>, otlp: &OtlpSettings, env: Environment<'_>) -> Vec<Output> {
+    let given = read.many("output", value::output);
+    if given.is_empty() {
+        let set = |name: &str| env(name).is_some_and(|url| !url.trim().is_empty());
+        let network = otlp.endpoint.is_some() || ENDPOINTS.iter().any(|name| set(name));
+        return vec![if network { Output::Otlp } else { Output::Console }];
+    }
+    let mut outputs: Vec<Output> = Vec::new();
+    for (output, place) in &given {
+        let wrong = match output {
+            None if given.len() > 1 => {
+                Some(Wrong::new("none stands beside another output", "remove one of them"))
+            }
+            None => None,
+            Some(output) if outputs.contains(output) => {
+                Some(Wrong::new("the same output is given twice", "remove one of them"))
+            }
+            Some(output) if output.is_stdout() && outputs.iter().any(Output::is_stdout) => {
+                let what = "console and json would both write to standard output";
+                Some(Wrong::new(what, "give json a file: json:FILE"))
+            }
+            Some(output) => {
+                outputs.push(output.clone());
+                None
+            }
+        };
+        if let Some(wrong) = wrong {
+            read.problems.add(place, wrong);
+        }
+    }
+    outputs
+}
+
+fn selection(read: &mut Values<'_>) -> Selection {
+    let include = read.at_most("include", MAX_GLOBS, value::glob);
+    let exclude = read.at_most("exclude", MAX_GLOBS, value::glob);
+    let executables = Executables::new(include, exclude).unwrap_or_else(|error| {
+        // Each is a valid glob; together they can still be too large.
+        let wrong = Wrong::new(format!("the patterns together: {error}"), "use fewer");
+        read.problems.add(&Place::Flag("include"), wrong);
+        Executables::default()
+    });
+    Selection {
+        executables,
+        pids: sorted(read.at_most("pid", MAX_PIDS, value::pid)),
+        ports: sorted(read.at_most("port", MAX_PORTS, value::port)),
+        cgroup: read.one("cgroup", value::cgroup),
+    }
+}
+
+fn probes(read: &mut Values<'_>) -> Vec<Probe> {
+    let given = read.many("probes", value::probes);
+    if given.is_empty() {
+        return Probe::ALL.to_vec();
+    }
+    let named = given.into_iter().flat_map(|(probes, _)| probes);
+    sorted(named.chain([Probe::Process]).collect())
+}
+
+fn otlp(read: &mut Values<'_>) -> OtlpSettings {
+    let headers = read.many("otlp-header", value::otlp_header);
+    let settings = OtlpSettings {
+        endpoint: read.one("otlp-endpoint", value::otlp_endpoint),
+        protocol: read.one("otlp-protocol", value::otlp_protocol),
+        headers: headers.into_iter().map(|(header, _)| header).collect(),
+        compression: read.one("otlp-compression", value::otlp_compression),
+        timeout: read.one("otlp-timeout", value::otlp_timeout),
+        ca: read.one("otlp-ca", value::file),
+        client_cert: read.one("otlp-client-cert", value::file),
+        client_key: read.one("otlp-client-key", value::file),
+        insecure: read.one("otlp-insecure", value::truth),
+        queue_bytes: read.one("otlp-queue-bytes", value::otlp_queue_bytes),
+    };
+    read.pair("otlp-client-cert", "otlp-client-key");
+    read.pair("otlp-client-key", "otlp-client-cert");
+    settings
+}
+
+fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// Reads values by key, and takes note of what is wrong.
+struct Values<'a> {
+    given: &'a AsTyped,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Values<'a> {
+    /// The value of a key that has one. A flag wins over the file, whose value is checked all
+    /// the same: the file is wrong whether or not this command line hides it.
+    fn one<T>(&mut self, key: &str, parse: fn(&str) -> Result<T, Wrong>) -> Option<T> {
+        let mut flags = self.parsed(&self.given.flags, key, parse);
+        let mut file = self.parsed(&self.given.file, key, parse);
+        if let Some(second) = of(&self.given.flags, key).nth(1) {
+            let wrong = Wrong::new("given more than once", "it takes one value");
+            self.problems.add(&second.place, wrong);
+        }
+        flags.pop().or_else(|| file.pop()).map(|(value, _)| value)
+    }
+
+    /// All values of a key that may have several. Those of flags replace those of the file.
+    fn many<T>(&mut self, key: &str, parse: fn(&str) -> Result<T, Wrong>) -> Vec<(T, &'a Place)> {
+        let flags = self.parsed(&self.given.flags, key, parse);
+        let file = self.parsed(&self.given.file, key, parse);
+        if of(&self.given.flags, key).next().is_some() { flags } else { file }
+    }
+
+    /// [`Values::many`] with a bound.
+    fn at_most<T>(
+        &mut self,
+        key: &str,
+        most: usize,
+        parse: fn(&str) -> Result<T, Wrong>,
+    ) -> Vec<T> {
+        let values = self.many(key, parse);
+        if let Some((_, place)) = values.get(most) {
+            let wrong = Wrong::new(format!("{} values", values.len()), format!("at most {most}"));
+            self.problems.add(place, wrong);
+        }
+        values.into_iter().map(|(value, _)| value).collect()
+    }
+
+    /// `key` makes no sense without `other`.
+    fn pair(&mut self, key: &str, other: &str) {
+        let everywhere = || self.given.flags.iter().chain(&self.given.file);
+        let first = everywhere().find(|value| value.key == key);
+        if let (Some(first), None) = (first, everywhere().find(|value| value.key == other)) {
+            let what = "a client certificate and its key go together";
+            let wrong = Wrong::new(what, format!("give {other} too"));
+            self.problems.add(&first.place, wrong);
+        }
+    }
+
+    fn parsed<T>(
+        &mut self,
+        source: &'a [Given],
+        key: &str,
+        parse: fn(&str) -> Result<T, Wrong>,
+    ) -> Vec<(T, &'a Place)> {
+        let mut values = Vec::new();
+        for given in of(source, key) {
+            match parse(given.text.trim()) {
+                Ok(value) => values.push((value, &given.place)),
+                Err(wrong) => self.problems.add(&given.place, wrong),
+            }
+        }
+        values
+    }
+}
+
+fn of<'a>(source: &'a [Given], key: &str) -> impl Iterator<Item = &'a Given> {
+    source.iter().filter(move |given| given.key == key)
+}

@@ -1,0 +1,423 @@
+//! The text of one value to what it means, or what is wrong with it.
+
+use super::problem::{Wrong, nearest, quote};
+use super::settings::{Capture, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, Output, Probe};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Largest process number that Linux can have (`PID_MAX_LIMIT`, include/linux/threads.h).
+const PID_MAX: u64 = 1 << 22;
+
+const OUTPUTS: [&str; 4] = ["otlp", "console", "json", "none"];
+
+/// `otlp`, `console`, `json`, `json:FILE`; `None` for `none`.
+pub fn output(text: &str) -> Result<Option<Output>, Wrong> {
+    match text.split_once(':') {
+        Some(("json", "")) => {
+            Err(Wrong::value(text, "has no file after the colon", "write json or json:FILE"))
+        }
+        Some(("json", file)) => Ok(Some(Output::Json(Some(PathBuf::from(file))))),
+        None if text == "otlp" => Ok(Some(Output::Otlp)),
+        None if text == "console" => Ok(Some(Output::Console)),
+        None if text == "json" => Ok(Some(Output::Json(None))),
+        None if text == "none" => Ok(None),
+        _ => Err(one_of(text, "is no output", &OUTPUTS, "otlp, console, json, json:FILE, none")),
+    }
+}
+
+/// `IP:PORT`, `localhost:PORT` or `:PORT` (all IPv4 addresses). Port 0 lets the kernel choose.
+pub fn listen(text: &str) -> Result<SocketAddr, Wrong> {
+    let with_host = |host: Ipv4Addr, port: &str| {
+        port.parse().ok().map(|port| SocketAddr::new(IpAddr::V4(host), port))
+    };
+    let named = match text.rsplit_once(':') {
+        Some(("", port)) => with_host(Ipv4Addr::UNSPECIFIED, port),
+        Some(("localhost", port)) => with_host(Ipv4Addr::LOCALHOST, port),
+        _ => None,
+    };
+    named.or_else(|| text.parse().ok()).ok_or_else(|| {
+        Wrong::value(
+            text,
+            "is no address to listen on",
+            "write IP:PORT, for example 127.0.0.1:9464 or [::1]:9464, or :9464 for all addresses",
+        )
+    })
+}
+
+/// A glob over the path of an executable.
+pub fn glob(text: &str) -> Result<String, Wrong> {
+    let hint = "a glob such as nginx, /usr/bin/python3* or /opt/**";
+    if text.is_empty() {
+        return Err(Wrong::value(text, "selects nothing", hint));
+    }
+    match super::settings::executable_glob(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            Err(Wrong::value(text, &format!("is no valid glob ({})", error.kind()), hint))
+        }
+    }
+}
+
+/// A process number.
+pub fn pid(text: &str) -> Result<u32, Wrong> {
+    let number = whole(text, 1, PID_MAX, "process number")?;
+    u32::try_from(number).map_err(|_| Wrong::value(text, "is too large", "a process number"))
+}
+
+/// A TCP port.
+pub fn port(text: &str) -> Result<u16, Wrong> {
+    let number = whole(text, 1, u64::from(u16::MAX), "port")?;
+    u16::try_from(number).map_err(|_| Wrong::value(text, "is too large", "a port"))
+}
+
+/// Where the version 2 tree is mounted: alone, or beside version 1 (systemd's hybrid set-up).
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// A directory of the version 2 cgroup tree, whole or as in `/proc/PID/cgroup`. The kernel knows
+/// no "below this cgroup" for version 1.
+pub fn cgroup(text: &str) -> Result<PathBuf, Wrong> {
+    let hint = "a cgroup directory, for example /sys/fs/cgroup/system.slice/nginx.service";
+    if text.is_empty() || text.split('/').any(|part| part == "..") {
+        return Err(Wrong::value(text, "is no cgroup", hint));
+    }
+    let below = |root| Path::new(root).join(text.trim_start_matches('/'));
+    [PathBuf::from(text)]
+        .into_iter()
+        .chain(CGROUP_ROOTS.map(below))
+        // Every directory of version 2 has this file, and none of version 1.
+        .find(|path| path.is_absolute() && path.join("cgroup.controllers").exists())
+        .ok_or_else(|| {
+            Wrong::value(text, "is no version 2 cgroup, here or under /sys/fs/cgroup", hint)
+        })
+}
+
+/// Names separated by commas.
+pub fn probes(text: &str) -> Result<Vec<Probe>, Wrong> {
+    let names = Probe::ALL.map(Probe::name);
+    let known = names.join(", ");
+    text.split(',')
+        .map(str::trim)
+        .map(|name| {
+            Probe::ALL
+                .into_iter()
+                .find(|probe| probe.name() == name)
+                .ok_or_else(|| one_of(name, "is no probe", &names, &known))
+        })
+        .collect()
+}
+
+/// Bytes captured of a message's head.
+pub fn head_bytes(text: &str) -> Result<u32, Wrong> {
+    let bytes = size_within(text, 256, u64::from(agent_common::settings::MAX_CAPTURE))?;
+    u32::try_from(bytes).map_err(|_| Wrong::value(text, "is too large", "at most 4KiB"))
+}
+
+/// Bytes of a ring, rounded up to a power of two as the kernel wants it.
+pub fn ring_size(text: &str) -> Result<u32, Wrong> {
+    let bytes = size_within(text, 64 * KIB, GIB)?.next_power_of_two();
+    u32::try_from(bytes).map_err(|_| Wrong::value(text, "is too large", "at most 1GiB"))
+}
+
+/// How often rings are looked at.
+pub fn poll_interval(text: &str) -> Result<Duration, Wrong> {
+    duration_within(text, Duration::from_millis(1), Duration::from_secs(1), "5ms")
+}
+
+/// How long a recording runs.
+pub fn record_duration(text: &str) -> Result<Duration, Wrong> {
+    duration_within(text, Duration::from_millis(100), Duration::from_secs(7 * 24 * 3600), "10s")
+}
+
+/// Part of the traces that is kept.
+pub fn ratio(text: &str) -> Result<f64, Wrong> {
+    let hint = "a number from 0 to 1, for example 0.1 for every tenth trace";
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        Ok(_) => Err(Wrong::value(text, "is not between 0 and 1", hint)),
+        Err(_) => Err(Wrong::value(text, "is no number", hint)),
+    }
+}
+
+/// How much the agent says about itself.
+pub fn log_level(text: &str) -> Result<LogLevel, Wrong> {
+    choice(text, "is no log level", &LogLevel::ALL.map(|level| (level.name(), level)))
+}
+
+/// How payload capture is attached.
+pub fn hooks(text: &str) -> Result<Hooks, Wrong> {
+    choice(text, "is no way to attach", &Hooks::ALL.map(|hooks| (hooks.name(), hooks)))
+}
+
+/// `heads` or `full`.
+pub fn capture(text: &str) -> Result<Capture, Wrong> {
+    choice(text, "is no amount of capture", &Capture::ALL.map(|capture| (capture.name(), capture)))
+}
+
+/// `all` or `none`.
+pub fn link(text: &str) -> Result<LinkEvidence, Wrong> {
+    choice(text, "is no kind of evidence", &LinkEvidence::ALL.map(|kind| (kind.name(), kind)))
+}
+
+/// `true` or `false`.
+pub fn truth(text: &str) -> Result<bool, Wrong> {
+    choice(text, "is neither true nor false", &[("true", true), ("false", false)])
+}
+
+/// `http://HOST:PORT`, `https://…`, or `HOST:PORT` (then gRPC, and TLS unless insecure).
+pub fn otlp_endpoint(text: &str) -> Result<String, Wrong> {
+    let hint = "a URL such as http://localhost:4317 or https://collector.example:4318";
+    // A URL may hold a password: it is shown only when it cannot.
+    let shown = if text.contains('@') { "the URL".to_owned() } else { quote(text) };
+    let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    match reqwest::Url::parse(&url) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err(Wrong::new(format!("{shown} is neither http nor https"), hint))
+        }
+        Ok(url) if url.has_host() => Ok(text.to_owned()),
+        _ => Err(Wrong::new(format!("{shown} is no URL"), hint)),
+    }
+}
+
+/// How requests are encoded and carried.
+pub fn otlp_protocol(text: &str) -> Result<OtlpProtocol, Wrong> {
+    choice(text, "is no OTLP protocol", &OtlpProtocol::ALL.map(|way| (way.name(), way)))
+}
+
+/// Compression of requests.
+pub fn otlp_compression(text: &str) -> Result<OtlpCompression, Wrong> {
+    choice(text, "is no compression", &OtlpCompression::ALL.map(|way| (way.name(), way)))
+}
+
+/// `NAME=VALUE`, sent with every request. Never quoted in a message: the value is often a secret.
+pub fn otlp_header(text: &str) -> Result<(String, String), Wrong> {
+    let hint = "NAME=VALUE, for example x-api-key=…";
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| Wrong::new("the header has no =", hint))?;
+    let (name, value) = (name.trim(), value.trim());
+    if reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Err(Wrong::new("what stands before the = is no header name", hint));
+    }
+    if reqwest::header::HeaderValue::from_str(value).is_err() {
+        return Err(Wrong::new("the header's value has characters that no header may have", hint));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Limit of one export request, retries included.
+pub fn otlp_timeout(text: &str) -> Result<Duration, Wrong> {
+    duration_within(text, Duration::from_millis(1), Duration::from_secs(600), "10s")
+}
+
+/// Bound of the queue before the network.
+pub fn otlp_queue_bytes(text: &str) -> Result<u64, Wrong> {
+    size_within(text, 64 * KIB, 4 * GIB)
+}
+
+/// A file that is read later, by whoever needs it.
+pub fn file(text: &str) -> Result<PathBuf, Wrong> {
+    let path = PathBuf::from(text);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Wrong::value(text, "is no file that can be reached", "the path of a PEM file"))
+}
+
+fn choice<T: Copy>(text: &str, why: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    Err(one_of(text, why, &names, &names.join(", ")))
+}
+
+fn one_of(text: &str, why: &str, names: &[&str], known: &str) -> Wrong {
+    let allowed = format!("allowed: {known}");
+    let hint = nearest(text, names.iter().copied())
+        .map_or_else(|| allowed.clone(), |name| format!("did you mean {name}? {allowed}"));
+    Wrong::value(text, why, hint)
+}
+
+fn whole(text: &str, least: u64, most: u64, what: &str) -> Result<u64, Wrong> {
+    let hint = format!("a {what} from {least} to {most}");
+    match text.parse::<u64>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Ok(_) => Err(Wrong::value(text, "is out of range", hint)),
+        Err(_) => Err(Wrong::value(text, "is no whole number", hint)),
+    }
+}
+
+fn size_within(text: &str, least: u64, most: u64) -> Result<u64, Wrong> {
+    let hint = format!("a size from {} to {}", show_size(least), show_size(most));
+    match size(text) {
+        Some(bytes) if (least..=most).contains(&bytes) => Ok(bytes),
+        Some(_) => Err(Wrong::value(text, "is out of range", hint)),
+        None => Err(Wrong::value(text, "is no size", format!("{hint}, for example 8MiB"))),
+    }
+}
+
+/// Bytes, `KiB`, `MiB`, `GiB` (also `K`, `M`, `G`) and the decimal `kB`, `MB`, `GB`.
+fn size(text: &str) -> Option<u64> {
+    let (digits, unit) = split_unit(text);
+    let unit = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => KIB,
+        "m" | "mib" => MIB,
+        "g" | "gib" => GIB,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn show_size(bytes: u64) -> String {
+    [(GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")]
+        .into_iter()
+        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit))
+        .map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
+}
+
+fn duration_within(
+    text: &str,
+    least: Duration,
+    most: Duration,
+    example: &str,
+) -> Result<Duration, Wrong> {
+    let hint = format!("a time from {} to {}", show_time(least), show_time(most));
+    match duration(text) {
+        Some(time) if (least..=most).contains(&time) => Ok(time),
+        Some(_) => Err(Wrong::value(text, "is out of range", hint)),
+        None if text.parse::<f64>().is_ok() => {
+            Err(Wrong::value(text, "has no unit", format!("{hint}, for example {example}")))
+        }
+        None => Err(Wrong::value(text, "is no time", format!("{hint}, for example {example}"))),
+    }
+}
+
+/// As [`duration`] reads it.
+fn show_time(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{}ms", time.as_millis()),
+        seconds if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        seconds if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+/// A whole number of `us`, `ms`, `s`, `m` or `h`.
+fn duration(text: &str) -> Option<Duration> {
+    let (digits, unit) = split_unit(text);
+    let number = digits.parse::<u64>().ok()?;
+    match unit {
+        "us" | "µs" => Some(Duration::from_micros(number)),
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" | "min" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(3600).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at_checked(end).unwrap_or((text, ""));
+    (digits, unit.trim_start_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_listen_on() {
+        for (text, expected) in [
+            ("127.0.0.1:9464", Some("127.0.0.1:9464")),
+            ("[::1]:0", Some("[::1]:0")),
+            (":80", Some("0.0.0.0:80")),
+            ("localhost:80", Some("127.0.0.1:80")),
+            ("example.org:80", None),
+            ("::1:80", None),
+            (":65536", None),
+            ("", None),
+        ] {
+            let address = listen(text).ok().map(|address| address.to_string());
+            assert_eq!(address.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_with_units() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("8MiB", Some(8 << 20)),
+            ("8 mib", Some(8 << 20)),
+            ("8M", Some(8 << 20)),
+            ("8MB", Some(8_000_000)),
+            ("1.5MiB", None),
+            ("-1", None),
+            ("MiB", None),
+            ("", None),
+            ("18446744073709551615GiB", None),
+        ] {
+            assert_eq!(size(text), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("5ms", Some(Duration::from_millis(5))),
+            ("90 s", Some(Duration::from_secs(90))),
+            ("2m", Some(Duration::from_secs(120))),
+            ("5", None),
+            ("5d", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+        assert_eq!(ring_size("64KiB"), Ok(64 << 10), "a power of two stays");
+        assert_eq!(ring_size("65537"), Ok(128 << 10));
+        assert_eq!(ring_size("1GiB"), Ok(1 << 30));
+    }
+
+    #[test]
+    fn a_cgroup_is_a_directory_of_the_cgroup_tree() {
+        assert!(cgroup("/usr/bin").is_err(), "a directory, but no cgroup");
+        assert!(cgroup("/sys/fs/cgroup/../../../usr").is_err());
+        assert!(cgroup("").is_err());
+        assert!(cgroup("/sys/fs/cgroup/blkio").is_err(), "version 1, or absent");
+        for root in CGROUP_ROOTS.map(Path::new) {
+            if root.join("cgroup.controllers").exists() {
+                assert_eq!(cgroup("/").as_deref(), Ok(root), "as in /proc/PID/cgroup");
+                assert_eq!(cgroup(&root.to_string_lossy()).as_deref(), Ok(root));
+            }
+        }
+    }
+
+    #[test]
+    fn endpoints() {
+        for (text, good) in [
+            ("http://localhost:4317", true),
+            ("https://user:secret@x/base", true),
+            ("collector:4317", true),
+            ("[::1]:4317", true),
+            ("http://", false),
+            ("grpc://x", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            assert_eq!(otlp_endpoint(text).is_ok(), good, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,20}") {
+            let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
+            let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));
+            let _ = (otlp_endpoint(&text), hooks(&text), truth(&text));
+        }
+    }
+}

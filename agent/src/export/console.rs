@@ -1,0 +1,197 @@
+//! A readable tree per trace, for people at a terminal.
+//!
+//! Spans arrive when they end, children mostly before parents. A trace is held until it is
+//! complete and quiet, or until it was held long enough, and then printed in one piece. What
+//! arrives afterwards is printed as a trace of its own under the same id.
+
+mod row;
+mod text;
+mod tree;
+
+pub use text::Style;
+
+use super::Destination;
+use agent_core::id::TraceId;
+use agent_core::ledger::{Entry, Side};
+use agent_core::span::{LogRecord, Output, Span};
+use hashbrown::HashMap;
+use row::{EventRow, SpanRow};
+use std::io::{self, IsTerminal, Write};
+use tracing::error;
+use tree::Trace;
+
+/// A trace with its root and all parents is printed after this long without a new span.
+const QUIET_NS: u64 = 300_000_000;
+/// Any other trace after this long without a new span.
+const INCOMPLETE_NS: u64 = 2_000_000_000;
+/// Any trace after this long.
+const MAX_HOLD_NS: u64 = 10_000_000_000;
+/// Traces held; more print the oldest early. With [`tree::MAX_ROWS`] and the lengths of texts this
+/// bounds memory.
+const MAX_TRACES: usize = 512;
+/// Spans held, all traces together; a span takes up to about 1 KiB.
+const MAX_HELD_SPANS: u64 = 16_384;
+
+/// Prints traces and what belongs to none.
+pub struct ConsoleOutput {
+    out: Box<dyn Write + Send>,
+    style: Style,
+    traces: HashMap<TraceId, Trace>,
+    now_ns: u64,
+    spans: Count,
+    events: Count,
+    reported: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    came_in: u64,
+    held: u64,
+    shown: u64,
+    too_large: u64,
+    failed: u64,
+}
+
+impl ConsoleOutput {
+    /// To standard output, with colours when it is a terminal and `NO_COLOR` is not set.
+    pub fn stdout() -> ConsoleOutput {
+        let colours = io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let style = if colours { Style::Colour } else { Style::Plain };
+        ConsoleOutput::to(Box::new(io::stdout()), style)
+    }
+
+    /// To `out`. Each trace is given to it in one write.
+    pub fn to(out: Box<dyn Write + Send>, style: Style) -> ConsoleOutput {
+        ConsoleOutput {
+            out,
+            style,
+            traces: HashMap::new(),
+            now_ns: 0,
+            spans: Count::default(),
+            events: Count::default(),
+            reported: false,
+        }
+    }
+
+    fn trace(&mut self, id: TraceId, now_ns: u64) -> &mut Trace {
+        let full = self.traces.len() >= MAX_TRACES || self.spans.held >= MAX_HELD_SPANS;
+        if full && !self.traces.contains_key(&id) {
+            let oldest = self.traces.iter().min_by_key(|(id, trace)| (trace.first_ns, **id));
+            if let Some(id) = oldest.map(|(id, _)| *id) {
+                self.print(id);
+            }
+        }
+        let trace = self.traces.entry(id).or_insert_with(|| Trace::new(id, now_ns));
+        trace.last_ns = now_ns;
+        trace
+    }
+
+    fn print(&mut self, id: TraceId) {
+        let Some(trace) = self.traces.remove(&id) else { return };
+        let text = trace.render(self.style);
+        let written = self.write(&text);
+        settle(&mut self.spans, trace.spans.len() as u64, written);
+        settle(&mut self.events, trace.events.len() as u64, written);
+    }
+
+    fn print_due(&mut self, due: impl Fn(&Trace) -> bool) {
+        let mut ids: Vec<(u64, TraceId)> = self
+            .traces
+            .iter()
+            .filter(|(_, trace)| due(trace))
+            .map(|(id, trace)| (trace.start_unix_ns(), *id))
+            .collect();
+        ids.sort_unstable();
+        ids.into_iter().for_each(|(_, id)| self.print(id));
+    }
+
+    /// True when it was written.
+    fn write(&mut self, text: &str) -> bool {
+        let result = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        if let Err(why) = &result
+            && !self.reported
+        {
+            self.reported = true;
+            error!("cannot write to the console: {why}; what is lost is counted");
+        }
+        result.is_ok()
+    }
+}
+
+fn settle(count: &mut Count, items: u64, written: bool) {
+    count.held = count.held.saturating_sub(items);
+    *(if written { &mut count.shown } else { &mut count.failed }) += items;
+}
+
+impl Output for ConsoleOutput {
+    fn span(&mut self, span: &Span<'_>) {
+        self.spans.came_in += 1;
+        let now_ns = self.now_ns.max(span.end_boot_ns);
+        if self.trace(span.trace, now_ns).add_span(|| SpanRow::of(span)) {
+            self.spans.held += 1;
+        } else {
+            self.spans.too_large += 1;
+        }
+    }
+
+    fn log(&mut self, record: &LogRecord<'_>) {
+        self.events.came_in += 1;
+        let row = EventRow::of(record);
+        let Some((id, _)) = record.cause else {
+            let text = tree::render_event(&row, self.style);
+            let written = self.write(&text);
+            settle(&mut self.events, 1, written);
+            return;
+        };
+        let now_ns = self.now_ns;
+        if self.trace(id, now_ns).add_event(row) {
+            self.events.held += 1;
+        } else {
+            self.events.too_large += 1;
+        }
+    }
+}
+
+impl Destination for ConsoleOutput {
+    fn flush(&mut self, now_boot_ns: u64) {
+        self.now_ns = self.now_ns.max(now_boot_ns);
+        let now_ns = self.now_ns;
+        self.print_due(|trace| {
+            let quiet = now_ns.saturating_sub(trace.last_ns);
+            let held = now_ns.saturating_sub(trace.first_ns);
+            let enough = if trace.is_complete() { QUIET_NS } else { INCOMPLETE_NS };
+            quiet >= enough || held >= MAX_HOLD_NS
+        });
+    }
+
+    fn finish(&mut self, _now_boot_ns: u64) {
+        self.print_due(|_| true);
+    }
+
+    fn note(&mut self, text: &str) {
+        let text = text::note(text, self.style);
+        self.write(&text);
+    }
+
+    fn ledger(&self, entries: &mut Vec<Entry>) {
+        for (unit, count) in [("spans", self.spans), ("log_records", self.events)] {
+            let sides = [
+                (Side::In, count.came_in),
+                (Side::Held, count.held),
+                (Side::Out, count.shown),
+                (Side::Lost("trace_too_large"), count.too_large),
+                (Side::Lost("write_failed"), count.failed),
+            ];
+            entries.extend(sides.map(|(side, count)| Entry {
+                stage: "console",
+                unit,
+                side,
+                count,
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! Outputs of the assembler: OTLP, JSON lines, nothing, and several of them at once.
+
+mod json_lines;
+
+pub use json_lines::JsonOutput;
+
+use super::Submitter;
+use agent_core::ledger::{Entry, Side};
+use agent_core::otlp::{Batch, Signal};
+use agent_core::span::{LogRecord, Output, Span};
+
+/// A place where spans and log records go. All calls come from one thread.
+pub trait Destination: Output + Send {
+    /// Passes on what is due. Called at least every 100 ms; `now_boot_ns` is boot time.
+    fn flush(&mut self, now_boot_ns: u64);
+
+    /// Passes on everything; nothing follows.
+    fn finish(&mut self, now_boot_ns: u64);
+
+    /// Something that people watching should know and that is no span.
+    fn note(&mut self, _text: &str) {}
+
+    /// Adds the account of this output.
+    fn ledger(&self, entries: &mut Vec<Entry>);
+}
+
+/// Sends to an exporter, at most 100 ms or 512 KiB late.
+#[derive(Debug)]
+pub struct OtlpOutput {
+    batch: Batch,
+    submitter: Submitter,
+}
+
+/// A batch this large is sent without waiting for the next flush.
+const FLUSH_BYTES: usize = 512 * 1024;
+
+impl OtlpOutput {
+    /// In front of `submitter`.
+    pub fn new(submitter: Submitter) -> OtlpOutput {
+        OtlpOutput { batch: Batch::new(env!("CARGO_PKG_VERSION")), submitter }
+    }
+
+    fn send(&mut self) {
+        let OtlpOutput { batch, submitter } = self;
+        batch.flush(|request| {
+            submitter.submit(request.signal, request.body.into(), request.items);
+        });
+    }
+
+    fn send_if_large(&mut self) {
+        if self.batch.bytes() >= FLUSH_BYTES {
+            self.send();
+        }
+    }
+}
+
+impl Output for OtlpOutput {
+    fn span(&mut self, span: &Span<'_>) {
+        self.batch.span(span);
+        self.send_if_large();
+    }
+
+    fn log(&mut self, record: &LogRecord<'_>) {
+        self.batch.log(record);
+        self.send_if_large();
+    }
+}
+
+impl Destination for OtlpOutput {
+    fn flush(&mut self, _now_boot_ns: u64) {
+        self.send();
+    }
+
+    fn finish(&mut self, _now_boot_ns: u64) {
+        self.send();
+    }
+
+    fn ledger(&self, entries: &mut Vec<Entry>) {
+        for signal in [Signal::Traces, Signal::Logs] {
+            let account = self.batch.account(signal);
+            let sides = [
+                (Side::In, account.came_in),
+                (Side::Held, account.held),
+                (Side::Out, account.out()),
+                (Side::Lost("oversized"), account.oversized),
+            ];
+            let unit = signal.unit();
+            entries.extend(sides.map(|(side, count)| Entry { stage: "encode", unit, side, count }));
+        }
+        self.submitter.ledger(entries);
+    }
+}
+
+/// Counts and forgets.
+#[derive(Debug, Default)]
+pub struct NoneOutput {
+    spans: u64,
+    log_records: u64,
+}
+
+impl Output for NoneOutput {
+    fn span(&mut self, _span: &Span<'_>) {
+        self.spans += 1;
+    }
+
+    fn log(&mut self, _record: &LogRecord<'_>) {
+        self.log_records += 1;
+    }
+}
+
+impl Destination for NoneOutput {
+    fn flush(&mut self, _now_boot_ns: u64) {}
+
+    fn finish(&mut self, _now_boot_ns: u64) {}
+
+    fn ledger(&self, entries: &mut Vec<Entry>) {
+        for (unit, count) in [("spans", self.spans), ("log_records", self.log_records)] {
+            for side in [Side::In, Side::Out] {
+                entries.push(Entry { stage: "none", unit, side, count });
+            }
+        }
+    }
+}
+
+/// Several outputs; each gets everything.
+#[derive(Default)]
+pub struct Fanout {
+    outputs: Vec<Box<dyn Destination>>,
+}
+
+impl Fanout {
+    /// To all of `outputs`.
+    pub fn new(outputs: Vec<Box<dyn Destination>>) -> Fanout {
+        Fanout { outputs }
+    }
+}
+
+impl Output for Fanout {
+    fn span(&mut self, span: &Span<'_>) {
+        self.outputs.iter_mut().for_each(|output| output.span(span));
+    }
+
+    fn log(&mut self, record: &LogRecord<'_>) {
+        self.outputs.iter_mut().for_each(|output| output.log(record));
+    }
+}
+
+impl Destination for Fanout {
+    fn flush(&mut self, now_boot_ns: u64) {
+        self.outputs.iter_mut().for_each(|output| output.flush(now_boot_ns));
+    }
+
+    fn finish(&mut self, now_boot_ns: u64) {
+        self.outputs.iter_mut().for_each(|output| output.finish(now_boot_ns));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.outputs.iter_mut().for_each(|output| output.note(text));
+    }
+
+    fn ledger(&self, entries: &mut Vec<Entry>) {
+        self.outputs.iter().for_each(|output| output.ledger(entries));
+    }
+}

@@ -1,0 +1,140 @@
+//! What is said to the running programs (verdicts, selected processes), and what they counted.
+
+use agent_common::counter;
+use aya::{
+    Ebpf,
+    maps::{Array, CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+};
+use std::path::Path;
+
+/// Why a map of the object cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("map {name} of the kernel object: {reason}")]
+pub struct MapFault {
+    /// Name of the map.
+    pub name: &'static str,
+    /// Kernel's or aya's word.
+    pub reason: String,
+}
+
+/// Verdicts on sockets.
+pub struct Verdicts {
+    by_cookie: HashMap<MapData, u64, u32>,
+    generation: Array<MapData, u32>,
+    next: u32,
+}
+
+impl Verdicts {
+    /// Hands one verdict ([`agent_common::settings::socket_verdict`]) to the kernel side.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn set(&mut self, cookie: u64, verdict: u32) -> Result<(), MapError> {
+        self.by_cookie.insert(cookie, verdict, 0)?;
+        self.next = self.next.wrapping_add(1);
+        self.generation.set(0, self.next, 0)
+    }
+}
+
+/// Counters of the kernel side.
+pub struct Counters(PerCpuArray<MapData, u64>);
+
+impl Counters {
+    /// All counters, summed over CPUs, by [`agent_common::counter`] index.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn read(&self) -> Result<[u64; counter::COUNT as usize], MapError> {
+        let mut sums = [0; counter::COUNT as usize];
+        for (index, sum) in sums.iter_mut().enumerate() {
+            *sum = self.0.get(&(index as u32), 0)?.iter().sum();
+        }
+        Ok(sums)
+    }
+}
+
+impl Counters {
+    /// One counter, by CPU.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn per_cpu(&self, index: u32) -> Result<Vec<u64>, MapError> {
+        Ok(self.0.get(&index, 0)?.iter().copied().collect())
+    }
+}
+
+/// The process selection.
+pub struct Selection(HashMap<MapData, u32, u8>);
+
+impl Selection {
+    /// Sets the verdict on a process ([`agent_common::settings::process_verdict`]).
+    ///
+    /// # Errors
+    /// The kernel's refusal, for example when the map is full.
+    pub fn set(&mut self, tgid: u32, verdict: u8) -> Result<(), MapError> {
+        self.0.insert(tgid, verdict, 0)
+    }
+
+    /// Forgets a process. One that is not there is no error.
+    pub fn remove(&mut self, tgid: u32) {
+        let _ = self.0.remove(&tgid);
+    }
+}
+
+/// Maps that userspace works with, taken out of the object.
+pub struct Maps {
+    /// Processes and security events.
+    pub process_ring: RingBuf<MapData>,
+    /// Payload.
+    pub payload_ring: RingBuf<MapData>,
+    /// Verdicts.
+    pub verdicts: Verdicts,
+    /// Counters.
+    pub counters: Counters,
+    /// Process selection.
+    pub selection: Selection,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    ///
+    /// # Errors
+    /// [`MapFault`] when object and userspace do not fit.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Maps, MapFault> {
+        Ok(Maps {
+            process_ring: typed(ebpf, "PROCESS_RING")?,
+            payload_ring: typed(ebpf, "PAYLOAD_RING")?,
+            verdicts: Verdicts {
+                by_cookie: typed(ebpf, "VERDICTS")?,
+                generation: typed(ebpf, "VERDICT_GENERATION")?,
+                next: 0,
+            },
+            counters: Counters(typed(ebpf, "COUNTERS")?),
+            selection: Selection(typed(ebpf, "PROCESSES")?),
+        })
+    }
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, MapFault> {
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| MapFault { name, reason: "it is not there".to_owned() })?;
+    T::try_from(map).map_err(|error| MapFault { name, reason: error.to_string() })
+}
+
+/// Restricts the kernel side to tasks under a cgroup v2 directory.
+///
+/// # Errors
+/// A sentence that names the directory.
+pub fn select_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), String> {
+    let refused = |error: &dyn std::fmt::Display| {
+        format!("the cgroup {} cannot be selected: {error}", path.display())
+    };
+    let directory = std::fs::File::open(path).map_err(|error| refused(&error))?;
+    let map = ebpf.map_mut("CGROUP").ok_or_else(|| refused(&"the kernel object has no such map"))?;
+    let mut map = CgroupArray::try_from(map).map_err(|error| refused(&error))?;
+    map.set(0, &directory).map_err(|error| refused(&error))
+}

@@ -1,0 +1,348 @@
+//! Picks hooks by the plan, loads and attaches their programs, and reports what was picked and why.
+//!
+//! Only what is picked is verified and attached. A choice whose program the kernel refuses is
+//! reported with the kernel's word, and the next one is tried.
+
+use super::{
+    btf::Btf,
+    offsets,
+    plan::{Choice, Entry, Feature, Hook, PLAN, Part},
+};
+use agent_common::settings::{Offsets, Settings, feature};
+use aya::{
+    Btf as AyaBtf, Ebpf, EbpfLoader,
+    programs::{BtfTracePoint, FEntry, FExit, ProgramError},
+};
+use std::collections::HashSet;
+use zerocopy::IntoBytes;
+
+/// What to load, and how large.
+#[derive(Clone, Debug)]
+pub struct LoadConfig {
+    /// Features wanted.
+    pub wanted: HashSet<Feature>,
+    /// Only this choice for payload (`tracepoint`, `fexit`); `None` picks the best.
+    pub payload_hooks: Option<String>,
+    /// Globals, without the bits that depend on the hooks.
+    pub settings: Settings,
+    /// Bytes of the payload ring, a power of two.
+    pub ring_size: u32,
+    /// Processes that a filter may name; 1 without a filter.
+    pub process_filter_size: u32,
+}
+
+/// What became of a feature.
+#[derive(Clone, Debug)]
+pub struct FeatureReport {
+    /// Feature.
+    pub feature: Feature,
+    /// Name, as shown.
+    pub name: &'static str,
+    /// What is lost without it.
+    pub without: &'static str,
+    /// Hooks in use, empty when the feature is missing or not wanted.
+    pub hooks: Vec<String>,
+    /// Why these, or why none.
+    pub why: String,
+}
+
+impl FeatureReport {
+    /// The feature works.
+    pub fn is_active(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+}
+
+/// Programs loaded and attached; they end with this value.
+pub struct Loaded {
+    /// Programs and maps.
+    pub ebpf: Ebpf,
+    /// One entry a feature, in the order of the plan.
+    pub features: Vec<FeatureReport>,
+}
+
+impl Loaded {
+    /// The feature is active.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.iter().any(|report| report.feature == feature && report.is_active())
+    }
+}
+
+/// Why nothing could be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No type information.
+    #[error(
+        "this kernel offers no type information at {path}: {source} (CONFIG_DEBUG_INFO_BTF is needed)"
+    )]
+    NoBtf {
+        /// File.
+        path: String,
+        /// System's word.
+        source: std::io::Error,
+    },
+    /// Type information that cannot be read.
+    #[error("{0}")]
+    BadBtf(String),
+    /// The kernel refused maps or the object.
+    #[error("the kernel refused the maps or the object: {0}")]
+    Object(String),
+    /// No feature could be loaded.
+    #[error("no feature could be loaded: {0}")]
+    Nothing(String),
+}
+
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// Reads the kernel's type information.
+///
+/// # Errors
+/// [`LoadError::NoBtf`], [`LoadError::BadBtf`].
+pub fn kernel_btf() -> Result<Btf, LoadError> {
+    let data = std::fs::read(BTF_PATH)
+        .map_err(|source| LoadError::NoBtf { path: BTF_PATH.to_owned(), source })?;
+    Btf::parse(data).map_err(|error| LoadError::BadBtf(error.to_string()))
+}
+
+/// Loads and attaches what `config` wants.
+///
+/// # Errors
+/// [`LoadError`] when not one wanted feature can be had.
+pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
+    let btf = kernel_btf()?;
+    let (offsets, _) = offsets::resolve(&btf);
+    let aya_btf =
+        AyaBtf::from_sys_fs().map_err(|error| LoadError::BadBtf(format!("{BTF_PATH}: {error}")))?;
+    let mut refused = Refused::default();
+    // The programs see as constants which hooks are attached. What the kernel offers is guessed
+    // from its type information; a guess that attaching disproves costs one more round.
+    loop {
+        let send_time =
+            candidates(&btf, config, &refused, entry(Feature::SendTime)).next().is_some();
+        let arrival = candidates(&btf, config, &refused, entry(Feature::Arrival)).next().is_some();
+        let mut settings = config.settings;
+        settings.features |= if send_time { feature::SEND_TIME } else { 0 };
+        settings.features |= if arrival { feature::ARRIVAL } else { 0 };
+        let mut ebpf = open(object, config, &settings, &offsets, &aya_btf)?;
+        let before = refused.len();
+        let features: Vec<_> = PLAN
+            .iter()
+            .map(|entry| attach_feature(&mut ebpf, &aya_btf, &btf, config, entry, &mut refused))
+            .collect();
+        let settled = refused.len() == before
+            || features.iter().any(|f| f.feature == Feature::SendTime && f.is_active())
+                == send_time;
+        if settled {
+            return finish(ebpf, features);
+        }
+    }
+}
+
+fn finish(ebpf: Ebpf, features: Vec<FeatureReport>) -> Result<Loaded, LoadError> {
+    if features.iter().any(FeatureReport::is_active) {
+        return Ok(Loaded { ebpf, features });
+    }
+    let reasons: Vec<_> =
+        features.iter().map(|report| format!("{}: {}", report.name, report.why)).collect();
+    Err(LoadError::Nothing(reasons.join("; ")))
+}
+
+fn open(
+    object: &[u8],
+    config: &LoadConfig,
+    settings: &Settings,
+    offsets: &Offsets,
+    btf: &AyaBtf,
+) -> Result<Ebpf, LoadError> {
+    EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global("SETTINGS", settings.as_bytes(), true)
+        .override_global("OFFSETS", offsets.as_bytes(), true)
+        .map_max_entries("PAYLOAD_RING", config.ring_size)
+        .map_max_entries("PROCESSES", config.process_filter_size)
+        .load(object)
+        .map_err(|error| LoadError::Object(chain(&error)))
+}
+
+fn entry(feature: Feature) -> &'static Entry {
+    PLAN.iter().find(|entry| entry.feature == feature).unwrap_or(&PLAN[0])
+}
+
+/// Choices that attaching disproved, with the kernel's word.
+#[derive(Default)]
+struct Refused(Vec<(Feature, &'static str, String)>);
+
+impl Refused {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn reason(&self, feature: Feature, choice: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(f, c, _)| *f == feature && *c == choice);
+        found.map(|(_, _, reason)| reason.as_str())
+    }
+}
+
+/// Choices of a feature that may work here, best first.
+fn candidates<'a>(
+    btf: &'a Btf,
+    config: &'a LoadConfig,
+    refused: &'a Refused,
+    entry: &'static Entry,
+) -> impl Iterator<Item = &'static Choice> + 'a {
+    entry.choices.iter().filter(move |choice| {
+        config.wanted.contains(&entry.feature)
+            && not_offered(btf, config, entry, choice).is_none()
+            && refused.reason(entry.feature, choice.name).is_none()
+    })
+}
+
+/// Why this kernel cannot have a choice, as far as its type information says.
+fn not_offered(btf: &Btf, config: &LoadConfig, entry: &Entry, choice: &Choice) -> Option<String> {
+    if entry.feature == Feature::Payload
+        && let Some(only) = &config.payload_hooks
+        && only != choice.name
+    {
+        return Some(format!("only {only} hooks are asked for"));
+    }
+    let absent =
+        choice.parts.iter().filter(|part| !part.optional).find(|part| !has(btf, part.hook));
+    absent.map(|part| format!("this kernel has no {} {}", noun(part.hook), part.hook.target()))
+}
+
+fn noun(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Tracepoint(_) => "tracepoint",
+        Hook::Fentry(_) | Hook::Fexit(_) => "function",
+    }
+}
+
+fn has(btf: &Btf, hook: Hook) -> bool {
+    match hook {
+        Hook::Tracepoint(name) => btf.has_tracepoint(name),
+        Hook::Fentry(name) | Hook::Fexit(name) => btf.has_function(name),
+    }
+}
+
+fn attach_feature(
+    ebpf: &mut Ebpf,
+    aya_btf: &AyaBtf,
+    btf: &Btf,
+    config: &LoadConfig,
+    entry: &'static Entry,
+    refused: &mut Refused,
+) -> FeatureReport {
+    let mut report = FeatureReport {
+        feature: entry.feature,
+        name: entry.name,
+        without: entry.without,
+        hooks: Vec::new(),
+        why: String::new(),
+    };
+    if !config.wanted.contains(&entry.feature) {
+        report.why = "not asked for".to_owned();
+        return report;
+    }
+    let mut reasons = Vec::new();
+    for choice in entry.choices {
+        if let Some(reason) = not_offered(btf, config, entry, choice) {
+            reasons.push(format!("{}: {reason}", choice.name));
+            continue;
+        }
+        if let Some(reason) = refused.reason(entry.feature, choice.name) {
+            reasons.push(format!("{}: {reason}", choice.name));
+            continue;
+        }
+        match attach_choice(ebpf, aya_btf, btf, choice) {
+            Ok(hooks) => {
+                report.hooks = hooks;
+                let best =
+                    if reasons.is_empty() { "the best choice" } else { "the best that works" };
+                reasons.insert(0, best.to_owned());
+                break;
+            }
+            Err(reason) => {
+                reasons.push(format!("{}: {reason}", choice.name));
+                refused.0.push((entry.feature, choice.name, reason));
+            }
+        }
+    }
+    report.why = reasons.join("; ");
+    report
+}
+
+/// Loads all parts before it attaches the first, so that a refused program leaves no half.
+fn attach_choice(
+    ebpf: &mut Ebpf,
+    aya_btf: &AyaBtf,
+    btf: &Btf,
+    choice: &Choice,
+) -> Result<Vec<String>, String> {
+    let parts: Vec<&Part> =
+        choice.parts.iter().filter(|part| !part.optional || has(btf, part.hook)).collect();
+    for part in &parts {
+        with_program(ebpf, part, |program| program.load(part.hook, aya_btf))?;
+    }
+    let mut hooks = Vec::new();
+    for part in &parts {
+        with_program(ebpf, part, |program| program.attach())?;
+        hooks.push(format!("{}:{}", part.hook.kind(), part.hook.target()));
+    }
+    Ok(hooks)
+}
+
+enum Typed<'a> {
+    Tracepoint(&'a mut BtfTracePoint),
+    Fentry(&'a mut FEntry),
+    Fexit(&'a mut FExit),
+}
+
+impl Typed<'_> {
+    fn load(&mut self, hook: Hook, btf: &AyaBtf) -> Result<(), ProgramError> {
+        match self {
+            Typed::Tracepoint(program) => program.load(hook.target(), btf),
+            Typed::Fentry(program) => program.load(hook.target(), btf),
+            Typed::Fexit(program) => program.load(hook.target(), btf),
+        }
+    }
+
+    fn attach(&mut self) -> Result<(), ProgramError> {
+        match self {
+            Typed::Tracepoint(program) => program.attach().map(drop),
+            Typed::Fentry(program) => program.attach().map(drop),
+            Typed::Fexit(program) => program.attach().map(drop),
+        }
+    }
+}
+
+fn with_program(
+    ebpf: &mut Ebpf,
+    part: &Part,
+    act: impl FnOnce(&mut Typed<'_>) -> Result<(), ProgramError>,
+) -> Result<(), String> {
+    let missing = || format!("the kernel object has no program {}", part.program);
+    let program = ebpf.program_mut(part.program).ok_or_else(missing)?;
+    let typed = match part.hook {
+        Hook::Tracepoint(_) => program.try_into().map(Typed::Tracepoint),
+        Hook::Fentry(_) => program.try_into().map(Typed::Fentry),
+        Hook::Fexit(_) => program.try_into().map(Typed::Fexit),
+    };
+    let mut typed = typed.map_err(|error| chain(&error))?;
+    act(&mut typed)
+        .map_err(|error| format!("{} was refused: {}", part.hook.target(), chain(&error)))
+}
+
+/// An error with its sources, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}

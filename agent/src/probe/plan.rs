@@ -1,0 +1,172 @@
+//! The hook plan: per feature the hooks in order of preference. A kernel that has none of them
+//! costs that feature, by name.
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Tracepoint with typed arguments.
+    Tracepoint(&'static str),
+    /// Entry of a kernel function (trampoline).
+    Fentry(&'static str),
+    /// Return of a kernel function (trampoline).
+    Fexit(&'static str),
+}
+
+impl Hook {
+    /// Name of the kernel object.
+    pub fn target(self) -> &'static str {
+        match self {
+            Hook::Tracepoint(name) | Hook::Fentry(name) | Hook::Fexit(name) => name,
+        }
+    }
+
+    /// Kind of attachment, as shown.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Hook::Tracepoint(_) => "tracepoint",
+            Hook::Fentry(_) => "fentry",
+            Hook::Fexit(_) => "fexit",
+        }
+    }
+}
+
+/// One program of a choice.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Name of the program in the kernel object.
+    pub program: &'static str,
+    /// Where it goes.
+    pub hook: Hook,
+    /// The choice stands without it, where this kernel does not have the hook.
+    pub optional: bool,
+}
+
+/// One way to get a feature.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// Name, as `--hooks` takes it.
+    pub name: &'static str,
+    /// Its programs: all are needed, but for optional ones.
+    pub parts: &'static [Part],
+}
+
+/// What the agent can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Feature {
+    /// Process life: names, exec events.
+    Processes,
+    /// Who connected, when it closes.
+    ConnectionState,
+    /// Bytes of streams: HTTP.
+    Payload,
+    /// When a send began.
+    SendTime,
+    /// When data became readable.
+    Arrival,
+}
+
+/// A feature with its choices, best first.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Feature.
+    pub feature: Feature,
+    /// Name, as shown.
+    pub name: &'static str,
+    /// What is lost without it.
+    pub without: &'static str,
+    /// Ways to get it.
+    pub choices: &'static [Choice],
+}
+
+const fn part(program: &'static str, hook: Hook) -> Part {
+    Part { program, hook, optional: false }
+}
+
+const fn optional(program: &'static str, hook: Hook) -> Part {
+    Part { program, hook, optional: true }
+}
+
+/// The table, in the order of attaching: processes first, so that facts precede the traffic they
+/// name; the end of a send before its beginning, so that no beginning is left without an end.
+pub const PLAN: &[Entry] = &[
+    Entry {
+        feature: Feature::Processes,
+        name: "processes",
+        without: "no exec events; names of new processes come late",
+        choices: &[Choice {
+            name: "tracepoint",
+            parts: &[
+                part("fork_tracepoint", Hook::Tracepoint("sched_process_fork")),
+                part("exec_tracepoint", Hook::Tracepoint("sched_process_exec")),
+                part("exit_tracepoint", Hook::Tracepoint("sched_process_exit")),
+            ],
+        }],
+    },
+    Entry {
+        feature: Feature::Payload,
+        name: "payload",
+        without: "no HTTP",
+        choices: &[
+            Choice {
+                name: "tracepoint",
+                parts: &[
+                    part("send_tracepoint", Hook::Tracepoint("sock_send_length")),
+                    part("receive_tracepoint", Hook::Tracepoint("sock_recv_length")),
+                ],
+            },
+            Choice {
+                name: "fexit",
+                parts: &[
+                    part("inet_send_fexit", Hook::Fexit("inet_sendmsg")),
+                    part("inet6_send_fexit", Hook::Fexit("inet6_sendmsg")),
+                    part("unix_send_fexit", Hook::Fexit("unix_stream_sendmsg")),
+                    part("inet_receive_fexit", Hook::Fexit("inet_recvmsg")),
+                    part("inet6_receive_fexit", Hook::Fexit("inet6_recvmsg")),
+                    part("unix_receive_fexit", Hook::Fexit("unix_stream_recvmsg")),
+                    // sendfile and splice, until 6.5; later they go through sendmsg.
+                    optional("inet_sendpage_fexit", Hook::Fexit("inet_sendpage")),
+                    optional("unix_sendpage_fexit", Hook::Fexit("unix_stream_sendpage")),
+                ],
+            },
+        ],
+    },
+    Entry {
+        feature: Feature::ConnectionState,
+        name: "connection state",
+        without: "aborted requests are seen late, and connections are given up when idle",
+        choices: &[Choice {
+            name: "tracepoint",
+            parts: &[part("state_tracepoint", Hook::Tracepoint("inet_sock_set_state"))],
+        }],
+    },
+    Entry {
+        feature: Feature::Arrival,
+        name: "arrival time",
+        without: "a receive counts from when the program took the data",
+        choices: &[
+            Choice {
+                name: "tracepoint",
+                parts: &[part("arrival_tracepoint", Hook::Tracepoint("sk_data_ready"))],
+            },
+            Choice {
+                name: "fexit",
+                parts: &[part("arrival_fentry", Hook::Fentry("sock_def_readable"))],
+            },
+        ],
+    },
+    Entry {
+        feature: Feature::SendTime,
+        name: "send time",
+        without: "a send counts from its end; two threads on one socket may blur its position",
+        choices: &[
+            Choice {
+                name: "tracepoint",
+                parts: &[part("send_time_tracepoint", Hook::Tracepoint("tcp_sendmsg_locked"))],
+            },
+            Choice {
+                name: "fexit",
+                parts: &[part("send_time_fentry", Hook::Fentry("tcp_sendmsg_locked"))],
+            },
+        ],
+    },
+];
