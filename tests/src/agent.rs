@@ -33,7 +33,7 @@ pub struct Agent {
 pub struct Report {
     /// How it ended.
     pub ended: Ended,
-    /// The ledger as `/status` gave it just before the end.
+    /// The ledger as printed at the end; where the log level hides it, as in `/status` before.
     pub ledger: Ledger,
     /// What it exported to its JSON file.
     pub telemetry: Telemetry,
@@ -147,6 +147,7 @@ impl Agent {
         let ended = self.process.terminate(STOP);
         assert!(ended.status.success(), "the agent ended with {}\n{}", ended.status, ended.stderr);
         assert!(ended.took <= Duration::from_secs(2), "the agent took {:?} to stop", ended.took);
+        let ledger = Ledger::from_log(&ended.stderr).unwrap_or(ledger);
         Report { ended, ledger, telemetry: Telemetry::load(&self.output) }
     }
 

@@ -35,6 +35,19 @@ impl Ledger {
         Ledger { lines: lines.iter().map(line).collect() }
     }
 
+    /// Reads what the agent prints at its end, lines `… ledger STAGE UNIT: in 5, out 4, lost 1
+    /// (CAUSE), NAME 7`; `None` when there are none.
+    pub fn from_log(log: &str) -> Option<Ledger> {
+        let accounts =
+            log.lines().filter_map(|line| line.split_once("ledger ")?.1.split_once(": "));
+        let mut lines = Vec::new();
+        for (key, sides) in accounts {
+            let Some((stage, unit)) = key.split_once(' ') else { continue };
+            lines.extend(sides.split(", ").filter_map(|side| printed(stage, unit, side)));
+        }
+        (!lines.is_empty()).then_some(Ledger { lines })
+    }
+
     /// The sum of one side of one stage in one unit.
     pub fn count(&self, stage: &str, unit: &str, side: &str) -> u64 {
         let of = |line: &&Line| line.stage == stage && line.unit == unit && line.side == side;
@@ -73,6 +86,19 @@ fn line(value: &Value) -> Line {
     Line { stage, unit, side, cause, count }
 }
 
+fn printed(stage: &str, unit: &str, side: &str) -> Option<Line> {
+    let (name, rest) = side.trim().split_once(' ')?;
+    let mut words = rest.split_whitespace();
+    let count = words.next()?.parse().ok()?;
+    let cause = words.next().unwrap_or_default().trim_matches(['(', ')']);
+    let (side, cause) = match name {
+        "in" | "out" | "held" | "lost" => (name, cause),
+        info => ("info", info),
+    };
+    let [stage, unit, side, cause] = [stage, unit, side, cause].map(str::to_owned);
+    Some(Line { stage, unit, side, cause, count })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +122,20 @@ mod tests {
         );
         let ledger = Ledger::from_status(&status(3));
         assert_eq!((ledger.lost(), ledger.cause("muted"), ledger.cause("full")), (3, 99, 3));
+    }
+
+    #[test]
+    fn the_printed_ledger_is_read() {
+        let log = "2026 INFO stopping\n\
+                   2026 INFO app: ledger ring records: in 10, out 7, lost 3 (sequence_gap)\n\
+                   2026 INFO app: ledger calls events: muted_calls 99\n";
+        let ledger = Ledger::from_log(log).unwrap();
+        assert_eq!(ledger.imbalances(), Vec::<String>::new());
+        let counts = (ledger.count("ring", "records", "in"), ledger.lost());
+        assert_eq!((counts, ledger.cause("muted_calls")), ((10, 3), 99));
+        assert_eq!(Ledger::from_log("stopping\n"), None);
+        let broken = Ledger::from_log("ledger ring records: in 10, out 7").unwrap();
+        assert_eq!(broken.imbalances().len(), 1);
     }
 
     #[test]
