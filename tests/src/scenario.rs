@@ -78,7 +78,7 @@ pub fn skip(name: &str, reason: &str) {
 /// Prints a line past the test harness, which shows what `println!` prints only on failure: skips
 /// and figures belong into the log of every run.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// `quick` normally, `full` with `KERNSPAN_SCALE=full`.

@@ -139,18 +139,23 @@ fn short_lives_leave_memory_flat() {
     let agent = Agent::run(&scenario, &["--ring-size", "64MiB"]);
     short_lives(&scenario, &listen, 4000, 1000);
     let before = settled(agent.pid());
+    let kernel_before = kernel_memory(agent.pid());
     short_lives(&scenario, &listen, 20_000, 5000);
     let after = settled(agent.pid());
     let kernel = kernel_memory(agent.pid());
     let report = agent.stop();
     drop(nginx);
     say(&format!(
-        "short lives: resident {} KiB before, {} KiB after, kernel maps {} KiB",
+        "short lives: resident {} KiB before, {} KiB after, kernel maps {} KiB \
+         before, {} KiB after",
         before / 1024,
         after / 1024,
+        kernel_before / 1024,
         kernel / 1024
     ));
     assert!(after <= before + GROWTH, "resident memory grew from {before} to {after}");
+    let most = kernel_before + GROWTH / 8;
+    assert!(kernel > 0 && kernel <= most, "kernel maps grew from {kernel_before} to {kernel}");
     assert_eq!(report.telemetry.under(PAGE).len(), 2 * 24_000, "{:?}", report.ledger);
 }
 
