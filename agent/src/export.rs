@@ -31,6 +31,9 @@ pub use env::Env;
 pub use output::{Destination, Fanout, JsonOutput, NoneOutput, OtlpOutput};
 pub use queue::{Account, Connection};
 
+pub(crate) use grpc::channel as grpc_channel;
+pub(crate) use http::client as http_client;
+
 use agent_core::ledger::Entry;
 use agent_core::otlp::Signal;
 use bytes::Bytes;
@@ -220,7 +223,7 @@ fn random_seed() -> u64 {
     u64::from_ne_bytes(seed)
 }
 
-fn headers(configured: &[(String, String)]) -> Result<HeaderMap, StartError> {
+pub(crate) fn headers(configured: &[(String, String)]) -> Result<HeaderMap, StartError> {
     let mut headers = HeaderMap::new();
     for (name, value) in configured {
         let wrong = || StartError::Header(name.clone());

@@ -1,5 +1,7 @@
 //! The exporter against real servers: what arrives, what is tried again, what is counted.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 mod export_support;
 
 use agent::export::{Connection, Exporter, Protocol, SignalConfig};

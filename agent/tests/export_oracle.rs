@@ -1,5 +1,7 @@
 //! The same span, sent by the SDK's exporter and by ours, arrives with the same content.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 mod export_support;
 
 use agent::export::{Exporter, Protocol, SignalConfig};

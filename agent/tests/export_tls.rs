@@ -1,5 +1,7 @@
 //! TLS with a private authority, and with client certificates, over both kinds of transport.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 mod export_support;
 
 use agent::export::{Connection, Exporter, Protocol, SignalConfig, Tls};

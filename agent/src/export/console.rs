@@ -26,11 +26,10 @@ const QUIET_NS: u64 = 300_000_000;
 const INCOMPLETE_NS: u64 = 2_000_000_000;
 /// Any trace after this long.
 const MAX_HOLD_NS: u64 = 10_000_000_000;
-/// Traces held; more print the oldest early. With [`tree::MAX_ROWS`] and the lengths of texts this
-/// bounds memory.
+/// Traces held; more print the oldest early.
 const MAX_TRACES: usize = 512;
-/// Spans held, all traces together; a span takes up to about 1 KiB.
-const MAX_HELD_SPANS: u64 = 16_384;
+/// Spans and log records held, all traces together; one takes up to about 1 KiB.
+const MAX_HELD: u64 = 16_384;
 
 /// Prints traces and what belongs to none.
 pub struct ConsoleOutput {
@@ -75,8 +74,8 @@ impl ConsoleOutput {
     }
 
     fn trace(&mut self, id: TraceId, now_ns: u64) -> &mut Trace {
-        let full = self.traces.len() >= MAX_TRACES || self.spans.held >= MAX_HELD_SPANS;
-        if full && !self.traces.contains_key(&id) {
+        let crowded = self.traces.len() >= MAX_TRACES && !self.traces.contains_key(&id);
+        if crowded || self.spans.held + self.events.held >= MAX_HELD {
             let oldest = self.traces.iter().min_by_key(|(id, trace)| (trace.first_ns, **id));
             if let Some(id) = oldest.map(|(id, _)| *id) {
                 self.print(id);
@@ -160,8 +159,8 @@ impl Destination for ConsoleOutput {
         self.print_due(|trace| {
             let quiet = now_ns.saturating_sub(trace.last_ns);
             let held = now_ns.saturating_sub(trace.first_ns);
-            let enough = if trace.is_complete() { QUIET_NS } else { INCOMPLETE_NS };
-            quiet >= enough || held >= MAX_HOLD_NS
+            let over = quiet >= INCOMPLETE_NS || quiet >= QUIET_NS && trace.is_complete();
+            over || held >= MAX_HOLD_NS
         });
     }
 

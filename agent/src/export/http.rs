@@ -27,8 +27,7 @@ pub struct Http {
 impl Http {
     /// For `signal`. Connects when first used.
     pub fn new(signal: Signal, config: &SignalConfig) -> Result<Http, StartError> {
-        let url = Url::parse(&config.endpoint)
-            .map_err(|why| StartError::Transport(format!("{:?}: {why}", config.endpoint)))?;
+        let url = url(config)?;
         let json = config.protocol == Protocol::HttpJson;
         let mut headers = super::headers(&config.headers)?;
         let content = if json { "application/json" } else { "application/x-protobuf" };
@@ -36,7 +35,7 @@ impl Http {
         if config.gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let client = client(&url, config)?;
+        let client = client(config)?;
         Ok(Http { client, url, headers, signal, json, gzip: config.gzip })
     }
 
@@ -78,14 +77,20 @@ impl Http {
     }
 }
 
-fn client(url: &Url, config: &SignalConfig) -> Result<Client, StartError> {
+fn url(config: &SignalConfig) -> Result<Url, StartError> {
+    Url::parse(&config.endpoint)
+        .map_err(|why| StartError::Transport(format!("endpoint of OTLP/HTTP: {why}")))
+}
+
+/// A client that trusts and shows what `config` says.
+pub fn client(config: &SignalConfig) -> Result<Client, StartError> {
     let wrong = |why: reqwest::Error| StartError::Transport(error_chain(&why));
     let mut builder = Client::builder()
         .user_agent(super::USER_AGENT)
         .connect_timeout(Duration::from_secs(5))
         // Another receiver than the configured one would get the data and the headers.
         .redirect(redirect::Policy::none());
-    if url.host_str().is_some_and(is_loopback) {
+    if url(config)?.host_str().is_some_and(is_loopback) {
         builder = builder.no_proxy();
     }
     if let Some(pem) = &config.tls.ca {

@@ -123,7 +123,8 @@ impl Backoff {
         let jitter = half.mul_f64((self.random >> 11) as f64 / (1u64 << 53) as f64);
         let own = half + jitter;
         // A receiver that throttles is given time from its own figure on.
-        self.next = (self.next.max(asked.unwrap_or_default()) * 2).min(MAX_WAIT);
+        let asked_or_none = asked.unwrap_or_default();
+        self.next = (self.next.max(asked_or_none) * 2).min(MAX_WAIT.max(asked_or_none));
         asked.map_or(own, |asked| asked + jitter.min(asked / 10))
     }
 }

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn headers_follow_the_baggage_grammar() {
-        let table: [(&str, &str, Option<&[(&str, &str)]>); 9] = [
+        type Pairs = &'static [(&'static str, &'static str)];
+        let table: [(&str, &str, Option<Pairs>); 9] = [
             ("nothing", "", Some(&[])),
             ("one", "api-key=abc", Some(&[("api-key", "abc")])),
             ("space around", " a = b , C=d ", Some(&[("a", "b"), ("c", "d")])),

@@ -65,10 +65,11 @@ impl Worker {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut backoff = Backoff::new(self.seed);
         loop {
-            if let Some(until) = self.queue.held_until(self.signal) {
-                if !self.wait(until, true).await {
-                    return (items, Loss::Shutdown);
-                }
+            let held_until = self.queue.held_until(self.signal);
+            if let Some(until) = held_until
+                && !self.wait(until, true).await
+            {
+                return (items, Loss::Shutdown);
             }
             let attempt = timeout(self.timeout, self.transport.attempt(message.clone()));
             let outcome = attempt.await.unwrap_or_else(|_| {

@@ -150,7 +150,7 @@ curl → GET 127.0.0.1:8080/cart                            200  12.8 ms     +0 
          ├─ shop → GET 127.0.0.1:8082/stock/42            500  6.50 ms  +2.90 ms  thread
          │  └─ stock  GET /stock/42 ← 127.0.0.1           500  6.10 ms  +3.10 ms  tcp 0.93
          ├─ ! process.exec  sh: sh -c convert /tmp/in.png /tmp/out.png
-         └─ shop → GET 10.0.0.7:6000/                       -   100 µs  +9.80 ms  connection_reset
+         └─ shop → GET 10.0.0.7:6000/ ✗ connection_reset    -   100 µs  +9.80 ms  thread
 
 ";
 
@@ -268,6 +268,24 @@ fn memory_is_bounded_and_the_account_balances() {
     assert_eq!(side(&console, Side::Out), Some(1300 - 44));
     let text = screen.take();
     assert!(text.contains("… 44 more, not kept"), "{text}");
+}
+
+#[test]
+fn large_traces_together_stay_within_the_bound() {
+    let (mut console, screen) = console(Style::Plain);
+    let shop = resource("shop");
+    for index in 0..100u8 {
+        for _ in 0..256 {
+            let cause = Some((TraceId([index + 1; 16]), SpanId([9; 8])));
+            console.log(&LogRecord { cause, ..event(&shop, 1, 0, "ls") });
+            let base = span(&shop, (1, 9), (0, 1), Kind::Server, &[]);
+            console.span(&Span { trace: TraceId([index + 1; 16]), ..base });
+            assert!(console.spans.held + console.events.held <= MAX_HELD);
+        }
+    }
+    console.finish(0);
+    assert_eq!((console.spans.shown, console.events.shown), (25_600, 25_600));
+    assert_eq!(screen.take().matches("process.exec").count(), 25_600);
 }
 
 #[test]

@@ -216,9 +216,15 @@ impl<'a> Drawing<'a> {
             request.push_str(if span.client { " @ " } else { " ← " });
             request.push_str(&span.peer);
         }
-        let request = text::printable(&request, LEFT.saturating_sub(used).max(8));
-        used += request.chars().count();
+        let failure = match span.error_type.as_str() {
+            "" => String::new(),
+            kind => format!(" ✗ {kind}"),
+        };
+        let room = LEFT.saturating_sub(used + failure.chars().count()).max(8);
+        let request = text::printable(&request, room);
+        used += request.chars().count() + failure.chars().count();
         self.out.push_str(&request);
+        put(self.out, style, Look::Bad, &failure);
         let pad = LEFT.saturating_sub(used);
         let status = span.status.map_or("-".to_string(), |status| status.to_string());
         let look = if span.error { Look::Bad } else { Look::Normal };
@@ -227,24 +233,12 @@ impl<'a> Drawing<'a> {
         self.out.push_str(&format!(" {duration:>8}"));
         let offset = span.start_unix_ns.saturating_sub(self.start);
         put(self.out, style, Look::Dim, &format!(" {:>9}", format!("+{}", text::duration(offset))));
-        let room = WIDTH.saturating_sub(LEFT.max(used) + 24 + 2);
-        self.remarks(span, room);
-        let end = self.out.trim_end_matches(' ').len();
-        self.out.truncate(end);
-        self.out.push('\n');
-    }
-
-    /// Failure and evidence, in what is left of the line.
-    fn remarks(&mut self, span: &SpanRow, room: usize) {
-        if !span.error_type.is_empty() {
-            let text = text::printable(&span.error_type, room.max(8));
-            put(self.out, self.style, Look::Bad, &format!("  {text}"));
-            return;
-        }
         if !span.evidence.is_empty() {
-            let text = text::printable(&span.evidence, room.max(8));
-            put(self.out, self.style, Look::Dim, &format!("  {text}"));
+            let room = WIDTH.saturating_sub(LEFT.max(used) + 24 + 2).max(8);
+            let text = text::printable(&span.evidence, room);
+            put(self.out, style, Look::Dim, &format!("  {text}"));
         }
+        self.out.push('\n');
     }
 }
 

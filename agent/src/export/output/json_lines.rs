@@ -26,6 +26,8 @@ pub struct JsonOutput {
     /// Items that could not be written: spans, log records.
     failed: [u64; 2],
     reported: bool,
+    /// The latest line may be there in part.
+    torn: bool,
 }
 
 impl JsonOutput {
@@ -52,6 +54,7 @@ impl JsonOutput {
             last_flush_ns: 0,
             failed: [0; 2],
             reported: false,
+            torn: false,
         }
     }
 
@@ -69,8 +72,15 @@ impl JsonOutput {
     fn write_line(&mut self, request: &Request) -> io::Result<()> {
         let mut line = json::of(request.signal, &request.body)?;
         line.push(b'\n');
+        if self.torn {
+            // What a full disk cut off must not swallow the next line.
+            line.insert(0, b'\n');
+        }
+        self.torn = true;
         self.out.write_all(&line)?;
-        self.out.flush()
+        self.out.flush()?;
+        self.torn = false;
+        Ok(())
     }
 
     /// The first failure in words; the others in numbers.
