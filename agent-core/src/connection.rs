@@ -32,7 +32,7 @@ mod undecided;
 mod work;
 
 pub use classify::Kind;
-pub(crate) use classify::shape;
+pub(crate) use classify::{PREFACE, shape};
 pub use counts::{Census, KindCounts};
 pub use own::OwnEndpoint;
 pub use shard::{Shard, ShardConfig, ShardOutput};

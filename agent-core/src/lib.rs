@@ -33,4 +33,7 @@ pub mod otlp;
 pub mod recording;
 
 #[doc(hidden)]
+pub mod fuzzing;
+
+#[doc(hidden)]
 pub mod testing;

@@ -102,4 +102,24 @@ pub trait Sink {
     fn started(&mut self, started: Box<Started>) -> crate::id::SpanId;
     /// A request ends. The sink sets `cookie`.
     fn finished(&mut self, finished: Finished);
+    /// Whether [`Sink::read`] is to be called.
+    fn wants_reads(&self) -> bool {
+        false
+    }
+    /// Bytes that decided something, once they have. What is not named here could have been
+    /// anything: recordings keep nothing else.
+    fn read(&mut self, _direction: Direction, _position: u64, _bytes: &[u8], _what: Read) {}
+}
+
+/// What bytes were read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// What may become a start line, so far.
+    Beginning,
+    /// A head from its first byte on, whole or cut.
+    Head,
+    /// Framing outside of heads: chunk sizes, line ends.
+    Framing,
+    /// Text between framing whose content does not matter: chunk extensions, trailers.
+    Text,
 }

@@ -8,12 +8,12 @@
 //!
 //! - [`format`]: the file, item by item.
 //! - [`scrubber`]: a shard and the copies of its records on their way into the file.
-//! - `conversation`: which bytes of an HTTP/1 connection are head or framing.
-//! - `line`: what of a head's line is kept.
+//! - `line`: what of a head is kept.
+//! - `filler`: what stands in place of everything else.
 //! - `facts`: host and process facts as bytes.
 
-mod conversation;
 mod facts;
+mod filler;
 pub mod format;
 mod line;
 pub mod scrubber;

@@ -143,12 +143,19 @@ async fn a_delay_that_the_receiver_asks_for_is_kept() {
         let exporter = start(config);
         let (body, items) = body(0..10);
         exporter.submit(Signal::Traces, body, items);
+        tokio::time::sleep(second / 5).await;
+        // It holds for every request, not only for the one that was refused.
+        let (body, items) = export_support::body(10..20);
+        exporter.submit(Signal::Traces, body, items);
         let account = settled(&exporter.submitter()).await;
-        assert_eq!(account.out, 10, "{protocol:?} {answer:?}");
+        assert_eq!(account.out, 20, "{protocol:?} {answer:?}");
         {
             let attempts = &inbox.lock().unwrap().attempts;
-            let waited = attempts[1] - attempts[0];
-            assert!(waited >= second && waited < 2 * second, "{protocol:?}: {waited:?}");
+            assert_eq!(attempts.len(), 3, "{protocol:?} {answer:?}");
+            for attempt in &attempts[1..] {
+                let waited = *attempt - attempts[0];
+                assert!(waited >= second && waited < 2 * second, "{protocol:?}: {waited:?}");
+            }
         }
         exporter.shutdown(soon()).await;
     }

@@ -33,7 +33,7 @@ pub(super) enum Judgement {
 }
 
 /// First bytes of an HTTP/2 connection (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Judges `bytes`, the first of a turn in which calls have moved `len` bytes so far.
 pub(super) fn judge(bytes: &[u8], len: u64) -> Judgement {

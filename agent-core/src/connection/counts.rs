@@ -25,6 +25,18 @@ pub struct KindCounts {
 pub type Census = Vec<(ProcessKey, KindCounts)>;
 
 impl KindCounts {
+    /// The counts with their names.
+    pub fn by_name(&self) -> [(&'static str, u32); 6] {
+        [
+            ("http1", self.http1),
+            ("tls", self.tls),
+            ("http2", self.http2),
+            ("upgraded", self.upgraded),
+            ("unknown", self.unknown),
+            ("undecided", self.undecided),
+        ]
+    }
+
     /// Counts one connection; `None` is undecided. The agent's own are left out.
     pub(super) fn add(&mut self, kind: Option<Kind>) {
         let count = match kind {

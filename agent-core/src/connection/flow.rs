@@ -87,8 +87,13 @@ impl Flow {
 
     /// Whether records wait for others, or for more bytes to judge by.
     pub(super) fn waits(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| !held.is_empty())
-            || matches!(&self.phase, Phase::Undecided(undecided) if undecided.kept() > 0)
+        let early = self.held.as_ref().is_some_and(|held| !held.is_empty());
+        early
+            || match &self.phase {
+                Phase::Undecided(undecided) => undecided.kept() > 0,
+                Phase::Http1(_) => self.protocol_held > 0,
+                Phase::Muted { .. } => false,
+            }
     }
 
     /// Who talks to whom.

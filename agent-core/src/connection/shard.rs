@@ -10,7 +10,7 @@ use crate::event::{Event, ProcessKey};
 use crate::id::IdKey;
 use crate::ledger::{Entry, Side};
 use crate::message::{Signal, Started};
-use crate::protocol::Input;
+use crate::protocol::{Direction, Read};
 use agent_common::record::{self, flag};
 
 /// Connections that may wait for a record at once; the longest waiting is released beyond it.
@@ -60,9 +60,20 @@ pub trait ShardOutput {
     fn verdict(&mut self, cookie: u64, verdict: u32);
     /// A used message to fill again, where there is one.
     fn reuse(&mut self) -> Option<Box<Started>>;
-    /// What is about to be given to the protocol of the connection `cookie`. For recordings,
-    /// which keep only what a protocol reads; ignored by default.
-    fn given(&mut self, _cookie: u64, _input: &Input<'_>) {}
+    /// Whether [`ShardOutput::read`] is to be called: for recordings.
+    fn wants_reads(&self) -> bool {
+        false
+    }
+    /// Bytes that decided something on the connection `cookie`: see [`crate::protocol::Sink::read`].
+    fn read(
+        &mut self,
+        _cookie: u64,
+        _direction: Direction,
+        _position: u64,
+        _bytes: &[u8],
+        _what: Read,
+    ) {
+    }
 }
 
 /// The connections of one payload ring.

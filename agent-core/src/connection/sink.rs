@@ -4,7 +4,7 @@ use super::counts::Counts;
 use super::shard::ShardOutput;
 use crate::id::{IdKey, SpanId};
 use crate::message::{Endpoints, Finished, Head, Role, Signal, Started};
-use crate::protocol::Sink;
+use crate::protocol::{Direction, Read, Sink};
 use agent_common::record::direction;
 
 /// Who a connection is to the stages behind.
@@ -85,6 +85,14 @@ impl<O: ShardOutput> Sink for FlowSink<'_, O> {
         finished.cookie = self.identity.cookie;
         self.counts.finished += 1;
         self.out.signal(Signal::Finished(finished));
+    }
+
+    fn wants_reads(&self) -> bool {
+        self.out.wants_reads()
+    }
+
+    fn read(&mut self, direction: Direction, position: u64, bytes: &[u8], what: Read) {
+        self.out.read(self.identity.cookie, direction, position, bytes, what);
     }
 }
 

@@ -1,11 +1,14 @@
 //! Records made by hand through a whole shard.
 
 use super::*;
+use crate::event::ProcessKey;
 use crate::ledger::{Entry, Side};
-use crate::message::{Signal, Started};
+use crate::message::{Failure, Signal, Started};
 use crate::testing::{Slot, Socket, Tape};
-use agent_common::record::{direction, flag, role};
+use agent_common::record::{self, Header, direction, flag, kind, role};
 use agent_common::settings::socket_verdict::MUTE;
+use proptest::prelude::*;
+use zerocopy::IntoBytes;
 
 /// Keeps what a shard says.
 #[derive(Default)]
@@ -170,4 +173,218 @@ fn records_of_other_kinds_and_of_strangers_are_counted() {
     run(&mut shard, &tape.slots);
     assert_eq!(count(&shard, "records", Side::Lost("unknown_connection")), 1);
     assert_eq!(count(&shard, "records", Side::Lost("unclassified")), 1);
+}
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+fn started(kept: &Kept) -> usize {
+    kept.signals.iter().filter(|signal| matches!(signal, Signal::Started(_))).count()
+}
+
+/// Ends of requests, as status and failure.
+fn ends(kept: &Kept) -> Vec<(Option<u16>, Option<Failure>)> {
+    let end = |signal: &Signal| match signal {
+        Signal::Finished(finished) => Some((finished.status, finished.failure)),
+        _ => None,
+    };
+    kept.signals.iter().filter_map(end).collect()
+}
+
+#[test]
+fn requests_of_a_kept_connection_have_ids_of_their_own_and_are_announced_once() {
+    let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
+    socket.open(&mut tape);
+    for _ in 0..10 {
+        socket.send(&mut tape, GET);
+        socket.receive(&mut tape, OK);
+    }
+    socket.close(&mut tape, 0);
+    let mut shard = shard();
+    let kept = run(&mut shard, &tape.slots);
+    assert_eq!(ends(&kept), [(Some(200), None); 10]);
+    let opened = kept.signals.iter().filter(|s| matches!(s, Signal::Opened { .. })).count();
+    assert_eq!(opened, 1);
+    assert!(matches!(kept.signals.first(), Some(Signal::Opened { cookie: 7, .. })));
+    assert!(matches!(kept.signals.last(), Some(Signal::Gone { cookie: 7, .. })));
+    let spans: std::collections::BTreeSet<_> = kept
+        .signals
+        .iter()
+        .filter_map(|s| if let Signal::Started(s) = s { Some(s.span) } else { None })
+        .collect();
+    assert_eq!(spans.len(), 10);
+    assert_eq!(shard.held_bytes(), 0);
+}
+
+#[test]
+fn records_of_racing_threads_are_put_in_order() {
+    let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
+    socket.open(&mut tape);
+    for piece in [&GET[..10], &GET[10..20], &GET[20..]] {
+        socket.send(&mut tape, piece);
+    }
+    socket.receive(&mut tape, OK);
+    tape.slots.swap(2, 3);
+    let mut shard = shard();
+    let kept = run(&mut shard, &tape.slots);
+    assert_eq!(ends(&kept), [(Some(200), None)]);
+    assert_eq!(count(&shard, "gaps", Side::Info("gaps")), 0);
+}
+
+#[test]
+fn what_does_not_come_in_time_is_a_gap() {
+    let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
+    socket.open(&mut tape);
+    socket.send(&mut tape, b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+    socket.send(&mut tape, b"abc");
+    tape.lose_last();
+    socket.send(&mut tape, b"def");
+    let mut shard = shard();
+    let mut kept = run(&mut shard, &tape.slots);
+    assert_eq!(count(&shard, "records", Side::Held), 1, "it may still come");
+    shard.idle(tape.now + 3_000_000, &mut kept);
+    balanced(&shard);
+    assert_eq!(count(&shard, "records", Side::Held), 0);
+    assert_eq!(count(&shard, "bytes", Side::Info("gap_bytes")), 3);
+    assert_eq!(started(&kept), 1);
+}
+
+#[test]
+fn how_a_connection_ends_is_how_its_open_request_fails() {
+    for (error, expected) in [
+        (0, Failure::ConnectionClosed),
+        (32, Failure::ConnectionReset),
+        (104, Failure::ConnectionReset),
+        (110, Failure::Timeout),
+    ] {
+        let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
+        socket.open(&mut tape);
+        socket.send(&mut tape, GET);
+        socket.close(&mut tape, error);
+        let mut shard = shard();
+        let kept = run(&mut shard, &tape.slots);
+        assert_eq!(ends(&kept), [(None, Some(expected))], "sk_err {error}");
+        assert_eq!(count(&shard, "connections", Side::Held), 0);
+    }
+}
+
+#[test]
+fn a_record_that_comes_after_the_close_still_counts() {
+    let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, true));
+    socket.open(&mut tape);
+    socket.receive(&mut tape, GET);
+    socket.send(&mut tape, OK);
+    socket.close(&mut tape, 104);
+    tape.slots.swap(2, 3);
+    let mut shard = shard();
+    let mut kept = run(&mut shard, &tape.slots);
+    shard.idle(tape.now + 3_000_000, &mut kept);
+    balanced(&shard);
+    assert_eq!(ends(&kept), [(Some(200), None)]);
+    assert!(matches!(kept.signals.last(), Some(Signal::Gone { .. })));
+}
+
+#[test]
+fn open_requests_end_unobserved_when_the_agent_stops_looking() {
+    let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
+    socket.open(&mut tape);
+    socket.send(&mut tape, GET);
+    let config = ShardConfig { max_connections: 1, ..ShardConfig::default() };
+    for evict in [false, true] {
+        let mut tape = tape.clone();
+        if evict {
+            Socket::tcp(8, false).open(&mut tape);
+        }
+        let mut shard = Shard::new(config);
+        let mut kept = run(&mut shard, &tape.slots);
+        if !evict {
+            shard.finish(&mut kept);
+            balanced(&shard);
+        }
+        assert_eq!(ends(&kept), [(None, Some(Failure::Unobserved))], "evicted: {evict}");
+    }
+}
+
+#[test]
+fn an_absurd_position_begins_the_connection_anew() {
+    let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
+    socket.open(&mut tape);
+    socket.send(&mut tape, GET);
+    socket.receive(&mut tape, OK);
+    socket.positions[0] = 1 << 50;
+    socket.send(&mut tape, GET);
+    let mut shard = shard();
+    let kept = run(&mut shard, &tape.slots);
+    assert_eq!(count(&shard, "connections", Side::Info("resynchronised")), 1);
+    assert_eq!(ends(&kept), [(Some(200), None)]);
+    assert_eq!(started(&kept), 2, "the turn shows that a request begins");
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    let idle = size_of::<flow::Flow>() + size_of::<crate::protocol::http1::Http1>();
+    // Index: a key, a slot and a control byte, at a load of at least 7/16.
+    let index = (size_of::<(u64, u32)>() + 1) * 16 / 7;
+    assert!(idle + index <= 480, "{idle} + {index} bytes");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Forged records: no panic, an account that balances, bounded memory.
+    #[test]
+    fn forged_records_are_survived(
+        records in proptest::collection::vec(
+            (0u8..3, 0u8..3, any::<u16>(), 0u64..4, 0u64..400, any::<[bool; 3]>(), 0usize..40), 1..200)
+    ) {
+        let config = ShardConfig { max_connections: 3, max_held_bytes: 100, ..ShardConfig::default() };
+        let mut shard = Shard::new(config);
+        let mut kept = Kept::default();
+        let mut tape = Tape::default();
+        for (kind, way, flags, cookie, position, odd, len) in records {
+            let position = if odd[0] { position.wrapping_sub(200) } else { position };
+            let boot_ns = if odd[1] && odd[2] { u64::MAX } else { tape.now };
+            tape.write(ProcessKey { tgid: 1, start_ns: 1 }, |header| {
+                let header = Header { flags, direction: way, boot_ns, kind: kind + 1, ..header };
+                let text = [GET, OK].concat();
+                let bytes = &text[position as usize % 40..][..len.min(25)];
+                forged(header, cookie, position, bytes)
+            });
+            shard.ingest(&tape.slots[tape.slots.len() - 1].event(), &mut kept);
+            balanced(&shard);
+            prop_assert!(shard.held_bytes() < 100 + 64 * 1024);
+        }
+        shard.finish(&mut kept);
+        balanced(&shard);
+        prop_assert_eq!(shard.held_bytes(), 0);
+        prop_assert_eq!(started(&kept), ends(&kept).len(), "each request ends once");
+    }
+}
+
+fn forged(header: Header, cookie: u64, position: u64, bytes: &[u8]) -> Slot {
+    let (send_position, receive_position) = (position, position / 2);
+    match header.kind {
+        kind::CONNECTION => {
+            let record = record::Connection {
+                header,
+                cookie,
+                send_position,
+                receive_position,
+                role: header.cpu as u8,
+                ..record::Connection::default()
+            };
+            Slot::new(record.as_bytes(), b"")
+        }
+        kind::PAYLOAD => {
+            let captured_len = bytes.len() as u32;
+            let header = Header { captured_len, total_len: position as u32 % 60, ..header };
+            let payload =
+                record::Payload { header, cookie, position, ..record::Payload::default() };
+            Slot::new(payload.as_bytes(), bytes)
+        }
+        _ => {
+            let closing = record::Closing { header, cookie, send_position, ..Default::default() };
+            Slot::new(closing.as_bytes(), b"")
+        }
+    }
 }

@@ -64,6 +64,12 @@ impl Undecided {
         self.pending.as_ref().map_or(0, |pending| pending.segments.len())
     }
 
+    /// What is kept: position and bytes of what may become a start line.
+    pub(super) fn beginning(&self) -> Option<(u64, &[u8])> {
+        let pending = self.pending.as_ref()?;
+        Some((pending.segments.first()?.position, &pending.prefix))
+    }
+
     /// Segments that were kept and then found useless, since this was last asked.
     pub(super) fn dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)

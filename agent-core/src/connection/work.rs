@@ -17,6 +17,7 @@ pub(super) struct Work {
     pub(super) held_bytes: usize,
     /// Connections that wait for a record, by deadline (boot-time ns), with their cookies.
     pub(super) waits: VecDeque<(u64, u64)>,
+    #[expect(clippy::vec_box, reason = "boxes are what is reused")]
     spare: Vec<Box<Http1>>,
 }
 

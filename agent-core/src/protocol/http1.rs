@@ -15,8 +15,8 @@
 //! head cut by the capture, chunk sizes that were not captured, a gap), only a *turn* can begin a
 //! new request: a point of the request direction at which response bytes moved. That a turn is
 //! the end of an exchange and not a `100 Continue` in the middle of one needs evidence too: the
-//! last head seen in the response direction was a final one. Where that could have been missed,
-//! one turn goes by unused.
+//! last head seen in the response direction was a final one. Where that could have been missed, a
+//! turn goes by unused.
 //!
 //! **What cannot be known**: a client that sends a further request before it has all responses,
 //! and whose earlier requests were lost so that nothing shows it, looks exactly like one that does
@@ -76,7 +76,7 @@ pub struct Http1 {
 struct Doubt {
     /// The last head seen in the response direction was a final one, and nothing is missing since.
     answered: bool,
-    /// One turn of the request direction went by unused since it was lost.
+    /// A turn of the request direction went by unused since it was lost, and the next one is sure.
     turn_spent: bool,
     /// Requests may have passed unseen.
     hidden: bool,

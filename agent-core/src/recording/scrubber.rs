@@ -1,19 +1,18 @@
 //! A shard and the copies of its records on their way into a recording.
 //!
-//! Every captured byte of a copy is filler at first. What the shard hands to HTTP/1 is followed by
-//! a [`Conversation`], and only heads and framing are put back. A copy leaves when nothing in it
+//! Every captured byte of a copy is filler at first. What the protocol reads, and says that it
+//! read, is put back: heads (scrubbed line by line) and framing. A copy leaves when nothing in it
 //! waits for a decision any more, and never before those in front of it: the file keeps the order
 //! of the ring.
 
-use super::conversation::{Conversation, Patch};
-use crate::connection::{Shard, ShardOutput, shape};
+use super::filler;
+use super::line;
+use crate::connection::{Shard, ShardOutput};
 use crate::event::{Event, record_len};
 use crate::message::{Signal, Started};
-use crate::protocol::{Direction, Input};
+use crate::protocol::{Direction, Read};
 use crate::redact;
 use agent_common::record::direction;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use std::collections::VecDeque;
 use zerocopy::IntoBytes;
 
@@ -21,12 +20,10 @@ use zerocopy::IntoBytes;
 /// decided, and its connection may replay differently: [`Scrubber::forced`] counts these.
 const MAX_WAITING: usize = 8 << 20;
 
-/// How long a copy waits for a decision, ns of record time: a start line that is not complete
-/// by then may never be.
-const MAX_WAIT_NS: u64 = 2_000_000_000;
-
-/// Byte in place of payload. No start line, TLS record or HTTP/2 frame begins with it.
-const FILLER: u8 = b'?';
+/// How long a copy waits for a decision, ns of record time: a head that is not complete by then
+/// may never be. Longer than the timeouts for heads of common servers would make one slow client
+/// hold back the whole file.
+const MAX_WAIT_NS: u64 = 10_000_000_000;
 
 /// What goes into the recording, in this order.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +38,6 @@ pub enum Released<'a> {
 #[derive(Debug, Default)]
 pub struct Scrubber {
     copies: Copies,
-    conversations: HashMap<u64, Conversation, RandomState>,
     forced: u64,
 }
 
@@ -79,7 +75,7 @@ impl Scrubber {
         release: &mut impl FnMut(Released<'_>),
     ) {
         self.copies.push(copy(event));
-        shard.ingest(event, &mut Tap { out, scrubber: self });
+        shard.ingest(event, &mut Tap { out, copies: &mut self.copies });
         self.release(shard, event.header().boot_ns, release);
     }
 
@@ -99,7 +95,7 @@ impl Scrubber {
             payload: 0,
             bytes: Vec::new(),
         });
-        shard.idle(now_boot_ns, &mut Tap { out, scrubber: self });
+        shard.idle(now_boot_ns, &mut Tap { out, copies: &mut self.copies });
         self.release(shard, now_boot_ns, release);
     }
 
@@ -110,8 +106,7 @@ impl Scrubber {
         out: &mut O,
         release: &mut impl FnMut(Released<'_>),
     ) {
-        shard.finish(&mut Tap { out, scrubber: self });
-        self.conversations.clear();
+        shard.finish(&mut Tap { out, copies: &mut self.copies });
         while let Some(copy) = self.copies.pop() {
             release(copy.released());
         }
@@ -124,7 +119,7 @@ impl Scrubber {
 
     fn release(&mut self, shard: &mut Shard, now: u64, release: &mut impl FnMut(Released<'_>)) {
         while let Some(copy) = self.copies.queue.front() {
-            let waits = copy.cookie != 0 && self.waits(shard, copy.cookie);
+            let waits = copy.cookie != 0 && shard.waits(copy.cookie);
             let forced =
                 self.copies.bytes > MAX_WAITING || now.saturating_sub(copy.at_ns) > MAX_WAIT_NS;
             if waits && !forced {
@@ -135,10 +130,6 @@ impl Scrubber {
                 release(copy.released());
             }
         }
-    }
-
-    fn waits(&self, shard: &mut Shard, cookie: u64) -> bool {
-        shard.waits(cookie) || self.conversations.get(&cookie).is_some_and(Conversation::waits)
     }
 }
 
@@ -154,7 +145,7 @@ pub fn scrub_process_record(event: &Event<'_>) -> Vec<u8> {
     copy.bytes
 }
 
-/// A copy with filler in place of captured bytes, but for what shows that they are TLS or HTTP/2.
+/// A copy with filler in place of captured bytes.
 fn copy(event: &Event<'_>) -> Copy {
     let mut bytes = Vec::with_capacity(record_len(event));
     let fixed = match event {
@@ -172,17 +163,9 @@ fn copy(event: &Event<'_>) -> Copy {
         Event::Connection(_, path) => bytes.extend_from_slice(path),
         Event::Payload(record, captured) => {
             (cookie, way, position) = (record.cookie, record.header.direction, record.position);
-            bytes.resize(payload + captured.len(), FILLER);
-            let len = u64::from(record.header.total_len);
-            for range in shape(captured, len) {
-                let from = captured.get(range.clone()).unwrap_or_default();
-                let range = payload + range.start..payload + range.end;
-                if let Some(to) = bytes.get_mut(range).filter(|to| to.len() == from.len()) {
-                    to.copy_from_slice(from);
-                }
-            }
+            filler::put(captured, u64::from(record.header.total_len), &mut bytes);
         }
-        Event::Exec(_, block) => bytes.resize(payload + block.len(), FILLER),
+        Event::Exec(_, block) => bytes.resize(payload + block.len(), redact::FILLER),
         Event::Closing(_) | Event::Fork(_) | Event::Exit(_) => {}
     }
     Copy { cookie, way, position, at_ns: event.header().boot_ns, payload, bytes }
@@ -209,24 +192,17 @@ impl Copies {
         self.bytes -= copy.bytes.len();
         Some(copy)
     }
-}
 
-/// Puts kept bytes back into the waiting copies of one connection.
-struct Keep<'a> {
-    cookie: u64,
-    copies: &'a mut Copies,
-}
-
-impl Patch for Keep<'_> {
-    fn patch(&mut self, way: Direction, position: u64, bytes: &[u8]) {
+    /// Puts `bytes` back at their stream position.
+    fn restore(&mut self, cookie: u64, way: Direction, position: u64, bytes: &[u8]) {
         let way = match way {
             Direction::Send => direction::SEND,
             Direction::Receive => direction::RECEIVE,
         };
         // From the back: the latest record is the one, nearly always.
         let mut left = bytes.len();
-        for copy in self.copies.queue.iter_mut().rev() {
-            if (copy.cookie, copy.way) == (self.cookie, way) && left > 0 {
+        for copy in self.queue.iter_mut().rev() {
+            if (copy.cookie, copy.way) == (cookie, way) && left > 0 {
                 left = left.saturating_sub(overlay(copy, position, bytes));
             }
         }
@@ -253,10 +229,10 @@ fn overlay(copy: &mut Copy, position: u64, bytes: &[u8]) -> usize {
     len
 }
 
-/// Passes everything on, and follows what goes to the protocol.
+/// Passes everything on, and puts back what the protocol reads.
 struct Tap<'a, O> {
     out: &'a mut O,
-    scrubber: &'a mut Scrubber,
+    copies: &'a mut Copies,
 }
 
 impl<O: ShardOutput> ShardOutput for Tap<'_, O> {
@@ -272,19 +248,22 @@ impl<O: ShardOutput> ShardOutput for Tap<'_, O> {
         self.out.reuse()
     }
 
-    fn given(&mut self, cookie: u64, input: &Input<'_>) {
-        let Scrubber { copies, conversations, .. } = &mut *self.scrubber;
-        if matches!(input, Input::Closed { .. }) {
-            conversations.remove(&cookie);
-            return;
+    fn wants_reads(&self) -> bool {
+        true
+    }
+
+    fn read(&mut self, cookie: u64, way: Direction, position: u64, bytes: &[u8], what: Read) {
+        let mut bytes = bytes.to_vec();
+        match what {
+            Read::Framing => {}
+            Read::Text => bytes.fill(redact::FILLER),
+            Read::Beginning => filler::beginning(&mut bytes),
+            Read::Head => {
+                if !line::head(&mut bytes) {
+                    filler::lines(&mut bytes);
+                }
+            }
         }
-        let conversation = conversations.entry(cookie).or_default();
-        let mut keep = Keep { cookie, copies };
-        match *input {
-            Input::Segment(segment) => conversation.segment(&segment, &mut keep),
-            Input::Gap { direction, len, .. } => conversation.gap(direction, len, &mut keep),
-            Input::End { .. } | Input::Closed { .. } => {}
-        }
-        self.out.given(cookie, input);
+        self.copies.restore(cookie, way, position, &bytes);
     }
 }

@@ -258,7 +258,7 @@ proptest! {
     fn any_split_and_any_loss_replays_to_the_same(
         which in 0..conversations().len(),
         cuts in proptest::collection::vec(any::<u8>(), 0..6),
-        lost in proptest::collection::vec(any::<prop::sample::Index>(), 0..1),
+        lost in proptest::collection::vec(any::<prop::sample::Index>(), 0..4),
         joined in any::<bool>(),
     ) {
         let (why, turns) = conversations().swap_remove(which);

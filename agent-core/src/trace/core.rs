@@ -7,14 +7,13 @@ use super::held::Held;
 use super::index::Index;
 use super::order::{ExecCopy, Item};
 use super::request::Request;
-use super::resources::Resources;
 use super::settle::Trees;
 use super::slab::Slab;
 use super::threads::{Child, Threads, World};
 use crate::event::ProcessKey;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Role, Signal, Started};
-use crate::process::HostFacts;
+use crate::process::{HostFacts, ProcessTable};
 use crate::span::Output;
 use agent_common::record::{Exit, Fork, flag};
 use std::collections::VecDeque;
@@ -34,7 +33,7 @@ pub(super) struct Core {
     pub(super) requests: Slab<Request>,
     pub(super) trees: Trees,
     pub(super) threads: Threads,
-    pub(super) resources: Resources,
+    pub(super) processes: ProcessTable,
     pub(super) by_position: Index,
     pub(super) by_declared: Index,
     pub(super) by_request_id: Index,
@@ -49,6 +48,7 @@ pub(super) struct Core {
     /// Buffer for `url.full`.
     pub(super) url: String,
     /// Boxes of exec records to use again.
+    #[expect(clippy::vec_box, reason = "the boxes themselves are what is used again")]
     pub(super) spare_execs: Vec<Box<ExecCopy>>,
 }
 
@@ -60,7 +60,7 @@ impl Core {
             requests: Slab::default(),
             trees: Trees::new(config.id_key, config.sample_ratio),
             threads: Threads::new(limits.threads, limits.processes),
-            resources: Resources::new(host, limits.processes),
+            processes: ProcessTable::new(host, limits.processes),
             by_position: Index::default(),
             by_declared: Index::default(),
             by_request_id: Index::default(),
@@ -258,7 +258,7 @@ impl Core {
             self.threads.fork((parent, header.tid), made, &mut world);
         }
         if !is_thread {
-            self.resources.fork(parent, child, header.boot_ns);
+            self.processes.fork(parent, child, header.boot_ns);
         }
     }
 
@@ -268,7 +268,7 @@ impl Core {
         let last = header.flags & flag::LAST_THREAD != 0;
         self.threads.exit(process, header.tid, last, &mut self.trees);
         if last {
-            self.resources.exit(process, header.boot_ns);
+            self.processes.exit(process, header.boot_ns);
         }
     }
 }

@@ -40,8 +40,6 @@ pub(super) struct Others {
     pub(super) threads: u64,
     pub(super) threads_evicted: u64,
     pub(super) threads_barred: u64,
-    pub(super) processes: u64,
-    pub(super) processes_evicted: u64,
 }
 
 impl Counts {
@@ -100,8 +98,6 @@ impl Counts {
             ("threads", "known", others.threads),
             ("threads", "evicted", others.threads_evicted),
             ("threads", "barred", others.threads_barred),
-            ("processes", "known", others.processes),
-            ("processes", "evicted", others.processes_evicted),
         ];
         let links = Evidence::ALL.iter().zip(self.links);
         infos.extend(links.map(|(evidence, count)| ("links", evidence.method(), count)));

@@ -68,7 +68,7 @@ impl Core {
     ) {
         let Some(request) = self.requests.get(slot) else { return };
         let started = &*request.started;
-        let resource = self.resources.at(started.thread.process, started.start_ns);
+        let resource = self.processes.resource(started.thread.process, started.start_ns);
         let conn = self.conns.get(started.cookie);
         let facts = Facts { request, finished, conn, known_methods: &self.config.known_methods };
         let texts = Texts::new(&facts, &mut self.url);

@@ -32,7 +32,6 @@ mod join;
 mod link;
 mod order;
 mod request;
-mod resources;
 mod settle;
 mod slab;
 mod threads;
@@ -99,7 +98,7 @@ impl Assembler {
     /// Takes what is known of a process from `facts.since_ns` on. May come at any time; spans
     /// given out before keep what was known then.
     pub fn facts(&mut self, facts: ProcessFacts) {
-        self.core.resources.facts(facts);
+        self.core.processes.insert(facts);
     }
 
     /// Takes a sample of the wall clock: Unix minus boot time, ns, at `boot_ns`.
@@ -142,7 +141,7 @@ impl Assembler {
         }
     }
 
-    /// Counts of this stage.
+    /// Counts of this stage and of its process table.
     pub fn ledger(&self) -> Vec<Entry> {
         let core = &self.core;
         let mut others = counts::Others {
@@ -156,12 +155,12 @@ impl Assembler {
             threads: core.threads.len() as u64,
             threads_evicted: core.threads.evicted,
             threads_barred: core.threads.barred,
-            processes: core.resources.len() as u64,
-            processes_evicted: core.resources.evicted,
             ..counts::Others::default()
         };
         others.execs_held = core.counts.execs - core.counts.exec_logs;
-        core.counts.entries(&others)
+        let mut entries = core.counts.entries(&others);
+        entries.extend(core.processes.ledger());
+        entries
     }
 
     /// Requests that started and are not given out.

@@ -1,4 +1,5 @@
-//! A connection played to the parser, and what it says of it.
+//! A connection played to the parser, and what it says of it. Each test file that includes this
+//! uses a part of it only.
 
 use agent_core::id::SpanId;
 use agent_core::message::{Failure, Finished, Name, Role, Started, Thread};

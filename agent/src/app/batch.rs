@@ -63,9 +63,4 @@ impl Records {
             decode(bytes.get(begin..begin + len)?).ok()
         })
     }
-
-    /// True when there are none.
-    pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
-    }
 }

@@ -16,7 +16,7 @@ use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::plan::Feature;
-use crate::process::{self, Reader};
+use crate::process::{self, ProcessReader};
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
 use agent_core::id::IdKey;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 /// Batches between the ring threads and the assembler. Small: the kernel's rings are the buffer.
 const BATCHES: usize = 64;
@@ -38,6 +38,9 @@ const SPARES: usize = 8192;
 
 /// Time to deliver what is queued at the end.
 const FLUSH: Duration = Duration::from_millis(1500);
+
+/// Time to deliver the agent's own last metrics.
+const METRICS_FLUSH: Duration = Duration::from_millis(300);
 
 /// Bytes captured of each later call of a turn.
 const LATER_BYTES: u32 = 256;
@@ -50,7 +53,7 @@ const SELECTED_PROCESSES: u32 = 32_768;
 /// # Errors
 /// [`Failure`] says whose fault it is.
 pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> {
-    crate::telemetry::init_log(settings.log_level.name());
+    start_logging(settings)?;
     privilege::check()?;
     crate::export::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -63,7 +66,7 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         Some(address) => Some(runtime.block_on(async { admin::bind(address) }).map_err(operator)?),
         None => None,
     };
-    let listen = server.as_ref().map(admin::Server::local_addr);
+    let listen = server.as_ref().map(|server| server.address);
     let outputs = outputs::open(settings, runtime.handle())?;
     let host = process::host_facts();
     let id_key = random_key()?;
@@ -73,7 +76,17 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
     };
     let mut loaded = attach(settings)?;
     let maps = Maps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
-    let agent = Agent::start(settings, loaded, maps, outputs, recorder, id_key, host, listen)?;
+    let agent = Agent::start(
+        settings,
+        loaded,
+        maps,
+        outputs,
+        recorder,
+        id_key,
+        host,
+        listen,
+        runtime.handle(),
+    )?;
     let shared = Arc::clone(&agent.shared);
     let served = server.map(|server| {
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -89,6 +102,11 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
     }
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Log lines to standard error at the level asked for.
+pub fn start_logging(settings: &Settings) -> Result<(), Failure> {
+    crate::telemetry::start_logging(settings.log_level.name()).map_err(operator)
 }
 
 fn operator(error: impl std::fmt::Display) -> Failure {
@@ -243,6 +261,7 @@ impl Agent {
         id_key: IdKey,
         host: HostFacts,
         listen: Option<SocketAddr>,
+        runtime: &Handle,
     ) -> Result<Agent, Failure> {
         let shared = Arc::new(Shared::new(loaded.features.clone(), Some(maps.counters)));
         let (out, batches) = sync_channel(BATCHES);
@@ -259,7 +278,7 @@ impl Agent {
         let assembler = spawn("kernspan-trace", move || assembler.run())?;
         let mut processes = ProcessThread {
             ring: maps.process_ring,
-            reader: Reader::new(),
+            reader: ProcessReader::default(),
             selector: Selector {
                 selection: maps.selection,
                 executables: settings.selection.executables.clone(),
@@ -289,10 +308,14 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let payload = spawn("kernspan-ring1", move || payload.run())?;
-        let metrics = outputs.otlp.as_ref().and_then(|otlp| {
-            let shared = Arc::clone(&shared);
-            crate::telemetry::start_metrics(otlp, Arc::new(move || shared.ledger()))
-        });
+        let metrics = match &outputs.otlp {
+            Some(otlp) => {
+                let shared = Arc::clone(&shared);
+                let snapshot = Arc::new(move || shared.ledger());
+                crate::telemetry::start_metrics(otlp, runtime, snapshot).map_err(operator)?
+            }
+            None => None,
+        };
         Ok(Agent {
             loaded,
             shared,
@@ -315,7 +338,11 @@ impl Agent {
             joined(ring.join())?;
         }
         let outputs = joined(self.assembler.join())?;
-        drop(self.metrics);
+        if let Some(metrics) = self.metrics
+            && let Err(error) = metrics.shutdown(METRICS_FLUSH)
+        {
+            tracing::debug!("the last metrics may not have arrived: {error}");
+        }
         if let Some(exporter) = self.outputs {
             let submitter = runtime.block_on(exporter.shutdown(deadline));
             let mut entries = Vec::new();
@@ -337,7 +364,11 @@ fn assembler_config(settings: &Settings, id_key: IdKey) -> AssemblerConfig {
         id_key,
         rings: 2,
         sample_ratio: settings.sample,
-        linker: LinkerSwitches { headers: evidence, threads: evidence, ..LinkerSwitches::default() },
+        linker: LinkerSwitches {
+            headers: evidence,
+            threads: evidence,
+            ..LinkerSwitches::default()
+        },
         ..AssemblerConfig::default()
     }
 }

@@ -4,7 +4,7 @@
 use super::{batch::Batch, batch::Records, clock::boot_ns, recorder::Recorder, shared::Shared};
 use crate::config::Executables;
 use crate::probe::control::Selection;
-use crate::process::Reader;
+use crate::process::ProcessReader;
 use agent_common::record::{Exec, Fork, flag};
 use agent_common::settings::process_verdict;
 use agent_core::event::{Event, ProcessKey, decode};
@@ -63,7 +63,7 @@ pub struct ProcessThread {
     /// Its ring.
     pub ring: RingBuf<MapData>,
     /// Reads /proc.
-    pub reader: Reader,
+    pub reader: ProcessReader,
     /// The selection, when there is a filter.
     pub selector: Selector,
     /// To the assembler.
@@ -96,8 +96,9 @@ impl ProcessThread {
     /// are attached, so that none falls between.
     pub fn scan(&mut self) {
         let mut round = Round::default();
-        for facts in self.reader.scan() {
-            self.learn(facts, &mut round);
+        match self.reader.scan() {
+            Ok(all) => all.into_iter().for_each(|facts| self.learn(facts, &mut round)),
+            Err(error) => tracing::warn!("processes that run already stay unnamed: {error}"),
         }
         let batch = Batch::Processes { records: round.records, facts: round.facts, tick: 0 };
         if self.out.send(batch).is_err() {
@@ -157,21 +158,17 @@ impl ProcessThread {
     fn follow(&mut self, change: Change, round: &mut Round) {
         match change {
             Change::Exec(exec, arguments) => {
-                let facts = self.reader.executed(&exec, &arguments);
+                let facts = self.reader.exec_facts(&exec, &arguments, None);
                 self.learn(facts, round);
             }
             Change::Fork(fork) => {
-                let parent = ProcessKey {
-                    tgid: fork.header.tgid,
-                    start_ns: fork.header.start_ns,
-                };
+                let parent = ProcessKey { tgid: fork.header.tgid, start_ns: fork.header.start_ns };
                 if self.selector.pids.contains(&parent.tgid) {
                     self.selector.pids.insert(fork.child_tgid);
                 }
                 if !self.selector.is_everything() {
-                    let child =
-                        ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
-                    if let Some(facts) = self.reader.read(child, fork.child_start_ns) {
+                    let child = ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
+                    if let Some(facts) = self.reader.facts(child, fork.child_start_ns) {
                         self.selector.judge(&facts);
                     }
                 }

@@ -25,7 +25,7 @@ const FLUSH_NS: u64 = 50_000_000;
 /// The operator's: no such file, no recording. A damaged recording replays up to the damage, and
 /// fails then.
 pub fn run(replay: &Replay) -> Result<(), Failure> {
-    crate::telemetry::init_log(replay.settings.log_level.name());
+    super::live::start_logging(&replay.settings)?;
     crate::export::install_crypto();
     let unusable = |error: &dyn std::fmt::Display| {
         Failure::Operator(format!("{}: {error}", replay.file.display()))

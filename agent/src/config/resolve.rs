@@ -3,8 +3,8 @@
 use super::given::{AsTyped, Given};
 use super::problem::{Place, Problems, Wrong};
 use super::settings::{
-    Capture, LinkEvidence,
-    Executables, Hooks, LogLevel, OtlpSettings, Output, Probe, Selection, Settings,
+    Capture, Executables, Hooks, LinkEvidence, LogLevel, OtlpSettings, Output, Probe, Selection,
+    Settings,
 };
 use super::value;
 use agent_common::settings::MAX_PORTS;

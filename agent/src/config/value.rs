@@ -1,7 +1,9 @@
 //! The text of one value to what it means, or what is wrong with it.
 
 use super::problem::{Wrong, nearest, quote};
-use super::settings::{Capture, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, Output, Probe};
+use super::settings::{
+    Capture, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, Output, Probe,
+};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -74,6 +74,8 @@ impl Grpc {
         };
         set("content-type", "application/grpc");
         set("te", "trailers");
+        // Receivers written in Go answer in the encoding of the request, asked for or not.
+        set("grpc-accept-encoding", "gzip");
         if config.gzip {
             set("grpc-encoding", "gzip");
         }
@@ -143,7 +145,7 @@ impl Grpc {
         })?;
         let status = body.trailers().and_then(Status::from_header_map);
         ok_or_failure(status.unwrap_or_else(|| Status::unavailable("answer without a status")))?;
-        message_of(body.to_bytes())
+        Ok(message_of(&body.to_bytes()))
     }
 }
 
@@ -156,15 +158,14 @@ fn ok_or_failure(status: Status) -> Result<(), Failure> {
     if status.code() == Code::Ok { Ok(()) } else { Err(Failure::Status(status)) }
 }
 
-/// Strips the length prefix; no message at all is an empty response.
-fn message_of(body: Bytes) -> Result<Bytes, Failure> {
-    if body.is_empty() {
-        return Ok(body);
+/// The message behind the length prefix, decompressed. The status was OK, so what cannot be read
+/// is a comment that is missing and no failure: an empty response.
+fn message_of(body: &[u8]) -> Bytes {
+    match body.split_at_checked(PREFIX) {
+        Some(([0, ..], message)) => Bytes::copy_from_slice(message),
+        Some(([1, ..], message)) => gzip::decompressed(message, MAX_RESPONSE).unwrap_or_default(),
+        _ => Bytes::new(),
     }
-    if body.first() != Some(&0) || body.len() < PREFIX {
-        return Err(Failure::Status(Status::internal("response in an encoding not asked for")));
-    }
-    Ok(body.slice(PREFIX..))
 }
 
 /// gRPC's "HTTP to gRPC Status Code Mapping", for proxies that do not speak gRPC.

@@ -134,7 +134,8 @@ pub fn select_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), String> {
         format!("the cgroup {} cannot be selected: {error}", path.display())
     };
     let directory = std::fs::File::open(path).map_err(|error| refused(&error))?;
-    let map = ebpf.map_mut("CGROUP").ok_or_else(|| refused(&"the kernel object has no such map"))?;
+    let map =
+        ebpf.map_mut("CGROUP").ok_or_else(|| refused(&"the kernel object has no such map"))?;
     let mut map = CgroupArray::try_from(map).map_err(|error| refused(&error))?;
-    map.set(0, &directory).map_err(|error| refused(&error))
+    map.set(0, directory, 0).map_err(|error| refused(&error))
 }

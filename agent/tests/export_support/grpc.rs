@@ -110,7 +110,8 @@ pub async fn serve(
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let traces = TraceServiceServer::new(Receiver(inbox.clone()))
-                .accept_compressed(CompressionEncoding::Gzip);
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip);
             let logs = LogsServiceServer::new(Receiver(inbox))
                 .accept_compressed(CompressionEncoding::Gzip);
             let mut server = Server::builder();

@@ -7,7 +7,7 @@ use crate::connection::sink::FlowSink;
 use crate::connection::undecided::{Outcome, Undecided};
 use crate::connection::work::Step;
 use crate::message::{Failure, Signal};
-use crate::protocol::{Direction, Input, Progress, Segment};
+use crate::protocol::{Direction, Input, Progress, Read, Segment};
 use agent_common::settings::socket_verdict;
 
 impl Flow {
@@ -32,12 +32,20 @@ impl Flow {
         counts.held -= dropped;
         counts.unclassified += dropped;
         match outcome {
-            Outcome::Kept => counts.held += 1,
+            Outcome::Kept => {
+                counts.held += 1;
+                if step.out.wants_reads()
+                    && let Some((position, bytes)) = undecided.beginning()
+                {
+                    let way = segment.direction;
+                    step.out.read(self.cookie, way, position, bytes, Read::Beginning);
+                }
+            }
             Outcome::Useless => counts.unclassified += 1,
-            Outcome::Is(Kind::Http1) => return self.begin(segment, step),
+            Outcome::Is(Kind::Http1) => self.begin(segment, step),
             Outcome::Is(kind) => {
                 counts.unclassified += 1;
-                return self.mute(kind, step);
+                self.mute(kind, step);
             }
         }
     }
@@ -61,7 +69,6 @@ impl Flow {
     /// One step of the protocol.
     pub(super) fn input<O: ShardOutput>(&mut self, input: &Input<'_>, step: &mut Step<'_, O>) {
         let Phase::Http1(http) = &mut self.phase else { return };
-        step.out.given(self.cookie, input);
         let work = &mut *step.work;
         let mut sink = FlowSink {
             identity: &mut self.identity,
@@ -167,9 +174,7 @@ impl Flow {
                     counts: &mut work.counts,
                     out: step.out,
                 };
-                let closed = Input::Closed { at, failure };
-                sink.out.given(self.cookie, &closed);
-                http.input(&closed, &mut sink);
+                http.input(&Input::Closed { at, failure }, &mut sink);
                 work.held_bytes -= self.protocol_held;
                 self.protocol_held = 0;
                 work.recycle(http);

@@ -1,5 +1,7 @@
 //! Where a body ends: RFC 9112, 6.3 and 7.1.
 
+use crate::protocol::Read;
+
 /// Longest chunk-size line and longest trailer section. nginx allows 4 KiB and 8 KiB; longer ones
 /// are no framing to trust.
 const MAX_FRAMING: u32 = 8 * 1024;
@@ -33,6 +35,29 @@ impl Body {
             Body::Length { .. } => self.skip(bytes.len() as u64),
             Body::Chunked(chunked) => chunked.feed(bytes),
             Body::UntilClose => Step::More,
+        }
+    }
+
+    /// Names each of `bytes` that is framing and not content: offset, byte, and as what it is read.
+    pub(super) fn framing(&self, bytes: &[u8], mut each: impl FnMut(usize, u8, Read)) {
+        let Body::Chunked(mut chunked) = *self else { return };
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if chunked.at == At::Data {
+                at += chunked.data(bytes.len() - at);
+                continue;
+            }
+            let text = matches!(chunked.at, At::Extension | At::TrailerStart | At::Trailer);
+            chunked.line += 1;
+            let step = chunked.framing(byte);
+            if step != Step::Broken || byte < b' ' {
+                let what = if text && byte >= b' ' { Read::Text } else { Read::Framing };
+                each(at, byte, what);
+            }
+            if step != Step::More {
+                return;
+            }
+            at += 1;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The first bytes of a connection: which end it is, and where its messages begin.
 
 use super::classify::{Likeness, classify, skip_newlines};
-use super::stream::{Origin, Partial, State};
+use super::stream::{Origin, Partial, State, Turn};
 use super::{Http1, Side};
 use crate::message::Role;
 use crate::protocol::{Direction, Segment, Sink};
@@ -37,14 +37,14 @@ impl Http1 {
                 if side == Side::Response {
                     self.request().state = State::Unknown;
                 }
-                self.walk(side, segment, false, sink);
+                self.walk(side, segment, Turn::No, sink);
             }
             Likeness::NeedMore if !hole => {
                 let stream = self.stream_mut(segment.direction);
                 if let State::Head(partial) = &mut stream.state {
                     partial.add(segment.bytes);
                 } else {
-                    let origin = Origin::new(segment, 0, false);
+                    let origin = Origin::new(segment, 0, Turn::No);
                     let bytes = segment.bytes.to_vec();
                     stream.state = State::Head(Box::new(Partial { origin, bytes }));
                 }
@@ -65,7 +65,7 @@ impl Http1 {
             Side::Response => self.response_moves(segment, true, sink),
             Side::Request => {
                 if self.resumes(segment, true, sink) {
-                    self.walk(Side::Request, segment, true, sink);
+                    self.walk(Side::Request, segment, Turn::Yes, sink);
                 }
             }
         }

@@ -121,7 +121,8 @@ impl Http1 {
             return;
         }
         if let State::Head(partial) = std::mem::take(&mut request.state) {
-            self.request_head(&partial.origin, &partial.bytes, true, sink);
+            let end_ns = partial.origin.first_ns;
+            self.head(Side::Request, &partial.origin, end_ns, &partial.bytes, true, sink);
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::message::{Head, NAMES, Name};
 pub(super) struct Fields<'a> {
     pub(super) length: Length,
     pub(super) coding: Coding,
+    /// There is an `Expect`: the body waits for an interim response (RFC 9110, 10.1.1).
+    pub(super) expects: bool,
     texts: [Option<&'a [u8]>; NAMES],
     b3: [Option<&'a [u8]>; 5],
 }
@@ -49,6 +51,7 @@ enum Known {
     B3(usize),
     Length,
     Coding,
+    Expect,
 }
 
 impl<'a> Fields<'a> {
@@ -68,6 +71,7 @@ impl<'a> Fields<'a> {
             Known::Length => self.length = Length::Untrusted,
             Known::Coding if plain => self.add_coding(value),
             Known::Coding => self.coding = Coding::Untrusted,
+            Known::Expect => self.expects = true,
         }
     }
 
@@ -179,6 +183,7 @@ fn known(name: &[u8]) -> Option<Known> {
     let (text, known) = match name.len() {
         2 => (&b"b3"[..], Known::Text(Name::B3)),
         4 => (&b"host"[..], Known::Text(Name::Host)),
+        6 => (&b"expect"[..], Known::Expect),
         9 => (&b"forwarded"[..], Known::Text(Name::Forwarded)),
         10 => match name.first()? | 0x20 {
             b'u' => (&b"user-agent"[..], Known::Text(Name::UserAgent)),

@@ -112,7 +112,7 @@ fn status_line(line: &[u8]) -> Option<StatusLine> {
     let (status, reason) = rest.strip_prefix(b" ")?.split_at_checked(3)?;
     let status = decimal(status)?;
     let valid = status >= 100 && matches!(reason.first(), None | Some(b' '));
-    valid.then(|| StatusLine { status: status as u16, minor })
+    valid.then_some(StatusLine { status: status as u16, minor })
 }
 
 fn version(text: &[u8]) -> Option<u8> {

@@ -5,7 +5,7 @@ use super::fields::Fields;
 use super::framing::{self, Framing, Method};
 use super::head::{self, RequestLine, Scan};
 use super::open::{MAX_OPEN, Open};
-use super::stream::{Origin, State};
+use super::stream::{Origin, State, Turn};
 use super::walk::Parsed;
 use super::{Http1, Side};
 use crate::message::{Failure, Finished, Head, Name, Started};
@@ -38,16 +38,16 @@ impl Http1 {
             self.abandon(segment.first_ns, sink);
             return false;
         }
-        if !self.doubt.answered && !self.doubt.turn_spent {
-            self.doubt.turn_spent = true;
-            self.doubt.hidden = true;
-            return false;
-        }
-        let likely = classify(segment.bytes) != Likeness::No;
-        if likely {
+        let sure = self.doubt.answered || self.doubt.turn_spent;
+        if sure && classify(segment.bytes) == Likeness::Yes {
             self.request().state = State::Start;
+            return true;
         }
-        likely
+        // Something began here: its response, or the rest of it, is what comes next.
+        self.doubt.answered = false;
+        self.doubt.turn_spent = is_spent_on(segment.bytes);
+        self.doubt.hidden = true;
+        false
     }
 
     /// No response is known to be under way or owed, at a turn that saw the response direction at
@@ -129,8 +129,9 @@ impl Http1 {
     /// What the beginning of a request says about those before it.
     fn meet(&mut self, origin: &Origin, sink: &mut impl Sink) {
         let unknown = matches!(self.response().state, State::Unknown);
-        if !origin.turned || !unknown {
-            self.doubt.pipelined |= !self.open.is_empty();
+        if origin.turn != Turn::Yes || !unknown {
+            let overlaps = !self.open.is_empty() && origin.turn != Turn::Unclear;
+            self.doubt.pipelined |= overlaps;
             return;
         }
         if self.doubt.pipelined {
@@ -163,6 +164,16 @@ impl Http1 {
         started.head.set(Name::Method, line.method);
         set_target(&mut started.head, line);
         fields.keep(&mut started.head);
+    }
+}
+
+/// After a turn that begins with `bytes`, the next one begins a request: these bytes are a body
+/// that waited for `100 Continue`, or a request that does not wait for one.
+fn is_spent_on(bytes: &[u8]) -> bool {
+    match head::request(bytes) {
+        Scan::Complete(_, fields, _) => !fields.expects,
+        Scan::Invalid => true,
+        Scan::Partial(..) | Scan::NoLine => false,
     }
 }
 

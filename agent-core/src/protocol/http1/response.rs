@@ -144,7 +144,7 @@ impl Http1 {
             self.role = None;
             self.sent.state = State::Unknown;
             self.received.state = State::Unknown;
-            self.doubt.turn_spent = true;
+            self.doubt.turn_spent = false;
             return;
         }
         if !self.open.is_empty() {

@@ -69,13 +69,12 @@ pub(super) struct Origin {
     pub(super) taken_ns: u64,
     pub(super) true_first: bool,
     pub(super) thread: Thread,
-    /// The direction turned exactly before this message.
-    pub(super) turned: bool,
+    pub(super) turn: Turn,
 }
 
 impl Origin {
     /// The message that begins `at` bytes into `segment`.
-    pub(super) fn new(segment: &Segment<'_>, at: usize, turned: bool) -> Origin {
+    pub(super) fn new(segment: &Segment<'_>, at: usize, turn: Turn) -> Origin {
         Origin {
             position: segment.position.saturating_add(at as u64),
             opposite: segment.opposite,
@@ -83,9 +82,21 @@ impl Origin {
             taken_ns: segment.taken_ns,
             true_first: segment.true_first,
             thread: segment.thread,
-            turned,
+            turn,
         }
     }
+}
+
+/// Whether the other direction moved right before a point of this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It did.
+    Yes,
+    /// It did not, or this is not the first byte of a call.
+    #[default]
+    No,
+    /// It moved while bytes of this direction passed unseen.
+    Unclear,
 }
 
 /// One direction.
@@ -139,12 +150,16 @@ impl Stream {
     /// The other direction moved between the byte before `placed` and its first one: by a segment
     /// of the other direction that saw this one stand here, or by its position as seen by the
     /// calls on both sides of this point.
-    pub(super) fn turned(&self, placed: &Placed<'_>) -> bool {
+    pub(super) fn turn(&self, placed: &Placed<'_>) -> Turn {
         let segment = &placed.segment;
         let seen = self.stood_at == Some(segment.position);
         let adjacent = self.known && !self.gapped && placed.missing == 0;
-        let moved = segment.opposite.wrapping_sub(self.last_opposite);
-        placed.whole && (seen || (adjacent && (1..1 << 63).contains(&moved)))
+        let moved = (1..1 << 63).contains(&segment.opposite.wrapping_sub(self.last_opposite));
+        match (placed.whole, seen, moved, adjacent) {
+            (true, true, ..) | (true, _, true, true) => Turn::Yes,
+            (true, false, true, false) => Turn::Unclear,
+            _ => Turn::No,
+        }
     }
 
     /// The other direction was elsewhere when the last segment passed.

@@ -1,9 +1,9 @@
 //! Through the bytes of one segment: heads, bodies, and what is missing.
 
 use super::body::Step;
-use super::stream::{Added, Origin, Partial, State};
+use super::stream::{Added, Origin, Partial, State, Turn};
 use super::{Http1, Side};
-use crate::protocol::{Direction, Segment, Sink};
+use crate::protocol::{Direction, Read, Segment, Sink};
 
 /// What a head came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,20 +28,20 @@ impl Http1 {
         if placed.missing > 0 {
             self.gap(direction, segment.position - placed.missing, placed.missing, sink);
         }
-        let turned = self.stream(direction).turned(&placed);
+        let turn = self.stream(direction).turn(&placed);
         let moved = self.stream(direction).opposite_moved(segment);
         self.stream_mut(direction).advance(segment);
         self.stream_mut(direction.opposite()).stand(segment.opposite);
         match self.side(direction) {
-            None => self.discover(segment, turned, sink),
+            None => self.discover(segment, turn == Turn::Yes, sink),
             Some(Side::Request) => {
-                if self.resumes(segment, turned, sink) {
-                    self.walk(Side::Request, segment, turned, sink);
+                if self.resumes(segment, turn == Turn::Yes, sink) {
+                    self.walk(Side::Request, segment, turn, sink);
                 }
             }
             Some(Side::Response) => {
                 self.response_moves(segment, moved, sink);
-                self.walk(Side::Response, segment, turned, sink);
+                self.walk(Side::Response, segment, turn, sink);
             }
         }
     }
@@ -51,31 +51,45 @@ impl Http1 {
         &mut self,
         side: Side,
         segment: &Segment<'_>,
-        turned: bool,
+        turn: Turn,
         sink: &mut impl Sink,
     ) {
         let hole = segment.len - segment.bytes.len() as u64;
         let direction = self.direction(side);
-        let mut turned = turned && matches!(self.stream(direction).state, State::Start);
+        // The turn is that of the first message that begins here; a body may go on at one.
+        let starts = matches!(self.stream(direction).state, State::Start);
+        let mut turn = if starts { turn } else { Turn::No };
         let mut at = 0;
         while !self.left {
             let rest = segment.bytes.get(at..).unwrap_or_default();
             let used = match &mut self.stream_mut(direction).state {
                 State::Unknown => return,
                 State::Start => {
-                    let rest = super::classify::skip_newlines(rest);
-                    at = segment.bytes.len() - rest.len();
-                    self.start(side, segment, at, std::mem::take(&mut turned), sink)
+                    let text = super::classify::skip_newlines(rest);
+                    let newlines = rest.get(..rest.len() - text.len()).unwrap_or_default();
+                    let position = segment.position.saturating_add(at as u64);
+                    sink.read(direction, position, newlines, Read::Framing);
+                    at = segment.bytes.len() - text.len();
+                    self.start(side, segment, at, std::mem::take(&mut turn), sink)
                 }
                 State::Head(_) => self.more_head(side, rest, hole, segment, sink),
-                State::Body(body) => match body.feed(rest) {
-                    Step::Done(used) => {
-                        self.body_done(side, segment, sink);
-                        usize::try_from(used).ok()
+                State::Body(body) => {
+                    if sink.wants_reads() {
+                        let position = segment.position.saturating_add(at as u64);
+                        body.framing(rest, |offset, byte, what| {
+                            let position = position.saturating_add(offset as u64);
+                            sink.read(direction, position, &[byte], what);
+                        });
                     }
-                    Step::More => None,
-                    Step::Broken => return self.lose(side, false),
-                },
+                    match body.feed(rest) {
+                        Step::Done(used) => {
+                            self.body_done(side, segment, sink);
+                            usize::try_from(used).ok()
+                        }
+                        Step::More => None,
+                        Step::Broken => return self.lose(side, false),
+                    }
+                }
             };
             match used {
                 Some(used) => at += used,
@@ -93,12 +107,12 @@ impl Http1 {
         side: Side,
         segment: &Segment<'_>,
         at: usize,
-        turned: bool,
+        turn: Turn,
         sink: &mut impl Sink,
     ) -> Option<usize> {
         let rest = segment.bytes.get(at..).filter(|rest| !rest.is_empty())?;
         let hole = segment.len > segment.bytes.len() as u64;
-        let origin = Origin::new(segment, at, turned);
+        let origin = Origin::new(segment, at, turn);
         let end_ns = self.end_of(segment);
         match self.head(side, &origin, end_ns, rest, hole, sink) {
             Parsed::Taken(used) => return Some(used),
@@ -143,7 +157,7 @@ impl Http1 {
     }
 
     /// Takes the head in `bytes`, which began at `origin` and ends, as far as it goes, at `end_ns`.
-    fn head(
+    pub(super) fn head(
         &mut self,
         side: Side,
         origin: &Origin,
@@ -152,10 +166,16 @@ impl Http1 {
         cut: bool,
         sink: &mut impl Sink,
     ) -> Parsed {
-        match side {
+        let parsed = match side {
             Side::Request => self.request_head(origin, bytes, cut, sink),
             Side::Response => self.response_head(origin, end_ns, bytes, cut, sink),
+        };
+        if sink.wants_reads() && parsed != Parsed::NeedMore {
+            let len = if let Parsed::Taken(len) = parsed { len } else { bytes.len() };
+            let read = bytes.get(..len).unwrap_or(bytes);
+            sink.read(self.direction(side), origin.position, read, Read::Head);
         }
+        parsed
     }
 
     /// Bytes that no call reported.

@@ -156,7 +156,7 @@ fn a_number_used_again_by_another_process_inherits_nothing() {
     let outer = script.call(&mut front, 100, thread(100, 1), thread(101, 101));
     script.exit(150, thread(101, 101), true);
     let mut other = thread(101, 101);
-    other.process.start_ns = 160 * US;
+    other.process.start_ns = 160_000 * US;
     let inner = script.call(&mut back, 200, other, thread(102, 3));
     script.reply(inner, 300);
     let seen = script.run();

@@ -1,0 +1,148 @@
+//! What the fuzz targets call: bytes to inputs of a stage, and what must hold whatever they are.
+
+use crate::event;
+use crate::id::SpanId;
+use crate::message::{Failure, Finished, Started, Thread};
+use crate::protocol::http1::{self, Http1};
+use crate::protocol::{Direction, Input, Progress, Segment, Sink};
+
+/// Most heap bytes one HTTP/1 connection may hold: two heads of 24 KiB (a growing vector may have
+/// twice that), held segments, and the queue of open requests.
+const MAX_HELD_BYTES: usize = 256 * 1024;
+
+/// Decodes a record; every record must fit its slot.
+///
+/// # Panics
+/// When that does not hold.
+pub fn record(bytes: &[u8]) {
+    if let Ok(event) = event::decode(bytes) {
+        assert!(event::record_len(&event) <= bytes.len(), "a record longer than its slot");
+    }
+}
+
+/// Plays inputs made of `bytes` to one connection.
+///
+/// # Panics
+/// When the parser holds too much memory, or ends a request that it did not start or ended before.
+pub fn http1(bytes: &[u8]) {
+    let _ = http1::classify(bytes);
+    let mut http = Http1::new();
+    let mut check = Check::default();
+    let mut script = Script { rest: bytes, positions: [1 << 32, 2 << 32], now: 0 };
+    while let Some(input) = script.next() {
+        if http.input(&input, &mut check) == Progress::Left {
+            break;
+        }
+        assert!(http.held_bytes() <= MAX_HELD_BYTES, "{} bytes held", http.held_bytes());
+        assert_eq!(http.open_requests() as u64, check.started - check.ended, "requests open");
+    }
+    let closed = Input::Closed { at: script.now, failure: Failure::ConnectionClosed };
+    let _ = http.input(&closed, &mut check);
+    assert_eq!(check.started, check.ended, "every request ends with its connection");
+}
+
+/// Counts, and names requests by a number.
+#[derive(Default)]
+struct Check {
+    started: u64,
+    ended: u64,
+    open: std::collections::BTreeSet<u64>,
+}
+
+impl Sink for Check {
+    fn blank(&mut self) -> Box<Started> {
+        Box::default()
+    }
+
+    fn started(&mut self, started: Box<Started>) -> SpanId {
+        assert!(started.role.is_some(), "a request without a role");
+        self.started += 1;
+        self.open.insert(self.started);
+        SpanId(self.started.to_be_bytes())
+    }
+
+    fn finished(&mut self, finished: Finished) {
+        let number = u64::from_be_bytes(finished.span.0);
+        assert!(self.open.remove(&number), "request {number} ended twice, or never started");
+        self.ended += 1;
+    }
+}
+
+/// Inputs from bytes: an instruction, its numbers, its payload. Payload ends at an instruction
+/// byte's length or at 0xff, so that text mutates as text.
+struct Script<'a> {
+    rest: &'a [u8],
+    positions: [u64; 2],
+    now: u64,
+}
+
+impl<'a> Script<'a> {
+    fn next(&mut self) -> Option<Input<'a>> {
+        let op = self.byte()?;
+        self.now += 1;
+        let direction = if op & 1 == 0 { Direction::Receive } else { Direction::Send };
+        let side = usize::from(op & 1);
+        let at = self.now;
+        Some(match op >> 1 & 7 {
+            0..=3 => self.segment(direction, side, 0, 0),
+            4 => {
+                let hole = self.number();
+                self.segment(direction, side, hole, 0)
+            }
+            5 => {
+                let shift = self.number();
+                self.segment(direction, side, 0, shift)
+            }
+            6 => {
+                let len = self.number();
+                let position = self.advance(side, len);
+                Input::Gap { direction, position, len }
+            }
+            _ => Input::End { direction, at },
+        })
+    }
+
+    /// `shift` misplaces the segment, and what it saw of the other direction.
+    fn segment(&mut self, direction: Direction, side: usize, hole: u64, shift: u64) -> Input<'a> {
+        let end = memchr::memchr(0xff, self.rest).unwrap_or(self.rest.len());
+        let (bytes, rest) = self.rest.split_at_checked(end).unwrap_or_default();
+        self.rest = rest.get(1..).unwrap_or_default();
+        let len = hole.saturating_add(bytes.len() as u64);
+        let position = self.advance(side, len).wrapping_add(shift);
+        let opposite = self.positions.get(1 - side).copied().unwrap_or_default();
+        let now = self.now;
+        Input::Segment(Segment {
+            direction,
+            position,
+            bytes,
+            len,
+            opposite: opposite.wrapping_sub(shift),
+            first_ns: now,
+            last_ns: now,
+            taken_ns: now,
+            true_first: shift == 0,
+            thread: Thread::default(),
+        })
+    }
+
+    /// The position of `side`, which moves on by `len`.
+    fn advance(&mut self, side: usize, len: u64) -> u64 {
+        let Some(position) = self.positions.get_mut(side) else { return 0 };
+        std::mem::replace(position, position.saturating_add(len))
+    }
+
+    /// Small mostly; large ones to try the limits of arithmetic.
+    fn number(&mut self) -> u64 {
+        let byte = u64::from(self.byte().unwrap_or_default());
+        match byte {
+            0..=0xef => byte,
+            _ => 1 << (byte & 0xf) << (byte & 0xf) << (byte & 0xf) << (byte & 0xf),
+        }
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
+    }
+}

@@ -1,0 +1,20 @@
+//! Reads who processes are, from /proc, and what the host is.
+//!
+//! - [`ProcessReader`]: the facts of one process, of one that has just called exec, of all.
+//! - [`host_facts`]: what is the same for all of them.
+//!
+//! That a process is gone is normal here, and no error.
+
+mod count;
+mod host;
+mod proc_dir;
+mod read;
+mod scan;
+mod user;
+
+pub use count::ReadCounts;
+pub use host::host_facts;
+pub use read::ProcessReader;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! Facts of one process.
+
+use super::count::ReadCounts;
+use super::proc_dir::ProcDir;
+use super::user::UserNames;
+use agent_common::record::{Exec, flag};
+use agent_core::event::ProcessKey;
+use agent_core::process::{
+    KEPT_ENVIRONMENT, MAX_ARGS_BYTES, ProcessFacts, START_TICK_NS, split_args,
+};
+use agent_core::redact;
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+
+/// Bytes read of `stat` and `status`; they are about 300 and 1500 bytes long.
+const MAX_STATUS: usize = 8 * 1024;
+
+/// Bytes read of `cgroup`: v1 has a line for each of a dozen controllers, with nested paths.
+const MAX_CGROUP: usize = 16 * 1024;
+
+/// Bytes read of `environ`, to find two variables in: an environment may be megabytes.
+const MAX_ENVIRON: usize = 256 * 1024;
+
+/// Longest value kept of a variable.
+const MAX_VARIABLE: usize = 8 * 1024;
+
+/// Reads facts of processes, with buffers kept from one to the next.
+pub struct ProcessReader {
+    root: PathBuf,
+    /// What /proc adds to start times: the offset of this process's time namespace, ns.
+    time_offset_ns: i64,
+    tick_ns: u64,
+    users: UserNames,
+    buffer: Vec<u8>,
+    counts: ReadCounts,
+}
+
+/// `/proc/PID/stat`, as far as it is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub comm: String,
+    pub parent: u32,
+    /// Since boot.
+    pub start_ticks: u64,
+}
+
+impl Default for ProcessReader {
+    fn default() -> Self {
+        Self::new(Path::new("/proc"))
+    }
+}
+
+impl ProcessReader {
+    /// A reader of the /proc mounted at `root`, which must be that of the initial pid namespace.
+    pub fn new(root: &Path) -> Self {
+        let tick_ns = 1_000_000_000_u64
+            .checked_div(procfs::ticks_per_second())
+            .filter(|&tick_ns| tick_ns > 0)
+            .unwrap_or(START_TICK_NS);
+        ProcessReader {
+            root: root.to_owned(),
+            time_offset_ns: time_offset_ns(),
+            tick_ns,
+            users: UserNames::of_host(root),
+            buffer: Vec::new(),
+            counts: ReadCounts::default(),
+        }
+    }
+
+    /// Where /proc is.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What was met with so far.
+    pub fn counts(&self) -> ReadCounts {
+        self.counts
+    }
+
+    /// Facts of a process as they are now, to hold from `since_ns` on. `None` when it is gone, or
+    /// when its number is another process's by now.
+    pub fn facts(&mut self, key: ProcessKey, since_ns: u64) -> Option<ProcessFacts> {
+        let (dir, stat) = self.open(key.tgid)?;
+        let shown_ns = key.start_ns.saturating_add_signed(self.time_offset_ns);
+        if shown_ns / self.tick_ns != stat.start_ticks {
+            self.counts.other_start += 1;
+            return None;
+        }
+        let facts = self.of_dir(&dir, stat, key, since_ns);
+        self.counts.read += 1;
+        Some(facts)
+    }
+
+    /// Facts of whatever process has this number now, since its start. Its start is known to a
+    /// tick only.
+    pub fn facts_of_number(&mut self, tgid: u32) -> Option<ProcessFacts> {
+        let (dir, stat) = self.open(tgid)?;
+        let shown_ns = stat.start_ticks.saturating_mul(self.tick_ns);
+        let start_ns = shown_ns.saturating_add_signed(self.time_offset_ns.saturating_neg());
+        let facts = self.of_dir(&dir, stat, ProcessKey { tgid, start_ns }, start_ns);
+        self.counts.read += 1;
+        Some(facts)
+    }
+
+    /// Facts of a process that has called exec. What /proc says, where it still speaks of that
+    /// exec: the process may be gone, or have called exec again. `before` are the facts before.
+    pub fn exec_facts(
+        &mut self,
+        exec: &Exec,
+        args: &[u8],
+        before: Option<&ProcessFacts>,
+    ) -> ProcessFacts {
+        let said = ProcessFacts::from_exec(exec, args, before);
+        let Some(read) = self.facts(said.key, said.since_ns) else { return said };
+        let cut = exec.header.flags & flag::TRUNCATED != 0;
+        let sure = said.args.len().saturating_sub(usize::from(cut));
+        let same = if cut { read.args.len() >= sure } else { read.args.len() == sure };
+        if same && read.args.get(..sure) == said.args.get(..sure) {
+            return ProcessFacts { parent_tgid: said.parent_tgid, user_id: said.user_id, ..read };
+        }
+        ProcessFacts {
+            executable: said.executable,
+            comm: said.comm,
+            args: said.args,
+            parent_tgid: said.parent_tgid,
+            user_id: said.user_id,
+            ..read
+        }
+    }
+
+    fn open(&mut self, tgid: u32) -> Option<(ProcDir, Stat)> {
+        self.counts.asked += 1;
+        let opened = ProcDir::open(&self.root, tgid)
+            .and_then(|dir| dir.read("stat", MAX_STATUS, &mut self.buffer).map(|()| dir));
+        let dir = match opened {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::SRCH) => {
+                self.counts.gone += 1;
+                return None;
+            }
+            Err(_) => {
+                self.counts.unreadable += 1;
+                return None;
+            }
+        };
+        let stat = parse_stat(&self.buffer);
+        self.counts.unreadable += u64::from(stat.is_none());
+        stat.map(|stat| (dir, stat))
+    }
+
+    fn of_dir(
+        &mut self,
+        dir: &ProcDir,
+        stat: Stat,
+        key: ProcessKey,
+        since_ns: u64,
+    ) -> ProcessFacts {
+        let executable = self.part(dir.link("exe"));
+        let deleted = executable.strip_suffix(" (deleted)").map(str::to_owned);
+        let (user_id, vpid) = parse_status(self.file(dir, "status", MAX_STATUS), key.tgid);
+        let args = args_of(self.file(dir, "cmdline", MAX_ARGS_BYTES));
+        let environment = kept_environment(self.file(dir, "environ", MAX_ENVIRON));
+        self.counts.environ_cut += u64::from(self.buffer.len() == MAX_ENVIRON);
+        ProcessFacts {
+            key,
+            parent_tgid: stat.parent,
+            since_ns,
+            executable: deleted.unwrap_or(executable),
+            comm: stat.comm,
+            args,
+            working_directory: self.part(dir.link("cwd")),
+            environment,
+            cgroup: String::from_utf8_lossy(self.file(dir, "cgroup", MAX_CGROUP)).into_owned(),
+            user_id,
+            user_name: self.users.name(user_id).to_owned(),
+            vpid,
+        }
+    }
+
+    /// The first bytes of a file; empty when it cannot be read, which is counted.
+    fn file(&mut self, dir: &ProcDir, name: &str, limit: usize) -> &[u8] {
+        let read = dir.read(name, limit, &mut self.buffer);
+        if let Err(error) = read {
+            self.buffer.clear();
+            self.counts.part(error);
+        }
+        &self.buffer
+    }
+
+    fn part(&mut self, link: Result<String, Errno>) -> String {
+        link.unwrap_or_else(|error| {
+            self.counts.part(error);
+            String::new()
+        })
+    }
+}
+
+/// `PID (comm) state ppid … starttime`; the name may hold anything, so its end is the last `)`.
+pub(super) fn parse_stat(stat: &[u8]) -> Option<Stat> {
+    let open = stat.iter().position(|&byte| byte == b'(')?;
+    let close = stat.iter().rposition(|&byte| byte == b')')?;
+    let comm = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
+    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace().skip(1); // from field 4 on
+    let parent = fields.next()?.parse().ok()?;
+    let start_ticks = fields.nth(22 - 5)?.parse().ok()?;
+    Some(Stat { comm, parent, start_ticks })
+}
+
+/// Effective user, and the number in the innermost pid namespace (0 when it is `tgid`).
+pub(super) fn parse_status(status: &[u8], tgid: u32) -> (u32, u32) {
+    let text = String::from_utf8_lossy(status);
+    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let uid = line("Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
+    let innermost: Option<u32> =
+        line("NSpid:").and_then(|ids| ids.split_whitespace().last()?.parse().ok());
+    (uid.unwrap_or(0), innermost.filter(|&vpid| vpid != tgid).unwrap_or(0))
+}
+
+/// The redacted arguments. A title set over them is padded with NULs.
+fn args_of(cmdline: &[u8]) -> Vec<String> {
+    let end = cmdline.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    redact::args(&split_args(cmdline.get(..end).unwrap_or_default()))
+}
+
+/// The variables that names need, and no other.
+fn kept_environment(environ: &[u8]) -> Vec<(String, String)> {
+    let kept = environ.split(|&byte| byte == 0).filter_map(|variable| {
+        let at = variable.iter().position(|&byte| byte == b'=')?;
+        let (name, value) = (variable.get(..at)?, variable.get(at + 1..)?);
+        let name = KEPT_ENVIRONMENT.iter().find(|kept| kept.as_bytes() == name)?;
+        let fits = value.len() <= MAX_VARIABLE;
+        fits.then(|| ((*name).to_owned(), String::from_utf8_lossy(value).into_owned()))
+    });
+    kept.take(KEPT_ENVIRONMENT.len()).collect()
+}
+
+/// Boot-time offset of this process's time namespace, ns: /proc adds it to the starts it shows.
+fn time_offset_ns() -> i64 {
+    let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    parse_time_offset(&text).unwrap_or(0)
+}
+
+pub(super) fn parse_time_offset(text: &str) -> Option<i64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("boottime"))?;
+    let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+    let seconds = numbers.next()?.ok()?;
+    let nanoseconds = numbers.next()?.ok()?;
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+}
