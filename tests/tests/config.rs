@@ -51,7 +51,7 @@ fn commands_that_need_nothing_succeed() {
         (&["record", "--help"], "Examples"),
         (&["replay", "--help"], "Examples"),
         (&["doctor", "--help"], "Examples"),
-        (&["doctor"], "http"),
+        (&["doctor"], "payload"),
     ] {
         let ended = agent::once(&scenario, "command", arguments);
         assert_eq!(ended.status.code(), Some(0), "{arguments:?}: {}", ended.stderr);
