@@ -1,1 +1,38 @@
-//! (being written)
+//! The vocabulary of the end-to-end scenarios: the agent's binary against real programs.
+//!
+//! A scenario (`tests/tests/*.rs`, one behaviour a file) starts programs that know nothing of
+//! tracing, starts `kernspan` beside them, and compares what it reports with what the programs
+//! themselves logged. What judges a report lies here, in plain functions over plain data, each
+//! with tests of its own that make it fail: a judge that cannot say no proves nothing.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`scenario`] | permission to run, one at a time; temporary files; how much to do |
+//! | [`process`] | child processes that end with their owner |
+//! | [`agent`] | the binary under test |
+//! | [`nginx`], [`python`], [`netns`], [`client`] | the programs beside it |
+//! | [`otlp`], [`recording`] | what the agent wrote, typed |
+//! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`ledger`] | the judges |
+//! | [`sys`] | system calls of the workloads in `src/bin` |
+//!
+//! Run with `cargo test -p kernspan-tests` as root. Variables: `KERNSPAN_BIN` (the binary, default
+//! `target/release/kernspan`), `KERNSPAN_SCALE=full` (the counts of the closing figures),
+//! `KERNSPAN_REQUIRE=1` (a scenario that cannot run fails instead of being skipped).
+
+pub mod agent;
+pub mod client;
+pub mod counts;
+pub mod execs;
+pub mod http;
+pub mod ledger;
+pub mod links;
+pub mod netns;
+pub mod nginx;
+pub mod otlp;
+pub mod process;
+pub mod python;
+pub mod recording;
+pub mod scenario;
+pub mod shapes;
+pub mod streams;
+pub mod sys;

@@ -1,0 +1,179 @@
+//! The binary under test: started, ready, stopped, and what it wrote.
+
+use crate::http;
+use crate::ledger::Ledger;
+use crate::otlp::Telemetry;
+use crate::process::{Ended, Process, free_port, until};
+use crate::scenario::{Scenario, binary};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// How long the agent may take until its probes are attached. The aim is one second; the bench
+/// measures it, here only a hang must end.
+const READY: Duration = Duration::from_secs(20);
+
+/// How long it may take from SIGTERM to its end (a promise: 2 s, see [`Agent::stop`]).
+const STOP: Duration = Duration::from_secs(15);
+
+/// Time for the last records to leave the rings before the agent is stopped.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    address: SocketAddr,
+    output: PathBuf,
+}
+
+/// What an agent left behind.
+#[derive(Debug)]
+pub struct Report {
+    /// How it ended.
+    pub ended: Ended,
+    /// The ledger as printed at the end; where the log level hides it, as in `/status` before.
+    pub ledger: Ledger,
+    /// What it exported to its JSON file.
+    pub telemetry: Telemetry,
+}
+
+impl Agent {
+    /// `kernspan run` with a JSON output of its own, plus `arguments`; ready on return.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn run(scenario: &Scenario, arguments: &[&str]) -> Agent {
+        Agent::start(scenario, &["run"], arguments, &[])
+    }
+
+    /// The same with environment variables.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn run_with(scenario: &Scenario, arguments: &[&str], variables: &[(&str, &str)]) -> Agent {
+        Agent::start(scenario, &["run"], arguments, variables)
+    }
+
+    /// `kernspan record FILE`, otherwise as [`Agent::run`].
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn record(scenario: &Scenario, recording: &str, arguments: &[&str]) -> Agent {
+        let file = scenario.path(recording);
+        Agent::start(scenario, &["record", &file.to_string_lossy()], arguments, &[])
+    }
+
+    fn start(
+        scenario: &Scenario,
+        verb: &[&str],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Agent {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let output = scenario.path(&format!("agent-{}.json", address.port()));
+        let mut command = command();
+        command
+            .args(verb)
+            .arg("--output")
+            .arg(format!("json:{}", output.display()))
+            .args(["--listen", &address.to_string()])
+            .args(arguments)
+            .envs(variables.iter().copied());
+        let process = Process::start(command, scenario.dir(), &format!("agent-{}", address.port()));
+        let mut agent = Agent { process, address, output };
+        agent.wait_ready();
+        agent
+    }
+
+    fn wait_ready(&mut self) {
+        let (process, address) = (&mut self.process, self.address);
+        until("the agent's /readyz", READY, || {
+            assert!(process.is_running(), "the agent ended at its start: {}", process.tail());
+            http::get(address, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(())
+        });
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Where its `--listen` endpoints are.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Status and body of one of its endpoints.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        http::get(self.address, path)
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.process.tail()))
+    }
+
+    /// `/status`, parsed.
+    ///
+    /// # Panics
+    /// When it is no JSON.
+    pub fn status(&self) -> serde_json::Value {
+        let (code, body) = self.get("/status");
+        assert_eq!(code, 200, "/status: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("/status: {error}\n{body}"))
+    }
+
+    /// What it has exported so far.
+    pub fn telemetry(&self) -> Telemetry {
+        Telemetry::load(&self.output)
+    }
+
+    /// Lets the rings run dry, stops it by SIGTERM and demands a clean end within two seconds.
+    ///
+    /// # Panics
+    /// When it ends late, by a signal, or with another status than 0.
+    pub fn stop(self) -> Report {
+        std::thread::sleep(SETTLE);
+        self.stop_at_once()
+    }
+
+    /// The same without waiting for anything.
+    ///
+    /// # Panics
+    /// As [`Agent::stop`].
+    pub fn stop_at_once(self) -> Report {
+        let ledger = Ledger::from_status(&self.status());
+        let ended = self.process.terminate(STOP);
+        assert!(ended.status.success(), "the agent ended with {}\n{}", ended.status, ended.stderr);
+        assert!(ended.took <= Duration::from_secs(2), "the agent took {:?} to stop", ended.took);
+        let ledger = Ledger::from_log(&ended.stderr).unwrap_or(ledger);
+        Report { ended, ledger, telemetry: Telemetry::load(&self.output) }
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(self) -> Ended {
+        self.process.kill()
+    }
+}
+
+/// The binary, without what the surroundings would have it export to.
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the binary to its end.
+///
+/// # Panics
+/// When it has not ended after ten seconds.
+pub fn once(scenario: &Scenario, name: &str, arguments: &[&str]) -> Ended {
+    let mut command = command();
+    command.args(arguments);
+    Process::start(command, scenario.dir(), name).wait(Duration::from_secs(10))
+}

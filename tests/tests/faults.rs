@@ -1,0 +1,207 @@
+//! What happens when things go wrong: a ring that is too small, a killed agent, short lives.
+
+use kernspan_tests::agent::Agent;
+use kernspan_tests::client::wrk;
+use kernspan_tests::nginx::{Access, Location, Nginx};
+use kernspan_tests::otlp::{Kind, Span};
+use kernspan_tests::process::{Process, free_port, resident_bytes, until};
+use kernspan_tests::recording::Recording;
+use kernspan_tests::scenario::{Scenario, say};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const PAGE: &str = "/static/fault";
+
+fn nginx(scenario: &Scenario) -> (Nginx, String, u16) {
+    std::fs::create_dir_all(scenario.path("www/static")).expect("a directory");
+    Nginx::page(scenario, "static/fault", 500);
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let nginx = Nginx::start(scenario, &listen, &[("/static/", Location::Static)], &[]);
+    (nginx, listen, port)
+}
+
+#[test]
+fn a_tiny_ring_loses_in_the_open() {
+    const CONNECTIONS: usize = 32;
+    let Some(scenario) = Scenario::begin("tiny ring", &["nginx", "wrk"]) else { return };
+    let (nginx, listen, port) = nginx(&scenario);
+    let arguments = ["--ring-size", "64KiB", "--poll-interval", "100ms"];
+    let agent = Agent::record(&scenario, "tiny.rec", &arguments);
+    let asked = wrk(&scenario, &format!("http://{listen}{PAGE}"), CONNECTIONS, 2);
+    let report = agent.stop();
+    let access = nginx.stop();
+    let [tried, lost] =
+        ["in", "lost"].map(|side| report.ledger.count("kernel_payload", "records", side));
+    assert!(lost > 0, "nothing was lost: the ring was not tiny enough\n{:?}", report.ledger);
+    assert_eq!(report.ledger.imbalances(), Vec::<String>::new(), "tried {tried}, lost {lost}");
+
+    // The recording has what was decoded; the rest shows as gaps in the sequence numbers.
+    let recording = Recording::load(&scenario.path("tiny.rec"));
+    let sequences = recording.payload_sequences();
+    let decoded: u64 = sequences.values().map(|seen| seen.len() as u64).sum();
+    assert_eq!(tried, decoded + lost, "kernel records = decoded + lost");
+    assert_eq!(recording.payload_tried(), tried, "the counter and the last sequence numbers");
+    let gaps = recording.payload_missing();
+    assert_eq!(gaps, lost, "the loss counter and the gaps in the sequence numbers");
+
+    let spans = report.telemetry.on_ports(&[port]);
+    no_false_span(&spans);
+    let missing = missing_by_port(&spans, &access);
+    let (holed, known) = (recording.ports_with_gaps(port), recording.known_ports(port));
+    for (client, count) in &missing {
+        let open = holed.contains(client) || !known.contains(client);
+        assert!(open, "{count} requests missing on port {client}, which has no gap");
+    }
+    say(&format!(
+        "tiny ring: {asked} responses, {} log lines, {} spans; tried {tried} = decoded {decoded} + \
+         lost {lost} = gaps {gaps}; requests missing on {} connections, all with gaps",
+        access.len(),
+        spans.len(),
+        missing.len()
+    ));
+}
+
+fn no_false_span(spans: &[&Span]) {
+    for span in spans {
+        let whole = span.status() == Some(200) && !span.error;
+        let right = span.path() == PAGE && span.method() == "GET" && (whole || span.error);
+        assert!(right, "false span: {}", span.brief());
+    }
+}
+
+/// Requests of the access log without a server span, by client port; more spans than requests on
+/// a port are false ones.
+fn missing_by_port(spans: &[&Span], access: &[Access]) -> BTreeMap<u16, i64> {
+    let mut balance: BTreeMap<u16, i64> = BTreeMap::new();
+    for line in access {
+        *balance.entry(line.port).or_default() += 1;
+    }
+    for span in spans.iter().filter(|span| span.kind == Kind::Server && !span.error) {
+        let port = span.int("network.peer.port").or(span.int("client.port")).unwrap_or(0);
+        *balance.entry(u16::try_from(port).unwrap_or(0)).or_default() -= 1;
+    }
+    for (port, count) in &balance {
+        assert!(*count >= 0, "{} server spans too many on port {port}", -count);
+    }
+    balance.retain(|_, count| *count > 0);
+    balance
+}
+
+#[test]
+fn a_killed_agent_leaves_nothing() {
+    let Some(scenario) = Scenario::begin("killed", &["bpftool"]) else { return };
+    let pinned = listing(Path::new("/sys/fs/bpf"));
+    let agent = Agent::run(&scenario, &[]);
+    let held = kernel_objects(agent.pid());
+    assert!(held.iter().any(|(kind, _)| *kind == "prog"), "the agent holds programs: {held:?}");
+    agent.kill();
+    for (kind, id) in &held {
+        until(&format!("{kind} {id} is gone"), Duration::from_secs(5), || {
+            let mut show = Command::new("bpftool");
+            show.args([kind, "show", "id", &id.to_string()]);
+            show.output().is_ok_and(|output| !output.status.success()).then_some(())
+        });
+    }
+    assert_eq!(listing(Path::new("/sys/fs/bpf")), pinned, "pinned objects");
+    say(&format!("killed: {} kernel objects gone, nothing pinned", held.len()));
+}
+
+/// Programs, maps and links that a process holds, from its open files.
+fn kernel_objects(pid: u32) -> BTreeSet<(&'static str, u32)> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent's open files");
+    let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+    let mut found = BTreeSet::new();
+    for text in texts {
+        for (key, kind) in [("prog_id:", "prog"), ("map_id:", "map"), ("link_id:", "link")] {
+            let id = text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+            found.extend(id.map(|id| (kind, id)));
+        }
+    }
+    found
+}
+
+fn listing(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn short_lives_leave_memory_flat() {
+    /// What may stay: buffers that have found their size.
+    const GROWTH: u64 = 8 << 20;
+    let Some(scenario) = Scenario::begin("short lives", &["nginx", "ab"]) else { return };
+    let (nginx, listen, _) = nginx(&scenario);
+    let agent = Agent::run(&scenario, &["--ring-size", "64MiB"]);
+    short_lives(&scenario, &listen, 4000, 1000);
+    let before = settled(agent.pid());
+    let kernel_before = kernel_memory(agent.pid());
+    short_lives(&scenario, &listen, 20_000, 5000);
+    let after = settled(agent.pid());
+    let kernel = kernel_memory(agent.pid());
+    let report = agent.stop();
+    drop(nginx);
+    say(&format!(
+        "short lives: resident {} KiB before, {} KiB after, kernel maps {} KiB \
+         before, {} KiB after",
+        before / 1024,
+        after / 1024,
+        kernel_before / 1024,
+        kernel / 1024
+    ));
+    assert!(after <= before + GROWTH, "resident memory grew from {before} to {after}");
+    let most = kernel_before + GROWTH / 8;
+    assert!(kernel > 0 && kernel <= most, "kernel maps grew from {kernel_before} to {kernel}");
+    assert_eq!(report.telemetry.under(PAGE).len(), 2 * 24_000, "{:?}", report.ledger);
+}
+
+/// Connections of one request each, then processes that end at once.
+fn short_lives(scenario: &Scenario, listen: &str, connections: u64, processes: u32) {
+    let mut left = connections;
+    while left > 0 {
+        // ab without kept connections; in parts, so that ports come free.
+        let part = left.min(5000);
+        short_connections(scenario, &format!("http://{listen}{PAGE}"), part);
+        left -= part;
+    }
+    let mut shell = Command::new("sh");
+    let script = format!("i=0; while [ $i -lt {processes} ]; do /bin/true; i=$((i+1)); done");
+    shell.args(["-c", &script]);
+    Process::start(shell, scenario.dir(), "short").succeed(Duration::from_secs(120));
+}
+
+fn short_connections(scenario: &Scenario, url: &str, count: u64) {
+    let mut command = Command::new("ab");
+    command.args(["-q", "-n", &count.to_string(), "-c", "8", url]);
+    Process::start(command, scenario.dir(), "ab").succeed(Duration::from_secs(120));
+}
+
+/// Resident memory once what idles has been let go.
+fn settled(pid: u32) -> u64 {
+    std::thread::sleep(Duration::from_secs(3));
+    resident_bytes(pid)
+}
+
+/// Memory of the maps that a process holds.
+fn kernel_memory(pid: u32) -> u64 {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent's open files");
+    let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+    let maps = texts.filter(|text| text.contains("map_id:"));
+    maps.filter_map(|text| {
+        text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok())
+    })
+    .sum()
+}
+
+#[test]
+fn the_load_is_what_it_claims() {
+    let Some(scenario) = Scenario::begin_without_agent("load", &["nginx", "ab"]) else { return };
+    let (nginx, listen, _) = nginx(&scenario);
+    short_lives(&scenario, &listen, 500, 10);
+    let ports: BTreeSet<u16> = nginx.stop().iter().map(|line| line.port).collect();
+    assert_eq!(ports.len(), 500, "a connection of its own for each request");
+}

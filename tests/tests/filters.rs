@@ -1,0 +1,162 @@
+//! What is selected is seen, and nothing else; connections older than the agent are seen too.
+
+use kernspan_tests::agent::{Agent, Report};
+use kernspan_tests::client::curl;
+use kernspan_tests::otlp::{Kind, Span};
+use kernspan_tests::process::free_port;
+use kernspan_tests::python::Python;
+use kernspan_tests::scenario::Scenario;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const REQUESTS: usize = 10;
+
+/// Two servers, asked by curl under /one/ and /two/.
+struct Two {
+    servers: [Python; 2],
+    ports: [u16; 2],
+}
+
+impl Two {
+    fn start(scenario: &Scenario) -> Two {
+        let ports = [free_port(), free_port()];
+        let serve = |index: usize| {
+            let (name, port) = (format!("server{index}"), ports[index].to_string());
+            Python::serve(scenario, &name, "server.py", &["--port", &port], &[])
+        };
+        Two { servers: [serve(0), serve(1)], ports }
+    }
+
+    fn report(&self, scenario: &Scenario, arguments: &[&str]) -> Report {
+        let agent = Agent::run(scenario, arguments);
+        for (port, name) in self.ports.iter().zip(["one", "two"]) {
+            let url = format!("http://127.0.0.1:{port}/{name}/size/10");
+            curl(scenario, &[], &vec![url; REQUESTS], 1);
+        }
+        agent.stop()
+    }
+}
+
+/// Client and server spans under /one/ and under /two/.
+fn counts(report: &Report) -> [usize; 4] {
+    let count = |prefix: &str, kind: Kind| {
+        let of = |span: &&&Span| span.kind == kind;
+        report.telemetry.under(prefix).iter().filter(of).count()
+    };
+    [
+        count("/one/", Kind::Client),
+        count("/one/", Kind::Server),
+        count("/two/", Kind::Client),
+        count("/two/", Kind::Server),
+    ]
+}
+
+#[test]
+fn each_filter_selects_what_it_names() {
+    let Some(scenario) = Scenario::begin("filters", &["curl"]) else { return };
+    let two = Two::start(&scenario);
+    let (pid, port) = (two.servers[0].pid().to_string(), two.ports[1].to_string());
+    for (why, arguments, expected) in [
+        ("no filter", vec![], [10, 10, 10, 10]),
+        ("one process", vec!["--pid", &*pid], [0, 10, 0, 0]),
+        ("one port", vec!["--port", &*port], [0, 0, 10, 10]),
+        ("without curl", vec!["--exclude", "curl"], [0, 10, 0, 10]),
+        ("only curl", vec!["--include", "curl"], [10, 0, 10, 0]),
+        ("by path", vec!["--include", "/usr/bin/cur*"], [10, 0, 10, 0]),
+        ("exclude wins", vec!["--include", "curl", "--exclude", "/usr/bin/*"], [0, 0, 0, 0]),
+        ("only exec", vec!["--probes", "exec"], [0, 0, 0, 0]),
+        ("nothing sampled", vec!["--sample", "0"], [0, 0, 0, 0]),
+    ] {
+        assert_eq!(counts(&two.report(&scenario, &arguments)), expected, "{why}");
+    }
+}
+
+#[test]
+fn a_cgroup_is_selected_with_all_below_it() {
+    let Some(cgroup) = Cgroup::make() else {
+        return kernspan_tests::scenario::skip(
+            "filters cgroup",
+            "no cgroup v2 that can be written",
+        );
+    };
+    let Some(scenario) = Scenario::begin("filters cgroup", &["curl"]) else { return };
+    let two = Two::start(&scenario);
+    cgroup.take(two.servers[1].pid());
+    let path = cgroup.path.parent().unwrap_or(&cgroup.path).display().to_string();
+    assert_eq!(counts(&two.report(&scenario, &["--cgroup", &path])), [0, 0, 0, 10]);
+    drop(two);
+}
+
+/// A cgroup below another one, both removed when dropped.
+struct Cgroup {
+    path: PathBuf,
+}
+
+impl Cgroup {
+    fn make() -> Option<Cgroup> {
+        let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let root = root.into_iter().find(|root| root.join("cgroup.procs").exists())?;
+        let path = root.join(format!("kernspan-tests-{}", std::process::id())).join("inner");
+        std::fs::create_dir_all(&path).ok()?;
+        Some(Cgroup { path })
+    }
+
+    fn take(&self, pid: u32) {
+        std::fs::write(self.path.join("cgroup.procs"), pid.to_string()).expect("a process moved");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A cgroup can go once its last process has been reaped.
+        for _ in 0..100 {
+            let outer = self.path.parent().unwrap_or(&self.path);
+            if std::fs::remove_dir(&self.path).is_ok() && std::fs::remove_dir(outer).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn connections_older_than_the_agent_are_used_at_once() {
+    let Some(scenario) = Scenario::begin("older connections", &[]) else { return };
+    let port = free_port().to_string();
+    let server = Python::serve(&scenario, "server", "server.py", &["--port", &port], &[]);
+    let go = scenario.path("go");
+    let client = Python::start(
+        &scenario,
+        "client",
+        "client.py",
+        &[
+            "--port",
+            &port,
+            "--requests",
+            "80",
+            "--concurrency",
+            "8",
+            "--path",
+            "/old/size/10",
+            "--pause-at",
+            "40",
+            "--pause-for",
+            &go.to_string_lossy(),
+        ],
+        &[],
+    );
+    kernspan_tests::process::until("the first half", Duration::from_secs(20), || {
+        (server.log().len() == 40).then_some(())
+    });
+    let agent = Agent::run(&scenario, &[]);
+    std::fs::write(&go, b"go").expect("a file");
+    client.finish(Duration::from_secs(20));
+    let report = agent.stop();
+    let spans = report.telemetry.under("/old/");
+    let of = |kind: Kind| spans.iter().copied().filter(move |span| span.kind == kind);
+    let (servers, clients): (Vec<_>, Vec<_>) =
+        (of(Kind::Server).collect(), of(Kind::Client).collect());
+    assert_eq!((clients.len(), servers.len()), (40, 40), "every request after the start");
+    let complaints = kernspan_tests::counts::pairs(&servers, &clients);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}

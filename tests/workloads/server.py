@@ -1,0 +1,54 @@
+"""An HTTP server: GET /…/size/N answers N bytes, POST answers what it got, else 404."""
+
+import argparse
+
+from truth import Handler, Log, Server, UnixHandler, UnixServer
+
+
+class Sizes(Handler):
+    def do_GET(self):
+        words = self.path.split("?")[0].split("/")
+        if len(words) > 2 and words[-2] == "size" and words[-1].isdigit():
+            self.reply(200, b"x" * int(words[-1]))
+        else:
+            self.reply(404, b"nothing here\n")
+
+    def do_POST(self):
+        self.reply(200, self.body())
+
+    def reply(self, status, body):
+        # Logged first: whoever has the answer finds the line.
+        self.server.log.line(
+            method=self.command,
+            path=self.path,
+            status=status,
+            request_body=int(self.headers.get("Content-Length") or 0),
+            response_body=len(body),
+        )
+        self.answer(status, body)
+
+
+class UnixSizes(UnixHandler, Sizes):
+    pass
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--unix")
+    arguments = parser.parse_args()
+    if arguments.unix:
+        server = UnixServer(arguments.unix, UnixSizes)
+        import os
+
+        os.chmod(arguments.unix, 0o777)
+    else:
+        server = Server((arguments.host, arguments.port), Sizes)
+    server.log = Log(arguments.log)
+    print("ready")
+    server.serve_forever()
+
+
+main()
