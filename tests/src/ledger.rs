@@ -64,6 +64,12 @@ impl Ledger {
         self.lines.iter().filter(|line| line.side == "lost").map(|line| line.count).sum()
     }
 
+    /// Every loss, a text for each, empty when nothing was lost.
+    pub fn losses(&self) -> Vec<String> {
+        let lost = self.lines.iter().filter(|line| line.side == "lost" && line.count > 0);
+        lost.map(|l| format!("{} {}: {} ({})", l.stage, l.unit, l.count, l.cause)).collect()
+    }
+
     /// Stages that do not balance: `in = out + held + lost`. A text for each, empty when all do.
     pub fn imbalances(&self) -> Vec<String> {
         let counted = self.lines.iter().filter(|line| line.side == "in");
@@ -133,6 +139,7 @@ mod tests {
         assert_eq!(ledger.imbalances(), Vec::<String>::new());
         let counts = (ledger.count("ring", "records", "in"), ledger.lost());
         assert_eq!((counts, ledger.cause("muted_calls")), ((10, 3), 99));
+        assert_eq!(ledger.losses(), ["ring records: 3 (sequence_gap)"]);
         assert_eq!(Ledger::from_log("stopping\n"), None);
         let broken = Ledger::from_log("ledger ring records: in 10, out 7").unwrap();
         assert_eq!(broken.imbalances().len(), 1);

@@ -70,7 +70,10 @@ fn what_was_seen_leaves_before_the_agent_does() {
     // At once: what is in rings and queues is flushed, within the two seconds that stop checks.
     let Report { telemetry, ended, ledger } = agent.stop_at_once();
     assert_eq!(telemetry.under("/out/").len(), 100, "stopped in {:?}", ended.took);
-    assert_eq!(ledger.lost(), 0, "{ledger:?}");
+    // What other programs of the machine said in unknown protocols is muted, not missed.
+    let losses = ledger.losses();
+    let losses: Vec<_> = losses.iter().filter(|loss| !loss.ends_with("(muted)")).collect();
+    assert!(losses.is_empty(), "{losses:?}");
     assert!(ended.stderr.contains("records"), "the ledger at the end:\n{}", ended.stderr);
 }
 
