@@ -57,14 +57,7 @@ pub fn count_plain(index: u32) {
 /// Fills the constant part of a header and the CPU.
 #[inline(always)]
 pub fn header(kind: u8, sequence: u64, boot_ns: u64) -> Header {
-    Header {
-        version: VERSION,
-        kind,
-        cpu: this_cpu(),
-        seq: sequence,
-        boot_ns,
-        ..Header::default()
-    }
+    Header { version: VERSION, kind, cpu: this_cpu(), seq: sequence, boot_ns, ..Header::default() }
 }
 
 #[inline(always)]

@@ -230,8 +230,8 @@ impl SocketState {
         // The slot may be stale: a send of this thread that began unseen by the end hook (filters,
         // in-kernel senders). It is this send's when it ends where the stream does, or when another
         // thread's send is known to follow it.
-        let followed = (other.tid != 0 && other.sequence == end)
-            || newer(self.send_position as u32, end);
+        let followed =
+            (other.tid != 0 && other.sequence == end) || newer(self.send_position as u32, end);
         if slot.tid == tid && (end == write_seq || followed) {
             sequence = slot.sequence;
             first = Moment { ns: slot.first_ns, is_true: true };

@@ -5,11 +5,11 @@
 //! faults (the kernel handles it). Untyped pointers go through `bpf_probe_read_kernel`.
 
 pub mod atomic;
+#[path = "x86_64.rs"]
+pub mod registers;
 pub mod sock;
 pub mod task;
 pub mod user;
-#[path = "x86_64.rs"]
-pub mod registers;
 
 /// Loads a field at `offset` from a pointer whose type the verifier knows.
 #[inline(always)]

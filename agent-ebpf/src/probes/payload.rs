@@ -118,7 +118,8 @@ fn sent(sock: Sock, ret: i32, scratch: u32) {
     let sent = match stream {
         Stream::Tcp => {
             let Some(tcp) = sock.tcp() else { return };
-            state.receive_position = socket::extend(state.receive_position, socket::next_read(sock, tcp));
+            state.receive_position =
+                socket::extend(state.receive_position, socket::next_read(sock, tcp));
             state.end_send(call.tid, tcp, len)
         }
         Stream::Unix => state.end_send_unix(call.thread, len),
@@ -180,7 +181,11 @@ fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
         flags |= record_flag::TRUE_LAST;
     }
     let record = Payload {
-        header: Header { direction: direction::RECEIVE, flags, ..header(kind::PAYLOAD, 0, boot_ns) },
+        header: Header {
+            direction: direction::RECEIVE,
+            flags,
+            ..header(kind::PAYLOAD, 0, boot_ns)
+        },
         cookie: state.cookie,
         position: received.position,
         opposite: state.send_position,
@@ -410,7 +415,13 @@ fn introduce(sock: Sock, stream: Stream, state: &mut SocketState, record: &Paylo
     };
     let start = slot.as_mut_ptr();
     let mut connection = Connection {
-        header: Header { kind: kind::CONNECTION, seq: sequence, total_len: 0, direction: 0, ..record.header },
+        header: Header {
+            kind: kind::CONNECTION,
+            seq: sequence,
+            total_len: 0,
+            direction: 0,
+            ..record.header
+        },
         cookie: state.cookie,
         peer_cookie,
         send_position: state.send_position,
