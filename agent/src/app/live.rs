@@ -2,6 +2,7 @@
 
 use super::{
     assemble::AssemblerThread,
+    clock::boot_ns,
     outputs::{self, Outputs},
     payload::PayloadThread,
     privilege,
@@ -31,12 +32,15 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
 /// Batches between the ring threads and the assembler. Small: the kernel's rings are the buffer.
-const BATCHES: usize = 64;
+const BATCHES: usize = 32;
 
 /// Used messages on their way back.
-const SPARES: usize = 8192;
+const SPARES: usize = 4096;
 
-/// Time to deliver what is queued at the end.
+/// Time to empty the rings at the end.
+const DRAIN_NS: u64 = 700_000_000;
+
+/// Time to deliver what is queued at the end, all in all.
 const FLUSH: Duration = Duration::from_millis(1500);
 
 /// Time to deliver the agent's own last metrics.
@@ -74,7 +78,9 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         Some(record) => Some(Arc::new(start_recording(record, settings, id_key, &host)?)),
         None => None,
     };
-    let mut loaded = attach(settings)?;
+    // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
+    // tens of megabytes for a moment.
+    let mut loaded = std::thread::scope(|scope| joined(scope.spawn(|| attach(settings)).join()))??;
     let maps = Maps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
     let agent = Agent::start(
         settings,
@@ -332,6 +338,7 @@ impl Agent {
     fn stop(self, runtime: &Runtime) -> Result<(), Failure> {
         let deadline = Instant::now() + FLUSH;
         self.shared.ready.store(false, Ordering::Release);
+        self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
         drop(self.loaded);
         self.shared.stop.store(true, Ordering::Release);
