@@ -41,6 +41,8 @@ pub struct Span {
     pub end: u64,
     /// Status is ERROR.
     pub error: bool,
+    /// OTLP flags: W3C trace flags and whether the parent is remote.
+    pub flags: u64,
     /// Its attributes.
     pub attributes: Attributes,
     /// Those of its resource.
@@ -58,6 +60,10 @@ pub struct Log {
     pub span: String,
     /// Unix ns.
     pub time: u64,
+    /// W3C trace flags.
+    pub flags: u64,
+    /// Text for people.
+    pub body: String,
     /// Its attributes.
     pub attributes: Attributes,
     /// Those of its resource.
@@ -236,6 +242,7 @@ fn span(value: &Value, resource: &Arc<Attributes>) -> Span {
         start: nanoseconds(&value["startTimeUnixNano"]),
         end: nanoseconds(&value["endTimeUnixNano"]),
         error: value["status"]["code"].as_i64() == Some(2),
+        flags: value["flags"].as_u64().unwrap_or(0),
         attributes: attributes(&value["attributes"]),
         resource: Arc::clone(resource),
     }
@@ -247,6 +254,8 @@ fn log(value: &Value, resource: &Arc<Attributes>) -> Log {
         trace: text(&value["traceId"]),
         span: text(&value["spanId"]),
         time: nanoseconds(&value["timeUnixNano"]),
+        flags: value["flags"].as_u64().unwrap_or(0),
+        body: text(&value["body"]["stringValue"]),
         attributes: attributes(&value["attributes"]),
         resource: Arc::clone(resource),
     }
