@@ -2,24 +2,27 @@
 
 use crate::certificates::Certificates;
 use crate::otlp::Telemetry;
-use crate::process::{Process, free_port, until};
+use crate::process::{Process, free_ports, until};
 use crate::scenario::{Scenario, crate_dir, skip, tool};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 /// How long it may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the shipped configuration lacks: a receiver that demands client certificates, and a file
-/// that survives a restart.
+/// What the shipped configuration writes.
+const FILES: [&str; 3] = ["traces.jsonl", "logs.jsonl", "metrics.jsonl"];
+
+/// What the shipped configuration lacks: a receiver that demands client certificates, and files
+/// that survive a restart.
 const OVERLAY: &str = "\
 receivers:
   otlp/mtls:
     protocols:
       grpc: {endpoint: '127.0.0.1:GRPC', tls: {cert_file: CRT, key_file: KEY, client_ca_file: CA}}
       http: {endpoint: '127.0.0.1:HTTP', tls: {cert_file: CRT, key_file: KEY, client_ca_file: CA}}
-exporters: {file: {append: true}}
+exporters: {file/traces: {append: true}, file/logs: {append: true}, file/metrics: {append: true}}
 service:
   pipelines:
     traces: {receivers: [otlp, otlp/mtls]}
@@ -56,7 +59,7 @@ impl Collector {
             skip(name, "no OpenTelemetry Collector: cargo xtask setup builds it");
             return None;
         };
-        let [grpc, http, grpc_mtls, http_mtls, health] = std::array::from_fn(|_| free_port());
+        let [grpc, http, grpc_mtls, http_mtls, health] = free_ports();
         let certificates = Certificates::make(scenario);
         let shipped = crate_dir("../deploy/collector/config.yaml");
         let mut config = std::fs::read_to_string(shipped).expect("the shipped configuration");
@@ -71,6 +74,10 @@ impl Collector {
             .replace("CRT", &certificates.file("server.crt"))
             .replace("KEY", &certificates.file("server.key"))
             .replace("CA}", &format!("{}}}", certificates.file("ca.crt")));
+        // Those of a Collector before are not this one's.
+        for name in FILES {
+            scenario.file(name, b"");
+        }
         scenario.file("collector.yaml", config.as_bytes());
         scenario.file("overlay.yaml", overlay.as_bytes());
         let dir = scenario.dir().to_path_buf();
@@ -97,7 +104,7 @@ impl Collector {
         for config in ["collector.yaml", "overlay.yaml"] {
             command.arg("--config").arg(self.dir.join(config));
         }
-        command.env("KERNSPAN_OUT", self.out());
+        command.env("KERNSPAN_OUT", &self.dir);
         let mut process = Process::start(command, &self.dir, "collector");
         until("the Collector is ready", PATIENCE, || {
             assert!(process.is_running(), "the Collector ended: {}", process.tail());
@@ -130,12 +137,7 @@ impl Collector {
     /// Ends it and returns everything that ever arrived.
     pub fn received(mut self) -> Telemetry {
         self.go_away();
-        let out = self.out();
-        // Made with the first request.
-        if out.exists() { Telemetry::load(&out) } else { Telemetry::default() }
-    }
-
-    fn out(&self) -> PathBuf {
-        Path::new(&self.dir).join("collector.jsonl")
+        let files = FILES.map(|name| std::fs::read_to_string(self.dir.join(name)));
+        Telemetry::parse(&files.map(|text| text.expect("a file of the Collector")).concat())
     }
 }

@@ -1,7 +1,7 @@
 //! A real Jaeger that keeps traces in memory, and what it says about one.
 
 use crate::http;
-use crate::process::{Process, free_port, until};
+use crate::process::{Process, free_ports, until};
 use crate::scenario::{Scenario, skip, tool};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -60,7 +60,7 @@ impl Jaeger {
             skip(name, "no Jaeger: cargo xtask setup full builds it");
             return None;
         };
-        let [http, query, otlp] = std::array::from_fn(|_| free_port());
+        let [http, query, otlp] = free_ports();
         let config = CONFIG
             .replace("HTTP", &http.to_string())
             .replace("QUERY", &query.to_string())

@@ -277,6 +277,11 @@ fn attributes(value: &Value) -> Attributes {
     list(value).iter().map(|pair| (text(&pair["key"]), plain(&pair["value"]))).collect()
 }
 
+/// A number to nine decimals: writers differ in its text, and serde_json in its last bit.
+fn nanounits(number: &Value) -> Value {
+    number.as_f64().map_or_else(|| number.clone(), |value| ((value * 1e9).round() / 1e9).into())
+}
+
 /// An OTLP `AnyValue` as plain JSON.
 fn plain(value: &Value) -> Value {
     let Some((kind, content)) = value.as_object().and_then(|object| object.iter().next()) else {
@@ -287,6 +292,7 @@ fn plain(value: &Value) -> Value {
             Some(number) => number.into(),
             None => content.clone(),
         },
+        "doubleValue" => nanounits(content),
         "arrayValue" => list(&content["values"]).iter().map(plain).collect(),
         _ => content.clone(),
     }

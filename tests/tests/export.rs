@@ -171,7 +171,6 @@ fn an_idle_agent_beside_a_collector_sees_nothing_of_the_export() {
         assert!(requests >= 4, "metrics each second, so the export was at work: {requests}");
         about_the_export(&report.telemetry, &pids, &ports);
         say(&format!("{name}: {protocol}: {requests} requests with metrics, none observed"));
-        let _ = std::fs::remove_file(scenario.path("collector.jsonl"));
     }
 }
 

@@ -5,7 +5,7 @@ use kernspan_tests::client::curl;
 use kernspan_tests::jaeger::{Jaeger, Shown};
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::Span;
-use kernspan_tests::process::{Process, free_port, until};
+use kernspan_tests::process::{Process, free_ports, until};
 use kernspan_tests::scenario::{Scenario, crate_dir, say};
 use std::collections::BTreeSet;
 use std::net::TcpStream;
@@ -28,7 +28,7 @@ fn a_request_through_four_programs_is_one_trace_in_jaeger() {
     let name = "export_jaeger";
     let Some(scenario) = Scenario::begin(name, &["curl", "nginx"]) else { return };
     let Some(jaeger) = Jaeger::start(&scenario, name) else { return };
-    let [web, first, second] = std::array::from_fn(|_| free_port());
+    let [web, first, second] = free_ports();
     let _second = service(&scenario, "second", second, None);
     let next = format!("http://127.0.0.1:{second}");
     let _first = service(&scenario, "first", first, Some(&next));

@@ -103,8 +103,9 @@ impl AssemblerThread {
     }
 
     fn publish(&mut self) {
-        let mut entries = self.assembler.ledger();
+        self.shared.publish("assembler", self.assembler.ledger());
+        let mut entries = Vec::new();
         self.outputs.ledger(&mut entries);
-        self.shared.publish("assembler", entries);
+        self.shared.publish("outputs", entries);
     }
 }
