@@ -12,14 +12,14 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-/// curl, nginx twice, the first service twice, the second service.
+/// curl, nginx twice, the shop twice, the stock service.
 const SPANS: usize = 6;
 
-fn service(scenario: &Scenario, name: &str, port: u16, next: Option<&str>) -> Process {
+fn service(scenario: &Scenario, script: &str, port: u16, next: Option<&str>) -> Process {
     let mut python = Command::new("/usr/bin/python3");
-    python.arg(crate_dir("workloads").join("demo_service.py")).arg(port.to_string()).args(next);
-    let process = Process::start(python, scenario.dir(), name);
-    until(name, Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).ok());
+    python.arg(crate_dir("workloads").join(script)).arg(port.to_string()).args(next);
+    let process = Process::start(python, scenario.dir(), script);
+    until(script, Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).ok());
     process
 }
 
@@ -28,17 +28,17 @@ fn a_request_through_four_programs_is_one_trace_in_jaeger() {
     let name = "export_jaeger";
     let Some(scenario) = Scenario::begin(name, &["curl", "nginx"]) else { return };
     let Some(jaeger) = Jaeger::start(&scenario, name) else { return };
-    let [web, first, second] = free_ports();
-    let _second = service(&scenario, "second", second, None);
-    let next = format!("http://127.0.0.1:{second}");
-    let _first = service(&scenario, "first", first, Some(&next));
+    let [web, shop, stock] = free_ports();
+    let _stock = service(&scenario, "stock.py", stock, None);
+    let next = format!("http://127.0.0.1:{stock}");
+    let _shop = service(&scenario, "shop.py", shop, Some(&next));
     let listen = format!("127.0.0.1:{web}");
-    let _nginx = Nginx::start(&scenario, &listen, &[("/tcp/", Location::Tcp(first))], &[]);
+    let _nginx = Nginx::start(&scenario, &listen, &[("/tcp/", Location::Tcp(shop))], &[]);
     let endpoint = format!("http://127.0.0.1:{}", jaeger.otlp);
     let agent = Agent::run(&scenario, &["--output", "otlp", "--otlp-endpoint", &endpoint]);
     curl(&scenario, &[], &[format!("http://{listen}/tcp/hello")], 1);
     let report = agent.stop();
-    let ports = [web, first, second];
+    let ports = [web, shop, stock];
     let spans = report.telemetry.on_ports(&ports);
     let sent: BTreeSet<Shown> = spans.iter().map(|span| shown(span)).collect();
     let traces: BTreeSet<&str> = spans.iter().map(|span| &*span.trace).collect();

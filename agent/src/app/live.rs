@@ -273,6 +273,7 @@ impl Agent {
             spare: spare_in,
             rings: 2,
             recorder: recorder.clone(),
+            silence: super::silence::Silence::default(),
             shared: Arc::clone(&shared),
         };
         let assembler = spawn("kernspan-trace", move || assembler.run())?;

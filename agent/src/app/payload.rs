@@ -177,7 +177,7 @@ impl State {
     }
 
     fn hand_on(&mut self, tick: u64) {
-        let signals = std::mem::replace(&mut self.outlet.signals, Vec::new());
+        let signals = std::mem::take(&mut self.outlet.signals);
         // The assembler ends only after this thread: a closed channel means that it panicked, and
         // there is nobody left to work for.
         if self.out.send(Batch::Signals { ring: RING, signals, tick }).is_err() {

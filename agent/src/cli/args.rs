@@ -67,7 +67,6 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value a run, and clap cannot flatten a box")]
 pub enum Command {
     /// Watch programs and send what they do as traces and events
     #[command(after_help = RUN_EXAMPLES)]
