@@ -109,8 +109,9 @@ impl AssemblerThread {
         if let Some(text) = self.silence.note(&self.shared.census(), super::status::task_name) {
             self.outputs.note(&text);
         }
-        let mut entries = self.assembler.ledger();
+        self.shared.publish("assembler", self.assembler.ledger());
+        let mut entries = Vec::new();
         self.outputs.ledger(&mut entries);
-        self.shared.publish("assembler", entries);
+        self.shared.publish("outputs", entries);
     }
 }

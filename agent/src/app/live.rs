@@ -352,10 +352,11 @@ impl Agent {
             tracing::debug!("the last metrics may not have arrived: {error}");
         }
         if let Some(exporter) = self.outputs {
-            let submitter = runtime.block_on(exporter.shutdown(deadline));
+            runtime.block_on(exporter.shutdown(deadline));
+            // In place of what the assembler published while requests were still under way.
             let mut entries = Vec::new();
-            submitter.ledger(&mut entries);
-            self.shared.publish("export", entries);
+            outputs.ledger(&mut entries);
+            self.shared.publish("outputs", entries);
         }
         drop(outputs);
         log_ledger(&self.shared.ledger());
