@@ -53,9 +53,10 @@ pub static AGENT_PEERS: LruHashMap<ConnectionKey, u8> = LruHashMap::with_max_ent
 #[map]
 pub static UNIX_SENDS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
 
-/// Which message of a sendmmsg or recvmmsg comes next, by thread.
+/// How far each thread is in its sendmmsg or recvmmsg. LRU, so that a thread killed in the middle
+/// cannot leak its entry; far more than threads that are in such a call at once.
 #[map]
-pub static MESSAGE_INDEX: LruHashMap<u64, MessageIndex> = LruHashMap::with_max_entries(1024, 0);
+pub static MESSAGES: LruHashMap<u64, Progress> = LruHashMap::with_max_entries(4096, 0);
 
 /// Room to gather scattered buffers, per CPU and program: programs of one CPU may interrupt each
 /// other, but none itself. Twice the largest class, because the verifier bounds offset and length
@@ -82,9 +83,17 @@ pub struct ConnectionKey {
 /// Progress of a thread through an array of messages.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct MessageIndex {
+pub struct Progress {
     /// User address of the array.
     pub array: u64,
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// Messages in the array.
+    pub count: u32,
     /// Message that the next event belongs to.
-    pub next: u64,
+    pub next: u32,
+    /// Bytes that the message before it moved.
+    pub moved: u32,
+    /// 0 when `next` is not known.
+    pub certain: u32,
 }

@@ -5,7 +5,8 @@ use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user},
 };
 
-use crate::maps::{MESSAGE_INDEX, MessageIndex, SCRATCH};
+use super::messages::{self, Moved};
+use crate::maps::SCRATCH;
 use agent_common::settings::MAX_CAPTURE;
 
 /// Where a call keeps its bytes.
@@ -18,7 +19,7 @@ pub enum Buffer {
     /// `struct user_msghdr`.
     Message { address: u64 },
     /// `struct mmsghdr[count]`, one event for each message.
-    Messages { array: u64, count: u64 },
+    Messages { array: u64, count: u32 },
 }
 
 /// Bytes to copy: one piece, or pieces to gather.
@@ -34,9 +35,6 @@ pub enum Pieces {
 /// gap. Eight keeps the program small for the verifier.
 const MAX_PIECES: u64 = 8;
 
-/// `sizeof(struct mmsghdr)` on 64-bit.
-const MMSGHDR_LEN: u64 = 64;
-
 /// `offsetof(struct user_msghdr, msg_iov)`; `msg_iovlen` follows.
 const MSG_IOV: u64 = 16;
 
@@ -49,17 +47,15 @@ struct Piece {
 }
 
 impl Buffer {
-    /// Resolves headers down to pieces. `None` when the program's memory cannot be read.
+    /// Resolves headers down to pieces. `None` when the program's memory cannot be read, or when
+    /// it is not certain which message was moved.
     #[inline(always)]
-    pub fn pieces(self, thread: u64) -> Option<Pieces> {
+    pub fn pieces(self, moved: Moved) -> Option<Pieces> {
         let (vector, count) = match self {
             Buffer::Flat { address } => return Some(Pieces::One(address)),
             Buffer::Vector { address, count } => (address, count),
             Buffer::Message { address } => message(address)?,
-            Buffer::Messages { array, count } => {
-                let index = next_message(thread, array, count);
-                message(array + index * MMSGHDR_LEN)?
-            }
+            Buffer::Messages { array, count } => messages::pass(moved, array, count)?,
         };
         if count == 1 {
             return read_user::<Piece>(vector).map(|piece| Pieces::One(piece.base));
@@ -70,34 +66,30 @@ impl Buffer {
 
 /// `msg_iov` and `msg_iovlen` of a message header.
 #[inline(always)]
-fn message(address: u64) -> Option<(u64, u64)> {
+pub fn message(address: u64) -> Option<(u64, u64)> {
     read_user::<Piece>(address + MSG_IOV).map(|pair| (pair.base, pair.len))
 }
 
-/// Which message of the array the running event belongs to. The kernel gives one event a message,
-/// in order; a failed message (see [`forget_messages`]) or the array's end ends the call.
+/// Bytes that `struct iovec[count]` holds; `None` for more than [`MAX_PIECES`], or on a fault.
 #[inline(always)]
-fn next_message(thread: u64, array: u64, count: u64) -> u64 {
-    // SAFETY: the value is copied out; only this thread writes its entry.
-    let known = unsafe { MESSAGE_INDEX.get(thread) }.copied();
-    let index = match known {
-        Some(known) if known.array == array && known.next < count => known.next,
-        _ => 0,
-    };
-    let next = MessageIndex { array, next: index + 1 };
-    // A full LRU map evicts: an error leaves the index at 0, the common case.
-    let _ = MESSAGE_INDEX.insert(thread, next, 0);
-    index
-}
-
-/// A message of this thread failed: its call ends here.
-#[inline(always)]
-pub fn forget_messages(thread: u64) {
-    let _ = MESSAGE_INDEX.remove(thread);
+pub fn add_up(vector: u64, count: u64) -> Option<u64> {
+    if count > MAX_PIECES {
+        return None;
+    }
+    let mut total: u64 = 0;
+    let mut index = 0;
+    while index < MAX_PIECES {
+        if index >= count {
+            break;
+        }
+        total = total.wrapping_add(read_user::<Piece>(vector + index * 16)?.len);
+        index += 1;
+    }
+    Some(total)
 }
 
 #[inline(always)]
-fn read_user<T: Copy>(address: u64) -> Option<T> {
+pub fn read_user<T: Copy>(address: u64) -> Option<T> {
     // SAFETY: the helper copies fault-free from any user address.
     unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T) }.ok()
 }

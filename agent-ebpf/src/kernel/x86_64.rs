@@ -7,6 +7,7 @@ use super::{load, task::Task, user::Buffer};
 use crate::settings::offset;
 
 // Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
+const R8: u32 = 72;
 const AX: u32 = 80;
 const DX: u32 = 96;
 const SI: u32 = 104;
@@ -67,6 +68,8 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
         READ | WRITE | SENDTO | RECVFROM => Buffer::Flat { address },
         READV | WRITEV | PREADV2 | PWRITEV2 => Buffer::Vector { address, count: load(regs, DX) },
         SENDMSG | RECVMSG => Buffer::Message { address },
-        _ => Buffer::Messages { array: address, count: load(regs, DX) },
+        // With a time limit (its fifth argument) recvmmsg may end unseen.
+        RECVMMSG if load::<u64>(regs, R8) != 0 => return None,
+        _ => Buffer::Messages { array: address, count: load::<u64>(regs, DX) as u32 },
     })
 }

@@ -21,10 +21,12 @@ use crate::{
     emit::{QUIET, count, header, next_sequence, now},
     filter,
     kernel::{
-        load, registers,
+        load,
+        messages::{self, Moved},
+        registers,
         sock::{PATH_LEN, Sock, Stream},
         task::{Task, current_ids},
-        user::{Pieces, copy_flat, copy_scratch, forget_messages, gather},
+        user::{Buffer, Pieces, copy_flat, copy_scratch, gather},
     },
     maps::PAYLOAD_RING,
     settings::offset,
@@ -90,6 +92,20 @@ fn socket_arg(ctx: &FExitContext) -> Sock {
     Sock(load(ctx.arg::<*const u8>(0), offset!(socket_sk)))
 }
 
+/// The message of a sendmmsg or recvmmsg counts even when it moved nothing; an error ends the call.
+#[inline(always)]
+fn moved_nothing(sock: Sock, state: &SocketState, call: &Call, ret: i32) {
+    if ret < 0 {
+        messages::forget(call.thread);
+        return;
+    }
+    if let Some(Buffer::Messages { array, count }) =
+        registers::buffer(call.task, sock.file(), call.sending)
+    {
+        messages::pass(call.moved(state, 0), array, count);
+    }
+}
+
 /// What is common to both directions once a call is known to concern a watched stream.
 struct Call {
     task: Task,
@@ -100,13 +116,20 @@ struct Call {
     scratch: u32,
 }
 
+impl Call {
+    #[inline(always)]
+    fn moved(&self, state: &SocketState, len: u32) -> Moved {
+        Moved { thread: self.thread, cookie: state.cookie, len, sending: self.sending }
+    }
+}
+
 /// A send returned `ret`.
 #[inline(always)]
 fn sent(sock: Sock, ret: i32, scratch: u32) {
     let Some((stream, state, call)) = watched(sock, true, scratch) else { return };
     if ret <= 0 {
         state.cancel_send(call.tid);
-        forget_messages(call.thread);
+        moved_nothing(sock, state, &call, ret);
         return;
     }
     let len = ret as u32;
@@ -148,8 +171,10 @@ fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
         return;
     }
     let Some((stream, state, call)) = watched(sock, false, scratch) else { return };
+    if ret <= 0 {
+        moved_nothing(sock, state, &call, ret);
+    }
     if ret < 0 {
-        forget_messages(call.thread);
         return;
     }
     let len = ret as u32;
@@ -293,13 +318,15 @@ fn report(
         record.header.flags |= record_flag::TURN;
     }
     let want = if len > 0 { state.allowance(len) } else { 0 };
-    let pieces = if want == 0 || !readable {
+    // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
+    let pieces = if len == 0 || !readable {
         None
     } else {
         registers::buffer(call.task, sock.file(), call.sending)
-            .and_then(|buffer| buffer.pieces(call.thread))
+            .and_then(|buffer| buffer.pieces(call.moved(state, len)))
     };
     match pieces {
+        _ if want == 0 => write_bare(&mut record),
         Some(Pieces::One(address)) => write_flat(&mut record, want, address),
         Some(Pieces::Many { vector, count: pieces }) => {
             match gather(call.scratch, vector, pieces, want) {
@@ -307,7 +334,6 @@ fn report(
                 _ => write_unreachable(&mut record),
             }
         }
-        None if want == 0 => write_bare(&mut record),
         None => write_unreachable(&mut record),
     }
 }
