@@ -35,7 +35,7 @@ fn in_selection(tgid: u32) -> bool {
         return true;
     }
     // SAFETY: the value is copied out.
-    match unsafe { PROCESSES.get(&tgid) }.copied() {
+    match unsafe { PROCESSES.get(tgid) }.copied() {
         Some(verdict) => verdict == process_verdict::WATCH,
         None => !enabled(feature::PROCESS_ALLOW_LIST),
     }
@@ -65,7 +65,7 @@ pub fn leaves_out(sock: Sock, stream: Stream) -> bool {
         remote_port: u32::from(local_port),
     };
     // SAFETY: only its presence is used.
-    unsafe { AGENT_PEERS.get(&from_there) }.is_some()
+    unsafe { AGENT_PEERS.get(from_there) }.is_some()
 }
 
 #[inline(always)]
@@ -97,5 +97,5 @@ pub fn note_own(sock: Sock) {
         remote_port: u32::from(remote_port),
     };
     // A full LRU map evicts; an error costs one muted end.
-    let _ = AGENT_PEERS.insert(&key, &1, 0);
+    let _ = AGENT_PEERS.insert(key, 1, 0);
 }

@@ -17,6 +17,7 @@ mod processes;
 mod recorder;
 mod replay;
 mod shared;
+mod silence;
 mod status;
 
 use crate::cli::{Command, Failure};

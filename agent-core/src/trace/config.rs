@@ -92,7 +92,7 @@ impl Default for Limits {
             connections: 65_536,
             threads: 65_536,
             processes: 32_768,
-            queued: 131_072,
+            queued: 65_536,
         }
     }
 }

@@ -79,21 +79,21 @@ fn message(address: u64) -> Option<(u64, u64)> {
 #[inline(always)]
 fn next_message(thread: u64, array: u64, count: u64) -> u64 {
     // SAFETY: the value is copied out; only this thread writes its entry.
-    let known = unsafe { MESSAGE_INDEX.get(&thread) }.copied();
+    let known = unsafe { MESSAGE_INDEX.get(thread) }.copied();
     let index = match known {
         Some(known) if known.array == array && known.next < count => known.next,
         _ => 0,
     };
     let next = MessageIndex { array, next: index + 1 };
     // A full LRU map evicts: an error leaves the index at 0, the common case.
-    let _ = MESSAGE_INDEX.insert(&thread, &next, 0);
+    let _ = MESSAGE_INDEX.insert(thread, next, 0);
     index
 }
 
 /// A message of this thread failed: its call ends here.
 #[inline(always)]
 pub fn forget_messages(thread: u64) {
-    let _ = MESSAGE_INDEX.remove(&thread);
+    let _ = MESSAGE_INDEX.remove(thread);
 }
 
 #[inline(always)]

@@ -97,7 +97,7 @@ const FIXED: usize = size_of::<Exec>();
 #[inline(always)]
 fn executed(task: Task, old_tid: u32, program: *const u8) {
     let (start, end) = task.arguments();
-    let len = if end > start { end - start } else { 0 };
+    let len = end.saturating_sub(start);
     if len <= SHORT_ARGS as u64 {
         write_exec::<SHORT_ARGS>(task, old_tid, program, start, len as u32);
     } else {
