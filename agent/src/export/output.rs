@@ -47,7 +47,7 @@ impl OtlpOutput {
     }
 
     fn send(&mut self) {
-        let OtlpOutput { batch, submitter } = self;
+        let OtlpOutput { batch, submitter, .. } = self;
         batch.flush(|request| {
             submitter.submit(request.signal, request.body.into(), request.items);
         });
