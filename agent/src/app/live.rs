@@ -356,7 +356,7 @@ impl Agent {
             runtime.block_on(exporter.shutdown(deadline));
             // In place of what the assembler published while requests were still under way.
             let mut entries = Vec::new();
-            outputs.ledger(&mut entries);
+            crate::export::Destination::ledger(&outputs, &mut entries);
             self.shared.publish("outputs", entries);
         }
         drop(outputs);
