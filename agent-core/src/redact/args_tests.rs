@@ -50,6 +50,7 @@ fn secrets_of_command_lines_are_redacted() {
         ("curl -u attached", "curl\n-ubob:a:bc", "curl\n-ubob:REDACTED"),
         ("curl cluster", "curl\n-sSu\nbob:abc", "curl\n-sSu\nbob:REDACTED"),
         ("curl --user", "curl\n--user\nbob:abc", "curl\n--user\nbob:REDACTED"),
+        ("curl bearer", "curl\n--oauth2-bearer\nabc\nh", "curl\n--oauth2-bearer\nREDACTED\nh"),
         ("curl -u asks", "curl\n-u\nbob\nhttp://h/", "curl\n-u\nbob\nhttp://h/"),
         ("docker -u", "docker\nrun\n-u\n1000:1000\nimg", "docker\nrun\n-u\n1000:1000\nimg"),
         ("docker login", "docker\nlogin\n-u\nbob\n-p\nabc", "docker\nlogin\n-u\nbob\n-p\nREDACTED"),

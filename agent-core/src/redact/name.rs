@@ -47,6 +47,8 @@ const ENDS: &[&str] = &[
     "authorization",
     // Headers, also glued to an option: -HCookie.
     "cookie",
+    // curl --oauth2-bearer.
+    "oauth2bearer",
     // Holds a password, without saying so.
     "connectionstring",
 ];

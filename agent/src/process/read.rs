@@ -110,22 +110,23 @@ impl ProcessReader {
         args: &[u8],
         before: Option<&ProcessFacts>,
     ) -> ProcessFacts {
-        let said = ProcessFacts::from_exec(exec, args, before);
+        let mut said = ProcessFacts::from_exec(exec, args, before);
+        // The record's own user, even when the process is gone or has become another user since.
+        said.user_name = self.users.name(said.user_id).to_owned();
         let Some(read) = self.facts(said.key, said.since_ns) else { return said };
+        let read = ProcessFacts {
+            parent_tgid: said.parent_tgid,
+            user_id: said.user_id,
+            user_name: said.user_name,
+            ..read
+        };
         let cut = exec.header.flags & flag::TRUNCATED != 0;
         let sure = said.args.len().saturating_sub(usize::from(cut));
         let same = if cut { read.args.len() >= sure } else { read.args.len() == sure };
         if same && read.args.get(..sure) == said.args.get(..sure) {
-            return ProcessFacts { parent_tgid: said.parent_tgid, user_id: said.user_id, ..read };
+            return read;
         }
-        ProcessFacts {
-            executable: said.executable,
-            comm: said.comm,
-            args: said.args,
-            parent_tgid: said.parent_tgid,
-            user_id: said.user_id,
-            ..read
-        }
+        ProcessFacts { executable: said.executable, comm: said.comm, args: said.args, ..read }
     }
 
     fn open(&mut self, tgid: u32) -> Option<(ProcDir, Stat)> {

@@ -104,7 +104,7 @@ fn another_start_is_another_process_and_a_gone_one_is_none() {
 #[test]
 fn only_the_variables_that_names_need_are_read() {
     let running = Running::start(
-        Command::new("python3")
+        Command::new("/usr/bin/python3")
             .args(["-m", "http.server", "0", "--bind", "127.0.0.1"])
             .env("OTEL_SERVICE_NAME", "file shop")
             .env("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=web")
@@ -213,12 +213,18 @@ fn an_exec_is_told_by_proc_or_by_its_record() {
     assert_eq!(earlier.args, ["sh", "-c", "exec sleep 67"]);
     assert!(!earlier.working_directory.is_empty(), "what both share is of /proc");
 
+    let as_daemon = Exec { euid: 1, ..record };
+    let other = reader.exec_facts(&as_daemon, b"sleep\x0067\0", None);
+    assert_eq!((other.user_id, other.user_name.as_str()), (1, "daemon"), "number and name agree");
+
     running.0.kill().unwrap();
     running.0.wait().unwrap();
     let gone = reader.exec_facts(&record, b"sleep\x0067\0", Some(&read));
     assert_eq!(gone.executable, "sleep-by-record");
     assert_eq!(gone.args, ["sleep", "67"]);
     assert_eq!((&gone.cgroup, &gone.working_directory), (&read.cgroup, &read.working_directory));
+    let stranger = reader.exec_facts(&as_daemon, b"sleep\x0067\0", None);
+    assert_eq!(stranger.user_name, "daemon", "a process that was gone before it was looked at");
 }
 
 #[test]
