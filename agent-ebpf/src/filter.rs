@@ -85,17 +85,26 @@ fn has_watched_port(sock: Sock) -> bool {
     false
 }
 
-/// Notes a connection of the agent, so that its other end is left out as well.
+/// Notes a connection of the agent, so that its other end is left out as well. Gives its local
+/// port, for [`forget_own`].
 #[inline(always)]
-pub fn note_own(sock: Sock) {
-    let (local_addr, remote_addr) = sock.addresses();
-    let (local_port, remote_port) = sock.ports();
-    let key = ConnectionKey {
-        local_addr,
-        remote_addr,
-        local_port: u32::from(local_port),
-        remote_port: u32::from(remote_port),
-    };
+pub fn note_own(sock: Sock) -> u32 {
+    let port = u32::from(sock.ports().0);
     // A full LRU map evicts; an error costs one muted end.
-    let _ = AGENT_PEERS.insert(key, 1, 0);
+    let _ = AGENT_PEERS.insert(key_of(sock, port), 1, 0);
+    port
+}
+
+/// Forgets a connection of the agent: its ports may next be somebody else's.
+#[inline(always)]
+pub fn forget_own(sock: Sock, local_port: u32) {
+    let _ = AGENT_PEERS.remove(key_of(sock, local_port));
+}
+
+/// The connection as seen from `sock`.
+#[inline(always)]
+fn key_of(sock: Sock, local_port: u32) -> ConnectionKey {
+    let (local_addr, remote_addr) = sock.addresses();
+    let remote_port = u32::from(sock.ports().1);
+    ConnectionKey { local_addr, remote_addr, local_port, remote_port }
 }

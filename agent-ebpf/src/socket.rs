@@ -92,8 +92,9 @@ pub struct SocketState {
     pub arrived: u32,
     /// Arrivals fully read. Only readers write it.
     pub taken: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// Local port of a connection of the agent, else 0: when a socket closes the kernel has
+    /// already taken its port back. Written once.
+    pub own_port: u32,
     pub sends: [Send; SENDS as usize],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
     pub arrivals: [Arrival; ARRIVALS as usize],

@@ -51,7 +51,7 @@ fn established(sock: Sock, old: u8) {
     let Some(state) = socket::get(sock, Stream::Tcp, true) else { return };
     if state.has(flag::LEFT_OUT) && old == state::SYN_SENT {
         // The other end is established after this one: it finds the note.
-        filter::note_own(sock);
+        state.own_port = filter::note_own(sock);
         return;
     }
     state.flags |= if old == state::SYN_SENT { flag::CONNECTED } else { flag::ACCEPTED };
@@ -60,6 +60,10 @@ fn established(sock: Sock, old: u8) {
 #[inline(always)]
 fn closing(sock: Sock, old: u8, new: u8, what: u16) {
     let Some(state) = socket::get(sock, Stream::Tcp, false) else { return };
+    if new == state::CLOSE && state.own_port != 0 {
+        filter::forget_own(sock, state.own_port);
+        state.own_port = 0;
+    }
     if !state.has(flag::KNOWN) {
         return;
     }
