@@ -34,5 +34,5 @@ mod work;
 pub use classify::Kind;
 pub(crate) use classify::{PREFACE, shape};
 pub use counts::{Census, KindCounts};
-pub use own::OwnEndpoint;
+pub use own::{OwnEndpoint, PRODUCT_TOKEN};
 pub use shard::{Shard, ShardConfig, ShardOutput};

@@ -50,9 +50,9 @@ use tokio::time::{Instant, timeout_at};
 use transport::Transport;
 use worker::Worker;
 
-/// Sent with every request.
+/// Sent with every request. Its beginning tells other agents to leave the connection out.
 pub const USER_AGENT: &str = concat!(
-    "kernspan/",
+    agent_core::product_token!(),
     env!("CARGO_PKG_VERSION"),
     " OTel-OTLP-Exporter-Rust/",
     env!("CARGO_PKG_VERSION")

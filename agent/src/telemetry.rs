@@ -135,13 +135,15 @@ fn exporter(config: &SignalConfig) -> Result<MetricExporter, StartError> {
         Protocol::HttpJson => opentelemetry_otlp::Protocol::HttpJson,
         Protocol::HttpProtobuf | Protocol::Grpc => opentelemetry_otlp::Protocol::HttpBinary,
     };
+    let user_agent = [("User-Agent".to_owned(), export::USER_AGENT.to_owned())];
     let builder = MetricExporter::builder()
         .with_http()
         .with_http_client(export::http_client(config)?)
         .with_protocol(protocol)
         .with_endpoint(&config.endpoint)
         .with_timeout(config.timeout)
-        .with_headers(headers.collect());
+        // Without it the library sends a name of its own, which other agents would not know.
+        .with_headers(user_agent.into_iter().chain(headers).collect());
     let builder = if config.gzip { builder.with_compression(Compression::Gzip) } else { builder };
     builder.build().map_err(wrong)
 }

@@ -1,6 +1,25 @@
 //! The agent's own endpoints: a connection with the agent at either end is never reported.
 
+use crate::message::{Head, Name};
 use agent_common::record;
+
+/// Product token (RFC 9110 section 10.1.5) that begins the User-Agent of every request of an agent,
+/// [`PRODUCT_TOKEN`]. A macro, so that `concat!` takes it.
+#[macro_export]
+macro_rules! product_token {
+    () => {
+        "kernspan/"
+    };
+}
+
+/// How the User-Agent of an agent's own requests begins: this one's, and every other agent's.
+pub const PRODUCT_TOKEN: &str = product_token!();
+
+/// Whether an agent sent this request. Agents that reported each other's exports would never stop:
+/// each report is another export.
+pub(super) fn is_export(head: &Head) -> bool {
+    head.get(Name::UserAgent).is_some_and(|agent| agent.starts_with(PRODUCT_TOKEN.as_bytes()))
+}
 
 /// More than an agent listens on or exports to at once; the oldest goes first.
 const MAX_ENDPOINTS: usize = 64;

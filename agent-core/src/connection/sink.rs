@@ -1,6 +1,7 @@
 //! What a protocol finds on one connection, on its way out of the shard.
 
 use super::counts::Counts;
+use super::own::is_export;
 use super::shard::ShardOutput;
 use crate::id::{IdKey, SpanId};
 use crate::message::{Endpoints, Finished, Head, Role, Signal, Started};
@@ -17,6 +18,8 @@ pub(super) struct Identity {
     pub(super) known_at: u64,
     /// The stages behind know this connection.
     pub(super) announced: bool,
+    /// An agent sent a request on it: nothing that begins from there on is reported.
+    pub(super) own: bool,
     /// Position and index of the last request, for the next one's id.
     last: Option<(u64, u32)>,
 }
@@ -46,6 +49,9 @@ impl Identity {
     }
 }
 
+/// Stands for a request that is not reported: no span has the id zero.
+const UNREPORTED: SpanId = SpanId([0; 8]);
+
 /// [`Sink`] of one connection.
 pub(super) struct FlowSink<'a, O> {
     pub(super) identity: &'a mut Identity,
@@ -67,6 +73,10 @@ impl<O: ShardOutput> Sink for FlowSink<'_, O> {
     }
 
     fn started(&mut self, mut started: Box<Started>) -> SpanId {
+        self.identity.own |= is_export(&started.head);
+        if self.identity.own {
+            return UNREPORTED;
+        }
         self.identity.announce(self.out);
         let way = match started.role {
             Some(Role::Client) => direction::SEND,
@@ -82,6 +92,9 @@ impl<O: ShardOutput> Sink for FlowSink<'_, O> {
     }
 
     fn finished(&mut self, mut finished: Finished) {
+        if finished.span == UNREPORTED {
+            return;
+        }
         finished.cookie = self.identity.cookie;
         self.counts.finished += 1;
         self.out.signal(Signal::Finished(finished));

@@ -164,6 +164,39 @@ fn own_connections_are_muted_and_never_reported() {
 }
 
 #[test]
+fn exports_of_any_agent_are_muted_and_never_reported() {
+    let export = format!("POST /v1/traces HTTP/1.1\r\nUser-Agent: {PRODUCT_TOKEN}1 x\r\n\r\n");
+    let other = "POST /v1/traces HTTP/1.1\r\nUser-Agent: OTel kernspan/1\r\n\r\n".to_owned();
+    for (why, requests, reported, muted) in [
+        ("an agent's", &[&export, &export][..], 0, true),
+        ("somebody else's", &[&other, &other], 2, false),
+        ("both: what began before is reported", &[&other, &export, &other], 1, true),
+    ] {
+        for accepted in [false, true] {
+            let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, accepted));
+            socket.open(&mut tape);
+            for request in requests {
+                match accepted {
+                    true => socket.receive(&mut tape, request.as_bytes()),
+                    false => socket.send(&mut tape, request.as_bytes()),
+                };
+                match accepted {
+                    true => socket.send(&mut tape, OK),
+                    false => socket.receive(&mut tape, OK),
+                };
+            }
+            socket.close(&mut tape, 0);
+            let mut shard = shard();
+            let mut kept = run(&mut shard, &tape.slots);
+            shard.finish(&mut kept);
+            balanced(&shard);
+            assert_eq!((started(&kept), ends(&kept).len()), (reported, reported), "{why}");
+            assert_eq!(kept.verdicts.contains(&(7, MUTE)), muted, "{why}");
+        }
+    }
+}
+
+#[test]
 fn records_of_other_kinds_and_of_strangers_are_counted() {
     let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
     socket.close(&mut tape, 0);

@@ -80,6 +80,9 @@ impl Flow {
         let held = http.held_bytes();
         work.held_bytes = work.held_bytes + held - self.protocol_held;
         self.protocol_held = held;
+        if self.identity.own {
+            return self.mute(Kind::Own, step);
+        }
         if progress == Progress::Left {
             let spoke = self.identity.announced;
             return self.mute(if spoke { Kind::Upgraded } else { Kind::Unknown }, step);
