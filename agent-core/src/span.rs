@@ -95,6 +95,8 @@ pub struct LogRecord<'a> {
     pub attributes: &'a [Attribute<'a>],
     /// The request that caused it, if there is evidence for one.
     pub cause: Option<(TraceId, SpanId)>,
+    /// W3C trace flags of the cause's trace; 0 without one.
+    pub trace_flags: u8,
     /// The process that did it.
     pub resource: &'a Resource,
 }

@@ -243,12 +243,12 @@ impl Calls {
         for (side, bytes) in turns {
             let mut rest = bytes.as_slice();
             while !rest.is_empty() && self.player.progress == Progress::Continues {
-                let size = (*sizes.next().unwrap()).min(rest.len());
+                let size = (*sizes.next().expect("sizes are repeated without end")).min(rest.len());
                 // The last byte goes with those before it: see the test that loses calls.
                 let size = if size > 1 && rest.len() == size + 1 { rest.len() } else { size };
                 let (piece, after) = rest.split_at(size);
                 rest = after;
-                match fates.next().unwrap() {
+                match fates.next().expect("fates are repeated without end") {
                     Fate::Whole => self.call(*side, piece, size),
                     Fate::Cut(part) => self.call(*side, &piece[..size * part / 16], size),
                     Fate::Lost => {

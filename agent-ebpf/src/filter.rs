@@ -35,7 +35,7 @@ fn in_selection(tgid: u32) -> bool {
         return true;
     }
     // SAFETY: the value is copied out.
-    match unsafe { PROCESSES.get(&tgid) }.copied() {
+    match unsafe { PROCESSES.get(tgid) }.copied() {
         Some(verdict) => verdict == process_verdict::WATCH,
         None => !enabled(feature::PROCESS_ALLOW_LIST),
     }
@@ -48,9 +48,9 @@ pub fn inherit(parent_tgid: u32, child_tgid: u32) {
         return;
     }
     // SAFETY: the value is copied out.
-    if let Some(verdict) = unsafe { PROCESSES.get(&parent_tgid) }.copied() {
+    if let Some(verdict) = unsafe { PROCESSES.get(parent_tgid) }.copied() {
         // A full map leaves the verdict to userspace, here and below.
-        let _ = PROCESSES.insert(&child_tgid, &verdict, 0);
+        let _ = PROCESSES.insert(child_tgid, verdict, 0);
     }
 }
 
@@ -59,7 +59,7 @@ pub fn inherit(parent_tgid: u32, child_tgid: u32) {
 #[inline(always)]
 pub fn watch_for_now(tgid: u32) {
     if enabled(feature::EXECUTABLE_FILTER) {
-        let _ = PROCESSES.insert(&tgid, &process_verdict::WATCH, 0);
+        let _ = PROCESSES.insert(tgid, process_verdict::WATCH, 0);
     }
 }
 
@@ -87,7 +87,7 @@ pub fn leaves_out(sock: Sock, stream: Stream) -> bool {
         remote_port: u32::from(local_port),
     };
     // SAFETY: only its presence is used.
-    unsafe { AGENT_PEERS.get(&from_there) }.is_some()
+    unsafe { AGENT_PEERS.get(from_there) }.is_some()
 }
 
 #[inline(always)]
@@ -119,5 +119,5 @@ pub fn note_own(sock: Sock) {
         remote_port: u32::from(remote_port),
     };
     // A full LRU map evicts; an error costs one muted end.
-    let _ = AGENT_PEERS.insert(&key, &1, 0);
+    let _ = AGENT_PEERS.insert(key, 1, 0);
 }

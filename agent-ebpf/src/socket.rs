@@ -162,7 +162,7 @@ impl SocketState {
         }
         self.generation = generation;
         // SAFETY: the value is copied out.
-        match unsafe { VERDICTS.get(&self.cookie) }.copied() {
+        match unsafe { VERDICTS.get(self.cookie) }.copied() {
             Some(socket_verdict::MUTE) => self.flags |= flag::MUTED,
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
             _ => {}
@@ -192,7 +192,7 @@ impl SocketState {
         let later = setting!(later_bytes);
         let most = if head > later { head } else { later };
         let allowed = if len < most { len } else { most };
-        self.head_left = if head > allowed { head - allowed } else { 0 };
+        self.head_left = head.saturating_sub(allowed);
         allowed
     }
 
@@ -342,9 +342,9 @@ impl SocketState {
     #[inline(always)]
     pub fn end_send_unix(&mut self, thread: u64, len: u32) -> Sent {
         // SAFETY: the value is copied out; only this thread writes its entry.
-        let first_ns = unsafe { UNIX_SENDS.get(&thread) }.copied().unwrap_or(0);
+        let first_ns = unsafe { UNIX_SENDS.get(thread) }.copied().unwrap_or(0);
         if first_ns != 0 {
-            let _ = UNIX_SENDS.remove(&thread);
+            let _ = UNIX_SENDS.remove(thread);
         }
         let position = self.send_position;
         self.send_position = position + u64::from(len);

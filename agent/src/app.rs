@@ -18,6 +18,7 @@ mod recorder;
 mod replay;
 mod selected;
 mod shared;
+mod silence;
 mod status;
 
 use crate::cli::{Command, Failure};

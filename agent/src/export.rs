@@ -185,6 +185,11 @@ impl Submitter {
         self.queue.bytes()
     }
 
+    /// The bound of these.
+    pub fn max_queued_bytes(&self) -> usize {
+        self.config.queue_bytes
+    }
+
     /// How each configured signal is doing.
     pub fn status(&self) -> Vec<SignalStatus> {
         let of = |signal: Signal| {

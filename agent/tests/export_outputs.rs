@@ -29,6 +29,7 @@ fn exec(resource: &agent_core::process::Resource) -> LogRecord<'_> {
         body: "sh -c id",
         attributes: &[("process.pid", Value::Int(i64::MAX))],
         cause: Some((TraceId([0xab; 16]), SpanId([0xcd; 8]))),
+        trace_flags: 1,
         resource,
     }
 }

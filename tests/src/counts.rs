@@ -168,6 +168,7 @@ mod tests {
             start: times.0,
             end: times.1,
             error: false,
+            flags: 0,
             attributes,
             resource: Arc::default(),
         }

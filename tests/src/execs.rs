@@ -93,6 +93,8 @@ mod tests {
             trace: trace.into(),
             span: span.into(),
             time: 1,
+            flags: 0,
+            body: String::new(),
             attributes: [("process.command_args".to_owned(), json!(["/bin/true", argument]))]
                 .into(),
             resource: Arc::default(),
@@ -110,6 +112,7 @@ mod tests {
             start: 0,
             end: 9,
             error: false,
+            flags: 0,
             attributes: [("url.path".to_owned(), json!("/run/r1/shell"))].into(),
             resource: Arc::default(),
         };

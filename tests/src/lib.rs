@@ -11,19 +11,25 @@
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
 //! | [`nginx`], [`python`], [`netns`], [`client`] | the programs beside it |
+//! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
-//! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`ledger`] | the judges |
+//! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
 //! | [`sys`] | system calls of the workloads in `src/bin` |
 //!
 //! Run with `cargo test -p kernspan-tests` as root. Variables: `KERNSPAN_BIN` (the binary, default
-//! `target/release/kernspan`), `KERNSPAN_SCALE=full` (the counts of the closing figures),
+//! `target/release/kernspan`), `KERNSPAN_CACHE` (where `cargo xtask setup` puts what it builds),
+//! `KERNSPAN_SCALE=full` (the counts of the closing figures),
 //! `KERNSPAN_REQUIRE=1` (a scenario that cannot run fails instead of being skipped).
 
 pub mod agent;
+pub mod certificates;
 pub mod client;
+pub mod collector;
 pub mod counts;
+pub mod delivery;
 pub mod execs;
 pub mod http;
+pub mod jaeger;
 pub mod ledger;
 pub mod links;
 pub mod netns;

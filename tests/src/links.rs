@@ -149,6 +149,7 @@ mod tests {
             start: 0,
             end: 1,
             error: false,
+            flags: 0,
             attributes: [("url.path".to_owned(), path.into())].into(),
             resource: Arc::default(),
         }

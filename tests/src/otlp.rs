@@ -41,6 +41,8 @@ pub struct Span {
     pub end: u64,
     /// Status is ERROR.
     pub error: bool,
+    /// OTLP flags: W3C trace flags and whether the parent is remote.
+    pub flags: u64,
     /// Its attributes.
     pub attributes: Attributes,
     /// Those of its resource.
@@ -58,6 +60,10 @@ pub struct Log {
     pub span: String,
     /// Unix ns.
     pub time: u64,
+    /// W3C trace flags.
+    pub flags: u64,
+    /// Text for people.
+    pub body: String,
     /// Its attributes.
     pub attributes: Attributes,
     /// Those of its resource.
@@ -236,6 +242,7 @@ fn span(value: &Value, resource: &Arc<Attributes>) -> Span {
         start: nanoseconds(&value["startTimeUnixNano"]),
         end: nanoseconds(&value["endTimeUnixNano"]),
         error: value["status"]["code"].as_i64() == Some(2),
+        flags: value["flags"].as_u64().unwrap_or(0),
         attributes: attributes(&value["attributes"]),
         resource: Arc::clone(resource),
     }
@@ -247,6 +254,8 @@ fn log(value: &Value, resource: &Arc<Attributes>) -> Log {
         trace: text(&value["traceId"]),
         span: text(&value["spanId"]),
         time: nanoseconds(&value["timeUnixNano"]),
+        flags: value["flags"].as_u64().unwrap_or(0),
+        body: text(&value["body"]["stringValue"]),
         attributes: attributes(&value["attributes"]),
         resource: Arc::clone(resource),
     }
@@ -268,6 +277,11 @@ fn attributes(value: &Value) -> Attributes {
     list(value).iter().map(|pair| (text(&pair["key"]), plain(&pair["value"]))).collect()
 }
 
+/// A number to nine decimals: writers differ in its text, and serde_json in its last bit.
+fn nanounits(number: &Value) -> Value {
+    number.as_f64().map_or_else(|| number.clone(), |value| ((value * 1e9).round() / 1e9).into())
+}
+
 /// An OTLP `AnyValue` as plain JSON.
 fn plain(value: &Value) -> Value {
     let Some((kind, content)) = value.as_object().and_then(|object| object.iter().next()) else {
@@ -278,6 +292,7 @@ fn plain(value: &Value) -> Value {
             Some(number) => number.into(),
             None => content.clone(),
         },
+        "doubleValue" => nanounits(content),
         "arrayValue" => list(&content["values"]).iter().map(plain).collect(),
         _ => content.clone(),
     }

@@ -182,8 +182,19 @@ pub fn output(command: &mut Command) -> String {
 /// # Panics
 /// When there is none.
 pub fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("its address").port()
+    let [port] = free_ports();
+    port
+}
+
+/// Several of them, no two the same.
+///
+/// # Panics
+/// When there are not that many.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    // All held until the last is found.
+    let sockets: [_; N] =
+        std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    sockets.map(|socket| socket.local_addr().expect("its address").port())
 }
 
 /// A process and all its descendants, in this pid namespace.

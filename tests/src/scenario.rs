@@ -124,6 +124,18 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// A program that `cargo xtask setup` built: `CACHE/SUBJECT/VERSION/NAME`, the cache being
+/// `$KERNSPAN_CACHE`, `$XDG_CACHE_HOME/kernspan` or `~/.cache/kernspan`.
+pub fn tool(subject: &str, name: &str) -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let cache = variable("KERNSPAN_CACHE")
+        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("kernspan")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/kernspan")))?;
+    let versions = std::fs::read_dir(cache.join(subject)).ok()?;
+    let programs = versions.filter_map(|version| Some(version.ok()?.path().join(name)));
+    programs.filter(|program| program.is_file()).max()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

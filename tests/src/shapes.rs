@@ -193,6 +193,7 @@ mod tests {
             start: if client { 0 } else { 1 },
             end: exchange.least_ms * 1_000_000 + if client { 3_000_000 } else { 2_000_000 },
             error,
+            flags: 0,
             attributes: attributes.as_object().unwrap().clone().into_iter().collect(),
             resource: Arc::default(),
         }

@@ -1,12 +1,16 @@
 """Compares what the agent reported in a guest with nginx's access log.
 
-count.py DIRECTORY payload|processes REQUESTS
+count.py DIRECTORY payload|processes HOOKS REQUESTS SECONDS
+
+Ends with a line for the table of `cargo xtask vm`.
 """
 
 import json
+import os
 import sys
 
 CLIENT, SERVER = 3, 2  # SpanKind of OTLP
+ROW = "kernspan-vm-row: "
 
 
 def attributes(item):
@@ -14,7 +18,7 @@ def attributes(item):
 
 
 def read(path):
-    spans, execs = [], 0
+    spans, execs = [], []
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             request = json.loads(line)
@@ -23,7 +27,7 @@ def read(path):
                     spans += scope["spans"]
             for resource in request.get("resourceLogs", []):
                 for scope in resource["scopeLogs"]:
-                    execs += sum(r.get("eventName") == "process.exec" for r in scope["logRecords"])
+                    execs += [r for r in scope["logRecords"] if r.get("eventName") == "process.exec"]
     return spans, execs
 
 
@@ -33,33 +37,71 @@ def path_of(span):
     return url[url.find("/vm/"):] if "/vm/" in url else None
 
 
+def hooks_in_use(directory):
+    """The agent's own word: the hook of payload and that of send times."""
+    with open(f"{directory}/status.json", encoding="utf-8") as file:
+        hooks = {h["feature"]: h["hook"] for h in json.load(file)["hooks"]}
+    kind = {name: (hook or "off").split(":")[0] for name, hook in hooks.items()}
+    return kind
+
+
+def scored(spans, kind):
+    return [s for s in spans if s.get("kind") == kind and path_of(s)]
+
+
+def of_curl(record):
+    command = json.dumps(record)
+    return "/vm/" in command and "curl" in command
+
+
+def pairs(clients, servers):
+    """Server spans whose parent is the client span of the same path, each with that span."""
+    by_id = {s["spanId"]: s for s in clients}
+    found = [(by_id.get(s.get("parentSpanId")), s) for s in servers]
+    return [(c, s) for c, s in found if c and path_of(c) == path_of(s)]
+
+
+def is_inside(client, server):
+    start, end = "startTimeUnixNano", "endTimeUnixNano"
+    return int(client[start]) <= int(server[start]) and int(server[end]) <= int(client[end])
+
+
 def main():
-    directory, promise, requests = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    directory, promise, wanted, requests, seconds = sys.argv[1:]
+    requests = int(requests)
     with open(f"{directory}/access.log", encoding="utf-8") as log:
         logged = sum("GET /vm/" in line for line in log)
     spans, execs = read(f"{directory}/out.json")
     expected = {f"/vm/{n}" for n in range(requests)} if promise == "payload" else set()
+    clients, servers = scored(spans, CLIENT), scored(spans, SERVER)
+    joined = pairs(clients, servers)
+    inside = sum(is_inside(*pair) for pair in joined)
+    runs = sum(map(of_curl, execs))
+    hooks = hooks_in_use(directory)
+
     problems = []
-    if logged != requests:
-        problems.append(f"nginx logged {logged} of {requests} requests")
-    for kind, name in ((CLIENT, "client"), (SERVER, "server")):
-        paths = [p for p in map(path_of, (s for s in spans if s.get("kind") == kind)) if p]
-        if len(paths) != len(set(paths)) or set(paths) != expected:
+    for name, found in (("client", clients), ("server", servers)):
+        paths = [path_of(s) for s in found]
+        if sorted(paths) != sorted(expected):
             lacking = sorted(expected - set(paths))[:5]
             problems.append(f"{len(paths)} {name} spans, {len(expected)} expected; lacking {lacking}")
-    pairs = {s["spanId"] for s in spans if s.get("kind") == CLIENT}
-    joined = sum(
-        s.get("parentSpanId") in pairs
-        for s in spans
-        if s.get("kind") == SERVER and path_of(s)
-    )
-    if joined != len(expected):
-        problems.append(f"{joined} server spans joined to a client span, {len(expected)} expected")
-    if execs < requests:
-        problems.append(f"{execs} exec records for {requests} runs of curl")
-    print(f"access log {logged}, spans {len(spans)}, joined {joined}, exec records {execs}")
+    for name, found, right in (
+        ("requests in nginx's log", logged, requests),
+        ("server spans joined to their client span", len(joined), len(expected)),
+        ("server spans inside their client span", inside, len(expected)),
+        ("exec records of curl", runs, requests),
+        ("payload hooks", hooks["payload"], "off" if promise == "processes" else
+         hooks["payload"] if wanted == "auto" else wanted),
+    ):
+        if found != right:
+            problems.append(f"{name}: {found}, expected {right}")
+    if promise == "payload" and hooks["payload"] == "off":
+        problems.append("payload hooks: off")
     for problem in problems:
         print(f"WRONG: {problem}")
+    cells = [os.uname().release, hooks["payload"], hooks["send time"], logged, len(servers),
+             len(clients), len(joined), inside, runs, seconds]
+    print(ROW + "|".join(map(str, cells)))
     sys.exit(bool(problems))
 
 

@@ -1,18 +1,20 @@
 #!/bin/sh
-# The scenario of `cargo xtask vm`, run inside a guest: guest.sh AGENT payload|processes
-# 100 requests from curl to nginx; what the agent reports must agree with the access log.
+# The scenario of `cargo xtask vm`, run inside a guest: guest.sh AGENT payload|processes HOOKS...
+# For each of HOOKS (auto, tracepoint, fexit): 100 requests from curl to nginx; what the agent
+# reports must agree with the access log. All that is written lies in the guest's memory.
 set -eu
 agent=$1
 promise=$2
+shift 2
 here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d)
 requests=100
 web=18080
 listen=18081
 
-echo "kernel $(uname -r), promise: $promise"
-mkdir "$work/www" && echo hello >"$work/www/index.html"
-cat >"$work/nginx.conf" <<CONF
+start_nginx() {
+    mkdir -p "$work/www" && echo hello >"$work/www/index.html"
+    cat >"$work/nginx.conf" <<CONF
 user root;
 worker_processes 1;
 pid $work/nginx.pid;
@@ -27,35 +29,70 @@ http {
     server { listen 127.0.0.1:$web; root $work/www; location / { try_files /index.html =404; } }
 }
 CONF
+    nginx -e "$work/error.log" -c "$work/nginx.conf" -p "$work"
+}
 
-"$agent" doctor || { echo "doctor failed"; exit 1; }
-
-"$agent" run --output "json:$work/out.json" --listen "127.0.0.1:$listen" >"$work/agent.log" 2>&1 &
-agent_pid=$!
-nginx -e "$work/error.log" -c "$work/nginx.conf" -p "$work"
-tries=0
-until curl -s -f -o /dev/null "http://127.0.0.1:$listen/readyz"; do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 300 ] || ! kill -0 "$agent_pid" 2>/dev/null; then
-        echo "the agent is not ready:"; cat "$work/agent.log"; exit 1
+# A missing feature is no error, and is named with its reason.
+examine() {
+    "$agent" doctor >"$work/doctor" || { cat "$work/doctor"; echo "WRONG: doctor failed"; exit 1; }
+    if [ "$promise" = payload ]; then
+        grep -q '^Every feature is on' "$work/doctor" && return
+        echo "WRONG: doctor does not say that every feature is on"
+    else
+        grep -q '^  processes  *tracepoint' "$work/doctor" &&
+            grep -q '^  payload  *off  *[a-z]' "$work/doctor" && cat "$work/doctor" && return
+        echo "WRONG: doctor does not say that there are processes, and why no payload"
     fi
-    sleep 0.1
-done
-
-i=0
-while [ "$i" -lt "$requests" ]; do
-    curl -s -f -o /dev/null "http://127.0.0.1:$web/vm/$i" || { echo "request $i failed"; exit 1; }
-    i=$((i + 1))
-done
-curl -s "http://127.0.0.1:$listen/status" >"$work/status.json"
-# The last records leave the rings, and traces settle.
-sleep 3
-kill -TERM "$agent_pid"
-wait "$agent_pid" || { echo "the agent ended with $?:"; cat "$work/agent.log"; exit 1; }
-kill -TERM "$(cat "$work/nginx.pid")"
-
-if ! /usr/bin/python3 "$here/count.py" "$work" "$promise" "$requests"; then
-    echo "-- the agent's log"; tail -n 30 "$work/agent.log"
-    echo "-- its status"; head -c 4000 "$work/status.json"; echo
+    cat "$work/doctor"
     exit 1
-fi
+}
+
+start_agent() {
+    chosen=
+    [ "$1" = auto ] || chosen="--hooks $1"
+    # shellcheck disable=SC2086
+    "$agent" run --output "json:$work/out.json" --listen "127.0.0.1:$listen" $chosen \
+        >"$work/agent.log" 2>&1 &
+    agent_pid=$!
+    tries=0
+    until curl -s -f -o /dev/null "http://127.0.0.1:$listen/readyz"; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 300 ] || ! kill -0 "$agent_pid" 2>/dev/null; then
+            echo "WRONG: the agent is not ready:"; cat "$work/agent.log"; exit 1
+        fi
+        sleep 0.1
+    done
+}
+
+stop_agent() {
+    curl -s "http://127.0.0.1:$listen/status" >"$work/status.json"
+    # The last records leave the rings, and traces settle.
+    sleep 1
+    kill -TERM "$agent_pid"
+    wait "$agent_pid" || { echo "WRONG: the agent ended with $?:"; cat "$work/agent.log"; exit 1; }
+}
+
+send_requests() {
+    i=0
+    while [ "$i" -lt "$requests" ]; do
+        curl -s -f -o /dev/null "http://127.0.0.1:$web/vm/$i" || { echo "WRONG: request $i"; exit 1; }
+        i=$((i + 1))
+    done
+}
+
+examine
+start_nginx
+for hooks in "$@"; do
+    rm -f "$work/out.json"
+    : >"$work/access.log"
+    start_agent "$hooks"
+    began=$(date +%s)
+    send_requests
+    stop_agent
+    seconds=$(($(date +%s) - began))
+    if ! /usr/bin/python3 "$here/count.py" "$work" "$promise" "$hooks" "$requests" "$seconds"; then
+        echo "-- the agent's log"; tail -n 30 "$work/agent.log"
+        exit 1
+    fi
+done
+kill -TERM "$(cat "$work/nginx.pid")"

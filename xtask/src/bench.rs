@@ -1,5 +1,6 @@
 //! What kernspan costs.
 
+mod age;
 mod http;
 mod report;
 mod sink;
@@ -44,18 +45,16 @@ enum Subject {
 /// `cargo xtask bench`.
 pub fn run(options: &Options) -> Result<()> {
     match &options.subject {
-        Subject::Hooks { arguments } => example("agent", "bench_hooks", arguments),
+        Subject::Hooks { arguments } => example("bench_hooks", arguments),
         Subject::Http(options) => http::run(options),
-        Subject::Core { arguments } => example("agent-core", "bench_core", arguments),
+        Subject::Core { arguments } => example("bench_core", arguments),
         Subject::Sink { port } => sink::serve(*port),
     }
 }
 
-/// A measurement that lies beside the code it measures, as an example of its crate.
-fn example(package: &str, name: &str, arguments: &[String]) -> Result<()> {
-    let mut cargo = command("cargo", ["run", "--release", "--package", package, "--example", name]);
-    if package == "agent" {
-        cargo.env("KERNSPAN_OBJECT", build::kernel_object()?);
-    }
+/// A measurement that lies beside the code it measures, as an example of the agent.
+fn example(name: &str, arguments: &[String]) -> Result<()> {
+    let mut cargo = command("cargo", ["run", "--release", "--package", "agent", "--example", name]);
+    cargo.env("KERNSPAN_OBJECT", build::kernel_object()?);
     command::run(cargo.arg("--").args(arguments))
 }

@@ -50,7 +50,7 @@ fn show(agent: &Path, directory: &Path) -> Result<()> {
     );
     let json = directory.join("spans.json");
     let mut observer = Observer::start(agent, &programs, directory, &json)?;
-    let paths: Vec<_> = (1..=REQUESTS).map(|number| format!("/hello/{number}")).collect();
+    let paths: Vec<_> = (1..=REQUESTS).map(|number| format!("/tea/{number}")).collect();
     for path in &paths {
         programs.request(path)?;
     }

@@ -3,7 +3,7 @@
 //! Each part looks first and acts only then, so that a second run is quick and changes nothing.
 
 mod debian;
-pub mod full;
+mod receivers;
 mod rust;
 pub mod toolchain;
 
@@ -24,9 +24,9 @@ pub struct Options {
 pub enum Level {
     /// Building and the demo.
     Demo,
-    /// `cargo xtask test` and the benchmarks.
+    /// `cargo xtask test` and the benchmarks; with Go, also the OpenTelemetry Collector.
     Test,
-    /// Also what CI does not need each time: the OpenTelemetry Collector and Jaeger.
+    /// Also what CI does not need each time: Jaeger.
     Full,
 }
 
@@ -41,9 +41,7 @@ pub fn install(level: Level) -> Result<()> {
     debian::install(level)?;
     toolchain::install()?;
     rust::install(level)?;
-    if level == Level::Full {
-        full::install()?;
-    }
+    receivers::install(level)?;
     println!("setup: complete after {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }

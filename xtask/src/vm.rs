@@ -9,6 +9,7 @@ mod guest;
 mod kernels;
 mod mirror;
 mod qemu;
+mod table;
 
 use crate::build;
 use crate::paths;
@@ -102,20 +103,25 @@ fn scenario(
 ) -> Result<()> {
     let agent = build::run()?;
     let deadline = Instant::now() + limit;
+    let mut rows = Vec::new();
     for kernel in kernels {
         let left = deadline.saturating_duration_since(Instant::now()).min(ONE);
         let promise = if kernel.payload { "payload" } else { "processes" };
         let script = format!(
-            "exec sh '{}' '{}' {promise}",
+            "exec sh '{}' '{}' {promise} {}",
             paths::root().join("tests/vm/guest.sh").display(),
-            agent.display()
+            agent.display(),
+            kernel.hooks.join(" ")
         );
         let result = run(kernel, &script, left).and_then(|output| {
-            print!("{}", output.text);
+            let (text, found) = table::split(&output.text);
+            print!("{text}");
+            rows.extend(found);
             ensure!(output.status == 0, "the scenario ended with {}", output.status);
             Ok(())
         });
         report(&format!("vm {}", kernel.series), result);
     }
+    print!("{}", table::shown(&rows));
     Ok(())
 }

@@ -57,6 +57,8 @@ impl KindCounts {
 pub(super) struct Counts {
     /// Records that came in.
     pub(super) records: u64,
+    /// Records that were left at the end of the run; not among those that came in.
+    pub(super) discarded: u64,
     /// Records that were used.
     pub(super) used: u64,
     /// Records held for those before them, or until more bytes tell the protocol.

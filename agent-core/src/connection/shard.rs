@@ -153,6 +153,14 @@ impl Shard {
         self.work.waits.clear();
     }
 
+    /// Counts one record as lost without looking into it: the run ends, and there is no time left
+    /// for what is still in the ring.
+    pub fn discard(&mut self, event: &Event<'_>) {
+        let header = event.header();
+        self.sequence.take(header.cpu, header.seq);
+        self.work.counts.discarded += 1;
+    }
+
     /// The kernel numbered the records of `cpu` in this ring up to `next`, exclusive: counts as
     /// lost what never came. For the end of a run, when the ring is empty.
     pub fn settle(&mut self, cpu: u16, next: u64) {
@@ -181,9 +189,11 @@ impl Shard {
         let Sequence { lost, disordered, .. } = self.sequence;
         let mut ring =
             |side, count| entries.push(Entry { stage: "ring", unit: "records", side, count });
-        ring(Side::In, self.work.counts.records.saturating_add(lost));
-        ring(Side::Out, self.work.counts.records);
+        let super::counts::Counts { records, discarded, .. } = self.work.counts;
+        ring(Side::In, records.saturating_add(lost).saturating_add(discarded));
+        ring(Side::Out, records);
         ring(Side::Lost("sequence_gap"), lost);
+        ring(Side::Lost("shutdown"), discarded);
         ring(Side::Info("disordered"), disordered);
         entries
     }

@@ -51,6 +51,7 @@ pub fn log(out: &mut Vec<u8>, field: u32, record: &LogRecord<'_>) {
         }
         attributes(out, 6, record.attributes);
         if let Some((trace, span)) = record.cause {
+            wire::fixed32(out, 8, u32::from(record.trace_flags));
             wire::bytes(out, 9, &trace.0);
             wire::bytes(out, 10, &span.0);
         }

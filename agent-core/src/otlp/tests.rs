@@ -160,6 +160,7 @@ fn log_records_are_events_with_the_ids_of_their_cause() {
             body: "sh -c id",
             attributes: &attributes,
             cause,
+            trace_flags: 3,
             resource: &resource,
         });
         let requests = flush(&mut batch);
@@ -175,6 +176,7 @@ fn log_records_are_events_with_the_ids_of_their_cause() {
             severity_text: "INFO".into(),
             body: text("sh -c id"),
             attributes: expected_attributes(&attributes),
+            flags: if cause.is_some() { 3 } else { 0 },
             trace_id: cause.map(|(trace, _)| trace.0.to_vec()).unwrap_or_default(),
             span_id: cause.map(|(_, span)| span.0.to_vec()).unwrap_or_default(),
             event_name: "process.exec".into(),

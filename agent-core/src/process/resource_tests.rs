@@ -75,7 +75,9 @@ fn the_environment_of_the_process_has_the_first_word() {
     const NAME: &str = "OTEL_SERVICE_NAME";
     const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
     // Environment, key, value.
-    let cases: &[(&str, &[(&str, &str)], &str, &str)] = &[
+    /// Why, environment, key, value.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: &[Case<'_>] = &[
         ("name", &[(NAME, "shop")], "service.name", "shop"),
         ("empty name", &[(NAME, " ")], "service.name", "orders"),
         ("attribute", &[(ATTRIBUTES, "service.name=a")], "service.name", "a"),

@@ -12,8 +12,13 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// How long facts outlive their process, record time: its last spans end and are settled later.
-const GRACE_NS: u64 = 30_000_000_000;
+/// How long facts outlive their process, record time: its last spans end and are settled later,
+/// by milliseconds. More is for rings that are behind.
+const GRACE_NS: u64 = 5_000_000_000;
+
+/// Processes that ended and are kept at most: with their names about 6 MB. A build or a test run
+/// starts and ends thousands in the grace period.
+const MAX_ENDED: usize = 1024;
 
 /// Execs of one process that are told apart; a process that calls exec more often within the
 /// life of a span loses its oldest.
@@ -127,7 +132,20 @@ impl ProcessTable {
         {
             process.exited = true;
             self.ended.push_back((at_ns, id));
+            if self.ended.len() > MAX_ENDED {
+                self.forget_first();
+            }
         }
+    }
+
+    /// The time is `now_ns`: forgets processes whose grace period is over.
+    pub fn forget_ended(&mut self, now_ns: u64) {
+        while let Some(&(at_ns, _)) = self.ended.front()
+            && at_ns.saturating_add(GRACE_NS) < now_ns
+        {
+            self.forget_first();
+        }
+        self.compact();
     }
 
     /// What was known of a process at a time: the latest version then, or the first one.
@@ -228,17 +246,13 @@ impl ProcessTable {
         }
     }
 
-    fn forget_ended(&mut self, now_ns: u64) {
-        while let Some(&(at_ns, id)) = self.ended.front()
-            && at_ns.saturating_add(GRACE_NS) < now_ns
-        {
-            self.ended.pop_front();
-            if self.processes.get(&id).is_some_and(|process| process.exited) {
-                self.processes.remove(&id);
-                self.counts.removed += 1;
-            }
+    /// Forgets the process that ended first.
+    fn forget_first(&mut self) {
+        let Some((_, id)) = self.ended.pop_front() else { return };
+        if self.processes.get(&id).is_some_and(|process| process.exited) {
+            self.processes.remove(&id);
+            self.counts.removed += 1;
         }
-        self.compact();
     }
 
     /// Keeps `turn` from filling with processes that are gone: amortised, once per doubling.

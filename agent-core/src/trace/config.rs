@@ -12,7 +12,9 @@ pub struct AssemblerConfig {
     /// How far the watermark stays behind the slowest ring, ns: small reordering between CPUs.
     pub slack_ns: u64,
     /// How long a trace whose root is a server span with a peer on this host waits for that
-    /// peer's client span before anything of it is given out, ns of record time.
+    /// peer's client span before anything of it is given out, ns of record time. The client's
+    /// record is written when its call returns; on a busy machine its thread waits for a processor
+    /// in between, often for tens of milliseconds, while the server answers.
     pub hold_ns: u64,
     /// Share of traces that are given out, 0 to 1; decided from the trace id alone, so that every
     /// agent that sees a part of the trace decides alike.
@@ -31,7 +33,7 @@ impl Default for AssemblerConfig {
             id_key: IdKey::default(),
             rings: 2,
             slack_ns: 2_000_000,
-            hold_ns: 5_000_000,
+            hold_ns: 100_000_000,
             sample_ratio: 1.0,
             linker: LinkerSwitches::default(),
             limits: Limits::default(),
@@ -90,7 +92,7 @@ impl Default for Limits {
             connections: 65_536,
             threads: 65_536,
             processes: 32_768,
-            queued: 131_072,
+            queued: 65_536,
         }
     }
 }

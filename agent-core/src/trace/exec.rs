@@ -74,6 +74,7 @@ impl Core {
                 body,
                 attributes,
                 cause: settled.map(|(settled, span)| (settled.trace, span)),
+                trace_flags: settled.map_or(0, |(settled, _)| settled.flags),
                 resource: &resource,
             });
         });

@@ -83,7 +83,7 @@ impl Core {
             if other.role == request.role || other.joined {
                 continue;
             }
-            if unix && could_be_ends(request, other, self.config.hold_ns) {
+            if unix && could_be_ends(request, other) {
                 any.add(*slot);
             }
             if other.started.position as u32 == request.started.position as u32 {
@@ -186,12 +186,16 @@ impl Core {
     }
 }
 
+/// Most by which a unix client's send may be reported after the server took its bytes. Longer
+/// would take a client's next request for the one before it.
+const REPORTED_LATER_NS: u64 = 5_000_000;
+
 /// Could the two unix requests be the same one, by their times? The client's send entered the
 /// socket before the program behind the server's took it; without a true time it may be reported
 /// a little later.
-fn could_be_ends(one: &Request, other: &Request, tolerance: u64) -> bool {
+fn could_be_ends(one: &Request, other: &Request) -> bool {
     let (client, server) = if one.role == Role::Client { (one, other) } else { (other, one) };
-    client.started.start_ns <= server.started.taken_ns.saturating_add(tolerance)
+    client.started.start_ns <= server.started.taken_ns.saturating_add(REPORTED_LATER_NS)
 }
 
 /// The low halves: for TCP the raw sequence numbers, which both ends know.

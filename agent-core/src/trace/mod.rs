@@ -125,6 +125,7 @@ impl Assembler {
         }
         self.run(watermark, &mut sinks);
         self.core.advance(watermark, &mut sinks);
+        self.core.processes.forget_ended(watermark);
     }
 
     /// Nothing follows: processes what waits, and gives out what is still open, ended at the last

@@ -60,7 +60,7 @@ pub fn pass(moved: Moved, array: u64, count: u32) -> Option<(u64, u64)> {
             certain: u32::from(certain),
         };
         // The map evicts when it is full; it holds calls in progress only.
-        let _ = MESSAGES.insert(&moved.thread, &progress, 0);
+        let _ = MESSAGES.insert(moved.thread, progress, 0);
     }
     certain.then_some((vector, pieces))
 }
@@ -69,7 +69,7 @@ pub fn pass(moved: Moved, array: u64, count: u32) -> Option<(u64, u64)> {
 #[inline(always)]
 fn place(moved: Moved, array: u64, count: u32) -> (u32, bool) {
     // SAFETY: the value is copied out; only this thread writes its entry.
-    let Some(known) = unsafe { MESSAGES.get(&moved.thread) }.copied() else { return (0, true) };
+    let Some(known) = unsafe { MESSAGES.get(moved.thread) }.copied() else { return (0, true) };
     if known.array != array || known.cookie != moved.cookie || known.count != count {
         return (0, true);
     }
@@ -88,5 +88,5 @@ fn place(moved: Moved, array: u64, count: u32) -> (u32, bool) {
 /// A call of this thread failed: it ends here.
 #[inline(always)]
 pub fn forget(thread: u64) {
-    let _ = MESSAGES.remove(&thread);
+    let _ = MESSAGES.remove(thread);
 }

@@ -53,8 +53,8 @@ fn arrived(sock: Sock) {
             state.arrive_unix(sock);
             let (_, _, thread) = current_ids();
             // SAFETY: only its presence is used.
-            if unsafe { UNIX_SENDS.get(&thread) }.is_none() {
-                let _ = UNIX_SENDS.insert(&thread, &now(), 0);
+            if unsafe { UNIX_SENDS.get(thread) }.is_none() {
+                let _ = UNIX_SENDS.insert(thread, now(), 0);
             }
         }
     }

@@ -101,7 +101,7 @@ const FIXED: usize = size_of::<Exec>();
 fn executed(task: Task, old_tid: u32, program: *const u8) {
     filter::watch_for_now(task.tgid());
     let (start, end) = task.arguments();
-    let len = if end > start { end - start } else { 0 };
+    let len = end.saturating_sub(start);
     if len <= SHORT_ARGS as u64 {
         write_exec::<SHORT_ARGS>(task, old_tid, program, start, len as u32);
     } else {

@@ -5,6 +5,7 @@ use super::{
     clock::{boot_ns, unix_offset},
     recorder::Recorder,
     shared::Shared,
+    silence::Silence,
 };
 use crate::export::{Destination, Fanout};
 use agent_core::message::Started;
@@ -33,6 +34,8 @@ pub struct AssemblerThread {
     pub rings: usize,
     /// The recording, if one is made.
     pub recorder: Option<Arc<Recorder>>,
+    /// What was said of connections without spans.
+    pub silence: Silence,
     /// See [`Shared`].
     pub shared: Arc<Shared>,
 }
@@ -103,8 +106,12 @@ impl AssemblerThread {
     }
 
     fn publish(&mut self) {
-        let mut entries = self.assembler.ledger();
+        if let Some(text) = self.silence.note(&self.shared.census(), super::status::task_name) {
+            self.outputs.note(&text);
+        }
+        self.shared.publish("assembler", self.assembler.ledger());
+        let mut entries = Vec::new();
         self.outputs.ledger(&mut entries);
-        self.shared.publish("assembler", entries);
+        self.shared.publish("outputs", entries);
     }
 }

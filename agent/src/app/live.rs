@@ -2,6 +2,7 @@
 
 use super::{
     assemble::AssemblerThread,
+    clock::boot_ns,
     outputs::{self, Outputs},
     payload::PayloadThread,
     privilege,
@@ -13,6 +14,7 @@ use super::{
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
+use crate::export::Destination;
 use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::plan::Feature;
@@ -31,12 +33,15 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
 /// Batches between the ring threads and the assembler. Small: the kernel's rings are the buffer.
-const BATCHES: usize = 64;
+const BATCHES: usize = 32;
 
 /// Used messages on their way back.
-const SPARES: usize = 8192;
+const SPARES: usize = 4096;
 
-/// Time to deliver what is queued at the end.
+/// Time to empty the rings at the end.
+const DRAIN_NS: u64 = 700_000_000;
+
+/// Time to deliver what is queued at the end, all in all.
 const FLUSH: Duration = Duration::from_millis(1500);
 
 /// Time to deliver the agent's own last metrics.
@@ -74,7 +79,9 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         Some(record) => Some(Arc::new(start_recording(record, settings, id_key, &host)?)),
         None => None,
     };
-    let mut loaded = attach(settings)?;
+    // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
+    // tens of megabytes for a moment.
+    let mut loaded = std::thread::scope(|scope| joined(scope.spawn(|| attach(settings)).join()))??;
     let maps = Maps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
     let agent = Agent::start(
         settings,
@@ -276,6 +283,7 @@ impl Agent {
             spare: spare_in,
             rings: 2,
             recorder: recorder.clone(),
+            silence: super::silence::Silence::default(),
             shared: Arc::clone(&shared),
         };
         let assembler = spawn("kernspan-trace", move || assembler.run())?;
@@ -334,6 +342,7 @@ impl Agent {
     fn stop(self, runtime: &Runtime) -> Result<(), Failure> {
         let deadline = Instant::now() + FLUSH;
         self.shared.ready.store(false, Ordering::Release);
+        self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
         drop(self.loaded);
         self.shared.stop.store(true, Ordering::Release);
@@ -347,10 +356,11 @@ impl Agent {
             tracing::debug!("the last metrics may not have arrived: {error}");
         }
         if let Some(exporter) = self.outputs {
-            let submitter = runtime.block_on(exporter.shutdown(deadline));
+            runtime.block_on(exporter.shutdown(deadline));
+            // In place of what the assembler published while requests were still under way.
             let mut entries = Vec::new();
-            submitter.ledger(&mut entries);
-            self.shared.publish("export", entries);
+            outputs.ledger(&mut entries);
+            self.shared.publish("outputs", entries);
         }
         drop(outputs);
         log_ledger(&self.shared.ledger());

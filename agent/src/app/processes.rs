@@ -1,7 +1,10 @@
 //! The thread of the process ring: who came, what it runs, who left; and the selection of
 //! processes that the kernel side goes by.
 
-use super::{batch::Batch, batch::Records, clock::boot_ns, recorder::Recorder, shared::Shared};
+use super::{
+    batch::Batch, batch::Records, clock::boot_ns, payload::Pause, recorder::Recorder,
+    shared::Shared,
+};
 use crate::config::Executables;
 use crate::probe::control::Selection;
 use crate::process::ProcessReader;
@@ -126,10 +129,12 @@ impl ProcessThread {
     pub fn run(mut self) {
         let mut counts = Counts::default();
         let mut housekept = 0;
+        let mut pause = Pause::new(self.poll_interval);
         loop {
             let last = self.shared.stop.load(Ordering::Acquire);
             let began = boot_ns();
             let mut round = Round::default();
+            let before = counts.records;
             self.drain(&mut round, &mut counts);
             counts.facts += round.facts.len() as u64;
             if let Some(recorder) = &self.recorder {
@@ -143,7 +148,7 @@ impl ProcessThread {
                 housekept = began;
                 self.publish(&counts);
             }
-            self.wait();
+            self.wait(pause.after(counts.records != before));
         }
         self.publish(&counts);
         let _ = self.out.send(Batch::Ended);
@@ -167,6 +172,10 @@ impl ProcessThread {
             }
         }
         for change in copies {
+            if self.shared.drain_is_over() {
+                // The records themselves say enough to name the last processes.
+                break;
+            }
             self.follow(change, round);
         }
     }
@@ -208,13 +217,11 @@ impl ProcessThread {
         round.facts.push(facts);
     }
 
-    /// Sleeps until the kernel side wakes it (an exec) or the interval is over.
-    fn wait(&self) {
+    /// Sleeps until the kernel side wakes it (an exec) or `pause` is over.
+    fn wait(&self, pause: Duration) {
         let mut fds = [PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)];
-        let timeout = Timespec {
-            tv_sec: self.poll_interval.as_secs() as i64,
-            tv_nsec: i64::from(self.poll_interval.subsec_nanos()),
-        };
+        let timeout =
+            Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };
         // An interrupted or failed wait is a short one.
         let _ = poll(&mut fds, Some(&timeout));
     }

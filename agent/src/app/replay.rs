@@ -69,6 +69,7 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
 #[derive(Default)]
 struct Collected {
     signals: Vec<Signal>,
+    #[expect(clippy::vec_box, reason = "the stages pass the boxes on")]
     spare: Vec<Box<Started>>,
 }
 

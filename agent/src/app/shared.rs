@@ -1,17 +1,21 @@
 //! What the threads of a run share: a stop flag, and copies of their accounts for whoever asks.
 
+use super::clock::boot_ns;
 use crate::probe::{control::Counters, load::FeatureReport};
 use agent_common::counter;
 use agent_core::connection::Census;
 use agent_core::ledger::{Entry, Side};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// See the module.
 pub struct Shared {
     /// Threads end when this is set.
     pub stop: AtomicBool,
+    /// Boot time after which what is left in the rings is counted as lost, ns. Set before `stop`.
+    pub drain_until: AtomicU64,
     /// Probes are attached and everything runs.
     pub ready: AtomicBool,
     /// Start of the run.
@@ -28,6 +32,7 @@ impl Shared {
     pub fn new(features: Vec<FeatureReport>, counters: Option<Counters>) -> Shared {
         Shared {
             stop: AtomicBool::new(false),
+            drain_until: AtomicU64::new(u64::MAX),
             ready: AtomicBool::new(false),
             started: Instant::now(),
             features,
@@ -35,6 +40,12 @@ impl Shared {
             accounts: Mutex::default(),
             census: Mutex::default(),
         }
+    }
+
+    /// The time to empty the rings is over.
+    pub fn drain_is_over(&self) -> bool {
+        let until = self.drain_until.load(Ordering::Relaxed);
+        until != u64::MAX && boot_ns() >= until
     }
 
     /// A thread publishes its account.

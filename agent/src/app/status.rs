@@ -47,9 +47,7 @@ impl Status {
         let rows = rows.into_iter().map(|(process, counts)| {
             let mut row = serde_json::Map::new();
             row.insert("pid".to_owned(), json!(process.tgid));
-            let comm = std::fs::read_to_string(format!("/proc/{}/comm", process.tgid));
-            let name = comm.map(|name| name.trim_end().to_owned()).unwrap_or_default();
-            row.insert("comm".to_owned(), json!(name));
+            row.insert("comm".to_owned(), json!(task_name(process.tgid)));
             for (kind, count) in counts.by_name() {
                 row.insert(kind.to_owned(), json!(count));
             }
@@ -57,6 +55,12 @@ impl Status {
         });
         rows.collect()
     }
+}
+
+/// Name of a process, empty when it is gone.
+pub fn task_name(tgid: u32) -> String {
+    let comm = std::fs::read_to_string(format!("/proc/{tgid}/comm"));
+    comm.map(|name| name.trim_end().to_owned()).unwrap_or_default()
 }
 
 /// Memory of the process, bytes. Kernel maps are not part of it.

@@ -67,7 +67,6 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value a run, and clap cannot flatten a box")]
 pub enum Command {
     /// Watch programs and send what they do as traces and events
     #[command(after_help = RUN_EXAMPLES)]
@@ -129,7 +128,7 @@ pub enum Command {
 #[command(next_help_heading = "Output")]
 pub struct Out {
     /// otlp, console, json, json:FILE or none; repeatable [default: otlp when an endpoint is set,
-    /// else console]
+    /// else console]. A new FILE gets mode 0600; one that is there is appended to, its mode kept
     #[arg(long, value_name = "OUTPUT")]
     output: Vec<String>,
     /// Part of the traces that is kept, whole traces, the same ones everywhere: 0 to 1 [default: 1]

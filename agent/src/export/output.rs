@@ -29,26 +29,32 @@ pub trait Destination: Output + Send {
 pub struct OtlpOutput {
     batch: Batch,
     submitter: Submitter,
+    flush_bytes: usize,
 }
 
 /// A batch this large is sent without waiting for the next flush.
 const FLUSH_BYTES: usize = 512 * 1024;
 
+/// This many batches fit into the queue, however small it is: a request that never fits would be
+/// lost although the receiver is there.
+const BATCHES_IN_QUEUE: usize = 8;
+
 impl OtlpOutput {
     /// In front of `submitter`.
     pub fn new(submitter: Submitter) -> OtlpOutput {
-        OtlpOutput { batch: Batch::new(env!("CARGO_PKG_VERSION")), submitter }
+        let flush_bytes = FLUSH_BYTES.min(submitter.max_queued_bytes() / BATCHES_IN_QUEUE);
+        OtlpOutput { batch: Batch::new(env!("CARGO_PKG_VERSION")), submitter, flush_bytes }
     }
 
     fn send(&mut self) {
-        let OtlpOutput { batch, submitter } = self;
+        let OtlpOutput { batch, submitter, .. } = self;
         batch.flush(|request| {
             submitter.submit(request.signal, request.body.into(), request.items);
         });
     }
 
     fn send_if_large(&mut self) {
-        if self.batch.bytes() >= FLUSH_BYTES {
+        if self.batch.bytes() >= self.flush_bytes {
             self.send();
         }
     }

@@ -12,8 +12,8 @@ pub type Wrong = (String, &'static str);
 /// Longest timeout and largest queue that are taken for meant: an hour, 4 GiB.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 const MAX_QUEUE_BYTES: u64 = 4 << 30;
-/// A request must fit into the queue.
-const MIN_QUEUE_BYTES: u64 = 1 << 20;
+/// Several small requests must fit into the queue.
+const MIN_QUEUE_BYTES: u64 = 64 << 10;
 
 /// Names the exporter sets itself.
 const RESERVED: [&str; 9] = [
@@ -72,7 +72,7 @@ pub fn timeout(text: &str) -> Result<Duration, Wrong> {
 
 /// Bytes, or a number with the unit `KiB`, `MiB` or `GiB`.
 pub fn queue_bytes(text: &str) -> Result<usize, Wrong> {
-    const HINT: &str = "use bytes or a unit, for example 16MiB, from 1MiB to 4GiB";
+    const HINT: &str = "use bytes or a unit, for example 16MiB, from 64KiB to 4GiB";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let wrong = || (format!("no usable size: {text:?}"), HINT);
     let number: u64 = digits.parse().map_err(|_| wrong())?;
@@ -203,6 +203,8 @@ mod tests {
         }
         let table = [
             ("1048576", Some(1 << 20)),
+            ("64KiB", Some(64 << 10)),
+            ("63KiB", None),
             ("16MiB", Some(16 << 20)),
             ("10", None),
             ("5GiB", None),

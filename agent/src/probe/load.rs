@@ -280,8 +280,11 @@ fn attach_choice(
 ) -> Result<Vec<String>, String> {
     let parts: Vec<&Part> =
         choice.parts.iter().filter(|part| !part.optional || has(btf, part.hook)).collect();
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
     for part in &parts {
-        with_program(ebpf, part, |program| program.load(part.hook, aya_btf))?;
+        with_program(ebpf, part, |program| program.load(part.hook, aya_btf))
+            .map_err(|reason| format!("{reason}{}", choice.needs.lacking(&release)))?;
     }
     let mut hooks = Vec::new();
     for part in &parts {
@@ -329,7 +332,24 @@ fn with_program(
     };
     let mut typed = typed.map_err(|error| chain(&error))?;
     act(&mut typed)
-        .map_err(|error| format!("{} was refused: {}", part.hook.target(), chain(&error)))
+        .map_err(|error| format!("{} was refused: {}", part.hook.target(), kernel_word(&error)))
+}
+
+/// The kernel's word on a program: of the verifier's log, which may have thousands of lines, the
+/// one that says what is wrong.
+fn kernel_word(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
+    match verdict(&verifier_log.to_string()) {
+        Some(verdict) => format!("{io_error}: {verdict}"),
+        None => io_error.to_string(),
+    }
+}
+
+/// The last line of a verifier's log that is not one of its statistics.
+fn verdict(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    let mut lines = log.lines().rev().map(str::trim);
+    lines.find(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
 }
 
 /// An error with its sources, each once.
@@ -345,4 +365,31 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn a_verifiers_verdict_is_its_last_line_before_the_statistics() {
+        let statistics = "verification time 393 usec\nstack depth 0+0\n\
+                          processed 12 insns (limit 1000000) max_states_per_insn 0\n";
+        for (why, log, expected) in [
+            (
+                "refused at once",
+                "BPF_STX uses reserved fields\n",
+                Some("BPF_STX uses reserved fields"),
+            ),
+            (
+                "behind the trace",
+                "0: (79) r7 = *(u64 *)(r1 +0)\nunknown func f#1\n",
+                Some("unknown func f#1"),
+            ),
+            ("statistics only", "", None),
+        ] {
+            assert_eq!(verdict(&format!("{log}{statistics}")), expected, "{why}");
+        }
+        assert_eq!(verdict(""), None);
+    }
 }

@@ -41,6 +41,16 @@ pub struct Part {
     pub optional: bool,
 }
 
+/// What every program uses.
+const RINGS: Needs = Needs { since: (5, 8), what: "the ring buffer" };
+
+/// What every program of the payload ring uses: socket storage in tracing programs (5.11) and
+/// atomic fetch-and-add (5.12).
+const SOCKETS: Needs = Needs { since: (5, 12), what: "socket storage, atomic fetch-and-add" };
+
+/// … and the payload programs also the registers of the system call.
+const REGISTERS: Needs = Needs { since: (5, 15), what: "bpf_task_pt_regs" };
+
 /// One way to get a feature.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
@@ -48,6 +58,31 @@ pub struct Choice {
     pub name: &'static str,
     /// Its programs: all are needed, but for optional ones.
     pub parts: &'static [Part],
+    /// What they need of the kernel besides the hooks themselves.
+    pub needs: Needs,
+}
+
+/// What an older kernel lacks: said when it refuses a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// First version (major, minor) that has it.
+    pub since: (u32, u32),
+    /// It.
+    pub what: &'static str,
+}
+
+impl Needs {
+    /// What a kernel of this release (`uname -r`) lacks, as shown after a reason; empty when it is
+    /// new enough.
+    pub fn lacking(self, release: &str) -> String {
+        let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+        let running = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let (major, minor) = self.since;
+        if running >= self.since {
+            return String::new();
+        }
+        format!("; it needs Linux {major}.{minor} ({})", self.what)
+    }
 }
 
 /// What the agent can do.
@@ -100,6 +135,7 @@ pub const PLAN: &[Entry] = &[
                 part("exec_tracepoint", Hook::Tracepoint("sched_process_exec")),
                 part("exit_tracepoint", Hook::Tracepoint("sched_process_exit")),
             ],
+            needs: RINGS,
         }],
     },
     Entry {
@@ -113,6 +149,7 @@ pub const PLAN: &[Entry] = &[
                     part("send_tracepoint", Hook::Tracepoint("sock_send_length")),
                     part("receive_tracepoint", Hook::Tracepoint("sock_recv_length")),
                 ],
+                needs: REGISTERS,
             },
             Choice {
                 name: "fexit",
@@ -127,6 +164,7 @@ pub const PLAN: &[Entry] = &[
                     optional("inet_sendpage_fexit", Hook::Fexit("inet_sendpage")),
                     optional("unix_sendpage_fexit", Hook::Fexit("unix_stream_sendpage")),
                 ],
+                needs: REGISTERS,
             },
         ],
     },
@@ -137,6 +175,7 @@ pub const PLAN: &[Entry] = &[
         choices: &[Choice {
             name: "tracepoint",
             parts: &[part("state_tracepoint", Hook::Tracepoint("inet_sock_set_state"))],
+            needs: SOCKETS,
         }],
     },
     Entry {
@@ -147,10 +186,12 @@ pub const PLAN: &[Entry] = &[
             Choice {
                 name: "tracepoint",
                 parts: &[part("arrival_tracepoint", Hook::Tracepoint("sk_data_ready"))],
+                needs: SOCKETS,
             },
             Choice {
                 name: "fexit",
                 parts: &[part("arrival_fentry", Hook::Fentry("sock_def_readable"))],
+                needs: SOCKETS,
             },
         ],
     },
@@ -162,11 +203,32 @@ pub const PLAN: &[Entry] = &[
             Choice {
                 name: "tracepoint",
                 parts: &[part("send_time_tracepoint", Hook::Tracepoint("tcp_sendmsg_locked"))],
+                needs: SOCKETS,
             },
             Choice {
                 name: "fexit",
                 parts: &[part("send_time_fentry", Hook::Fentry("tcp_sendmsg_locked"))],
+                needs: SOCKETS,
             },
         ],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{REGISTERS, SOCKETS};
+
+    #[test]
+    fn an_older_kernel_is_told_what_it_lacks() {
+        for (why, release, lacks) in [
+            ("older", "5.10.0-46-cloud-amd64", true),
+            ("the first that has it", "5.12.0", false),
+            ("newer", "6.12.117+deb13-cloud-amd64", false),
+            ("a number without a point", "7-rc1", false),
+            ("no number", "linux", true),
+        ] {
+            assert_eq!(!SOCKETS.lacking(release).is_empty(), lacks, "{why}");
+        }
+        assert_eq!(REGISTERS.lacking("5.10"), "; it needs Linux 5.15 (bpf_task_pt_regs)");
+    }
+}

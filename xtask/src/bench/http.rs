@@ -105,7 +105,10 @@ impl Rig<'_> {
         let agent = self.start_agent(arguments)?;
         let round = self.load(Some(&agent), receiver)?;
         self.show_agent(&agent)?;
+        self.show_ages()?;
+        let asked = Instant::now();
         agent.stop(Duration::from_secs(10))?;
+        println!("  agent stopped after {:.2} s", asked.elapsed().as_secs_f64());
         Ok(round)
     }
 
@@ -196,6 +199,18 @@ impl Rig<'_> {
         let status: Value = serde_json::from_str(&status).context("/status is no JSON")?;
         let lost = losses(&status).context("/status has no ledger")?;
         ensure!(lost.is_empty(), "the agent lost something:\n  {}", lost.join("\n  "));
+        Ok(())
+    }
+
+    /// Prints how old spans were at the receiver, and starts anew.
+    fn show_ages(&self) -> Result<()> {
+        let url = format!("http://127.0.0.1:{}/ages", self.sink);
+        let ages = output(&mut command("curl", ["-sf", "--max-time", "5", &url]))?;
+        let mut numbers = ages.split_whitespace();
+        let [spans, median, most] = [(); 3].map(|()| numbers.next().unwrap_or("?"));
+        println!(
+            "  {spans} spans, received within {median} ms (median), {most} ms (99 %) of their end"
+        );
         Ok(())
     }
 }

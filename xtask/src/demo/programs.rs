@@ -27,8 +27,14 @@ impl Programs {
         let [web, first, second] = free_ports()?;
         let mut services = Vec::new();
         let next = format!("http://127.0.0.1:{second}");
-        start(&mut services, "second", &mut python(second, None)?, second, directory)?;
-        start(&mut services, "first", &mut python(first, Some(&next))?, first, directory)?;
+        start(&mut services, "stock", &mut python("stock.py", second, None)?, second, directory)?;
+        start(
+            &mut services,
+            "shop",
+            &mut python("shop.py", first, Some(&next))?,
+            first,
+            directory,
+        )?;
         start(&mut services, "nginx", &mut nginx(web, first, directory)?, web, directory)?;
         Ok(Programs { web, first, second, services })
     }
@@ -73,8 +79,8 @@ fn plain(command: &mut Command) -> &mut Command {
     command
 }
 
-fn python(port: u16, next: Option<&str>) -> Result<Command> {
-    let script = paths::root().join("tests/workloads/demo_service.py");
+fn python(script: &str, port: u16, next: Option<&str>) -> Result<Command> {
+    let script = paths::root().join("tests/workloads").join(script);
     let mut python = command(&program("python3")?, [script]);
     python.arg(port.to_string()).args(next);
     Ok(python)

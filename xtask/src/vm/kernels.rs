@@ -15,6 +15,8 @@ pub struct Kernel {
     pub needs_modules: bool,
     /// Whether payload is promised; otherwise only processes are.
     pub payload: bool,
+    /// Ways to attach payload capture (`--hooks`), each run once.
+    pub hooks: &'static [&'static str],
 }
 
 /// The kernels of `cargo xtask vm`.
@@ -25,6 +27,7 @@ pub const KERNELS: [Kernel; 4] = [
         pinned: "5.10.0-46-cloud-amd64",
         needs_modules: true,
         payload: false,
+        hooks: &["auto"],
     },
     Kernel {
         series: "6.1",
@@ -32,6 +35,7 @@ pub const KERNELS: [Kernel; 4] = [
         pinned: "6.1.0-56-cloud-amd64",
         needs_modules: true,
         payload: true,
+        hooks: &["auto"],
     },
     Kernel {
         series: "6.12",
@@ -39,6 +43,7 @@ pub const KERNELS: [Kernel; 4] = [
         pinned: "6.12.117+deb13-cloud-amd64",
         needs_modules: false,
         payload: true,
+        hooks: &["auto", "fexit"],
     },
     Kernel {
         series: "newest",
@@ -46,6 +51,7 @@ pub const KERNELS: [Kernel; 4] = [
         pinned: "7.3.4+deb13-cloud-amd64",
         needs_modules: false,
         payload: true,
+        hooks: &["auto"],
     },
 ];
 

@@ -46,7 +46,7 @@ pub fn identify(facts: &ProcessFacts) -> Identity {
 fn program<'a>(facts: &'a ProcessFacts, executable: &'a str) -> (&'a str, &'a [String]) {
     let args = facts.args.get(1..).unwrap_or_default();
     let first = facts.args.first().map_or("", |arg| base(arg));
-    let script_named = args.iter().any(|arg| *arg == facts.executable);
+    let script_named = args.contains(&facts.executable);
     if executable.is_empty() {
         let name = if first.is_empty() { facts.comm.as_str() } else { first };
         (name, args)

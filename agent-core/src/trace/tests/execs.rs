@@ -29,10 +29,11 @@ fn a_command_run_by_a_handler_carries_its_ids_and_so_does_what_that_runs() {
     script.fork(600, thread(500, 500), (501, 501));
     script.exec(610, thread(501, 501), "/bin/ls", "ls\0");
     let seen = script.run();
-    let root = seen.span(call.server).trace;
+    let server = seen.span(call.server);
     assert_eq!(seen.logs.len(), 2);
     for log in &seen.logs {
-        assert_eq!(log.cause, Some((root, call.server)), "{}", log.body);
+        assert_eq!(log.cause, Some((server.trace, call.server)), "{}", log.body);
+        assert_eq!((log.flags, server.flags), (1, 1), "{}", log.body);
     }
     let shell = &seen.logs[0];
     assert!(shell.body.contains("sh -c ls"), "{}", shell.body);

@@ -83,16 +83,32 @@ fn a_client_that_comes_after_its_server_was_given_out_leaves_it_alone() {
     let mut script = Script::default();
     let link = script.tcp();
     let mut client = started(Role::Client, &link, 90 * US, thread(100, 1));
+    client.taken_ns = 150_000 * US;
+    let server = started(Role::Server, &link, 110 * US, thread(101, 2));
+    let (client_id, server_id) = (client.span, server.span);
+    script.send(client);
+    script.send(server);
+    script.end(server_id, link.server, 120, Some(200), None);
+    script.end(client_id, link.client, 160_000, Some(200), None);
+    let seen = script.run();
+    assert_eq!(seen.span(server_id).parent, None);
+    assert_ne!(seen.span(server_id).trace, seen.span(client_id).trace);
+}
+
+#[test]
+fn a_client_that_waits_for_a_processor_behind_its_send_still_joins() {
+    let mut script = Script::default();
+    let link = script.tcp();
+    let mut client = started(Role::Client, &link, 90 * US, thread(100, 1));
     client.taken_ns = 50_000 * US;
     let server = started(Role::Server, &link, 110 * US, thread(101, 2));
     let (client_id, server_id) = (client.span, server.span);
     script.send(client);
     script.send(server);
     script.end(server_id, link.server, 120, Some(200), None);
-    script.end(client_id, link.client, 60_000, Some(200), None);
+    script.end(client_id, link.client, 50_100, Some(200), None);
     let seen = script.run();
-    assert_eq!(seen.span(server_id).parent, None);
-    assert_ne!(seen.span(server_id).trace, seen.span(client_id).trace);
+    assert_eq!(seen.span(server_id).parent, Some(client_id));
 }
 
 #[test]

@@ -357,6 +357,7 @@ impl Owned {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OwnedLog {
     pub(super) cause: Option<(TraceId, SpanId)>,
+    pub(super) flags: u8,
     pub(super) body: String,
     pub(super) attributes: BTreeMap<String, String>,
 }
@@ -432,6 +433,7 @@ impl Output for Seen {
     fn log(&mut self, record: &LogRecord<'_>) {
         self.logs.push(OwnedLog {
             cause: record.cause,
+            flags: record.trace_flags,
             body: record.body.to_owned(),
             attributes: owned(record.attributes),
         });

@@ -74,6 +74,7 @@ fn event<'a>(resource: &'a Resource, cause: u8, at: u64, body: &'a str) -> LogRe
         body,
         attributes: &[],
         cause: (cause != 0).then_some((TraceId([0x4b; 16]), SpanId([cause; 8]))),
+        trace_flags: 1,
         resource,
     }
 }

@@ -8,12 +8,14 @@ use agent_core::otlp::{Batch, Request, Signal};
 use agent_core::span::{LogRecord, Output, Span};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use tracing::error;
+use tracing::{error, warn};
 
 /// How late a line may be.
 const MAX_DELAY_NS: u64 = 500_000_000;
+/// Mode bits that let group or everybody read.
+const OTHERS_READ: u32 = 0o044;
 /// A batch this large is written without waiting for the next flush.
 const FLUSH_BYTES: usize = 512 * 1024;
 
@@ -37,11 +39,17 @@ impl JsonOutput {
     }
 
     /// To the file at `path`, made with mode 0600 where it is new, appended to where it is not.
+    /// A file that is there keeps its mode, which is its owner's choice; an open one is warned of.
     ///
     /// # Errors
     /// Those of opening it.
     pub fn file(path: &Path) -> io::Result<JsonOutput> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let facts = file.metadata()?;
+        let mode = facts.mode() & 0o777;
+        if facts.is_file() && mode & OTHERS_READ != 0 {
+            warn!("{} has mode {mode:03o}: others can read what is traced", path.display());
+        }
         Ok(JsonOutput::to(path.display().to_string(), Box::new(file)))
     }
 
