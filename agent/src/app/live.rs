@@ -196,6 +196,9 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
     }
     if filters_processes(settings) {
         kernel.features |= feature::PROCESS_FILTER;
+        if selection.pids.is_empty() {
+            kernel.features |= feature::EXECUTABLE_FILTER;
+        }
         if !selection.executables.include.is_empty() || !selection.pids.is_empty() {
             kernel.features |= feature::PROCESS_ALLOW_LIST;
         }
