@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails its test")]
 
+use agent_common::record::VERSION;
+use agent_core::recording::{Item, Preamble, Writer};
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
@@ -121,5 +123,28 @@ fn a_reader_that_went_away_is_no_failure() {
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}: {stderr}");
         assert_eq!(stderr, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_replay_says_what_it_cannot_decode() {
+    let record = |ring| Item::Record { ring, bytes: &[0xff; 64] };
+    for (why, version, items, code, on_stderr) in [
+        ("empty", VERSION, &[][..], 0, ""),
+        ("another layout", VERSION + 1, &[], 2, "its records have version"),
+        ("processes", VERSION, &[record(0)], 2, "records that cannot be decoded: 1"),
+        ("payload", VERSION, &[record(1), record(1)], 2, "records that cannot be decoded: 2"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("recording");
+        let preamble = Preamble { record_version: version, ..Preamble::default() };
+        let mut writer = Writer::new(std::fs::File::create(&path).unwrap(), &preamble).unwrap();
+        for item in items {
+            writer.item(item).unwrap();
+        }
+        writer.finish().unwrap();
+        let output = kernspan(&["replay", path.to_str().unwrap(), "--output", "json"]);
+        assert_eq!(output.status.code(), Some(code), "{why}: {output:?}");
+        assert!(text(&output.stderr).contains(on_stderr), "{why}: {output:?}");
     }
 }

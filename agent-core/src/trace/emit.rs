@@ -49,7 +49,18 @@ impl Core {
     fn end_of(&mut self, slot: u32, finished: &Finished) -> u64 {
         let Some(request) = self.requests.get(slot) else { return finished.end_ns };
         let start = request.started.start_ns;
-        let end = match (request.role, request.peer_end_ns.filter(|_| request.is_complete())) {
+        // An end that nobody saw is no evidence against one that somebody did.
+        let bound = if request.is_unobserved() {
+            let peer = self.requests.get(request.peer).filter(|peer| peer.is_complete());
+            let seen = peer.and_then(|peer| peer.finished).map(|end| end.end_ns);
+            match request.role {
+                Role::Server => request.peer_unobserved_ns,
+                Role::Client => request.peer_end_ns.or(seen).or(request.peer_unobserved_ns),
+            }
+        } else {
+            request.peer_end_ns.filter(|_| request.is_complete())
+        };
+        let end = match (request.role, bound) {
             (Role::Server, Some(outer)) => finished.end_ns.min(outer),
             (Role::Client, Some(inner)) => finished.end_ns.max(inner),
             (_, None) => finished.end_ns,
@@ -104,6 +115,8 @@ impl Core {
             // call's end: the client's span is made to hold it.
             if request.role == Role::Server && request.is_complete() {
                 peer.peer_end_ns = Some(end_ns);
+            } else if request.role == Role::Server && request.is_unobserved() {
+                peer.peer_unobserved_ns = Some(end_ns);
             }
         }
         self.conns.drop_request(request.started.cookie, slot);

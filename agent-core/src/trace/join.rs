@@ -174,14 +174,18 @@ impl Core {
         }
     }
 
-    /// A server span ends inside its client span, when that saw the whole response. (After a
-    /// client that gave up, a server may well work on.)
+    /// A server span ends inside its client span, when that saw the whole response, or when nobody
+    /// saw either end. (After a client that gave up, a server may well work on.)
     pub(super) fn pass_end_down(&mut self, client: u32) {
         let Some(above) = self.requests.get(client) else { return };
-        let end = above.finished.filter(|_| above.is_complete()).map(|end| end.end_ns);
-        let (server, end) = (above.peer, end);
-        if let (Some(below), Some(_)) = (self.requests.get_mut(server), end) {
-            below.peer_end_ns = end;
+        let Some(end) = above.finished.map(|end| end.end_ns) else { return };
+        let (complete, unobserved) = (above.is_complete(), above.is_unobserved());
+        let server = above.peer;
+        let Some(below) = self.requests.get_mut(server) else { return };
+        if complete {
+            below.peer_end_ns = Some(end);
+        } else if unobserved {
+            below.peer_unobserved_ns = Some(end);
         }
     }
 }

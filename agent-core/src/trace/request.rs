@@ -3,7 +3,7 @@
 use super::context::Declared;
 use super::slab::NONE;
 use crate::id::SpanId;
-use crate::message::{Finished, Role, Started};
+use crate::message::{Failure, Finished, Role, Started};
 
 /// How a parent was found. The order is that of the evidence ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub(super) struct Request {
     pub(super) peer: u32,
     /// End of the other end's request: a bound of this one.
     pub(super) peer_end_ns: Option<u64>,
+    /// The same where nobody saw that end: a bound only where nobody saw this one either.
+    pub(super) peer_unobserved_ns: Option<u64>,
     pub(super) finished: Option<Finished>,
     /// Earliest start that its parent on this host allows, 0 without one.
     pub(super) floor_ns: u64,
@@ -109,6 +111,7 @@ impl Request {
             joined: false,
             peer: NONE,
             peer_end_ns: None,
+            peer_unobserved_ns: None,
             finished: None,
             floor_ns: 0,
             keys: Keys::default(),
@@ -118,6 +121,11 @@ impl Request {
     /// It ended, and with a response that was seen to its end.
     pub(super) fn is_complete(&self) -> bool {
         self.finished.is_some_and(|end| end.status.is_some() && end.failure.is_none())
+    }
+
+    /// It was given up: nobody saw its end.
+    pub(super) fn is_unobserved(&self) -> bool {
+        self.finished.is_some_and(|end| end.failure == Some(Failure::Unobserved))
     }
 
     /// Its response is not complete yet.

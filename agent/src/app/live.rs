@@ -392,7 +392,15 @@ fn own_endpoint(address: SocketAddr) -> OwnEndpoint {
         IpAddr::V4(v4) => Some(v4.to_ipv6_mapped().octets()),
         IpAddr::V6(v6) => Some(v6.octets()),
     };
-    OwnEndpoint { addr, port: address.port(), netns: None }
+    OwnEndpoint { addr, port: address.port(), netns: own_netns() }
+}
+
+/// The agent's network namespace, as the kernel side names it: the same port in another one is
+/// somebody else's. `None` where it cannot be told.
+fn own_netns() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let namespace = std::fs::metadata("/proc/self/ns/net").ok()?;
+    u32::try_from(namespace.ino()).ok()
 }
 
 fn spawn<T: Send + 'static>(
@@ -407,4 +415,19 @@ fn spawn<T: Send + 'static>(
 
 fn joined<T>(result: std::thread::Result<T>) -> Result<T, Failure> {
     result.map_err(|_| anyhow::anyhow!("a thread of the agent panicked; this is a bug").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_endpoint;
+
+    #[test]
+    fn the_own_endpoint_is_in_the_own_network_namespace() {
+        let link = std::fs::read_link("/proc/self/ns/net").expect("procfs");
+        let name = link.to_string_lossy();
+        let inode = name.trim_start_matches("net:[").trim_end_matches(']').parse().ok();
+        assert!(inode.is_some(), "{name}");
+        let own = own_endpoint(([0, 0, 0, 0], 9464).into());
+        assert_eq!((own.addr, own.port, own.netns), (None, 9464, inode));
+    }
 }

@@ -3,6 +3,7 @@
 use super::{outputs, payload::RING, shared::kernel_entries};
 use crate::cli::{Failure, Replay};
 use crate::export::{Destination, Fanout};
+use agent_common::record::VERSION;
 use agent_core::connection::{Shard, ShardConfig, ShardOutput};
 use agent_core::event::decode;
 use agent_core::message::{Signal, Started};
@@ -16,14 +17,18 @@ use std::time::{Duration, Instant};
 /// Time to deliver what is queued at the end: a replay has nobody who waits for it.
 const FLUSH: Duration = Duration::from_secs(10);
 
+/// Signals handed on at once, also where the recording holds no tick: bounds the memory.
+const BATCH: usize = 4096;
+
 /// Record time between two flushes of the outputs, ns.
 const FLUSH_NS: u64 = 50_000_000;
 
 /// Replays a file.
 ///
 /// # Errors
-/// The operator's: no such file, no recording. A damaged recording replays up to the damage, and
-/// fails then.
+/// The operator's: no such file, no recording, records of another layout. A damaged recording
+/// replays up to the damage, and one with records that are none replays without them; both fail
+/// then.
 pub fn run(replay: &Replay) -> Result<(), Failure> {
     super::live::start_logging(&replay.settings)?;
     crate::export::install_crypto();
@@ -33,6 +38,12 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
     let file = File::open(&replay.file).map_err(|error| unusable(&error))?;
     let (mut reader, preamble) =
         Reader::new(BufReader::new(file)).map_err(|error| unusable(&error))?;
+    if preamble.record_version != VERSION {
+        let found = preamble.record_version;
+        return Err(unusable(&format_args!(
+            "its records have version {found}, this build reads {VERSION}"
+        )));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -54,15 +65,18 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
         counters: Vec::new(),
         flushed: 0,
         ended: HashMap::new(),
+        undecoded: 0,
     };
     let damage = stages.read(&mut reader);
+    let undecoded = stages.undecoded;
     stages.finish();
     if let Some(exporter) = outputs.exporter {
         runtime.block_on(exporter.shutdown(Instant::now() + FLUSH));
     }
-    match damage {
-        None => Ok(()),
-        Some(error) => Err(unusable(&error)),
+    match (damage, undecoded) {
+        (Some(error), _) => Err(unusable(&error)),
+        (None, 0) => Ok(()),
+        (None, count) => Err(unusable(&format_args!("records that cannot be decoded: {count}"))),
     }
 }
 
@@ -94,6 +108,8 @@ struct Stages {
     counters: Vec<u64>,
     flushed: u64,
     ended: HashMap<u8, u64>,
+    /// Records that are none.
+    undecoded: u64,
 }
 
 impl Stages {
@@ -110,16 +126,7 @@ impl Stages {
 
     fn take(&mut self, item: &Item<'_>) {
         match item {
-            Item::Record { ring: 0, bytes } => {
-                if let Ok(event) = decode(bytes) {
-                    self.assembler.process_event(&event);
-                }
-            }
-            Item::Record { bytes, .. } => {
-                if let Ok(event) = decode(bytes) {
-                    self.shard.ingest(&event, &mut self.collected);
-                }
-            }
+            Item::Record { ring, bytes } => self.record(*ring, bytes),
             Item::Process(facts) => self.assembler.facts((**facts).clone()),
             Item::Tick { ring, boot_ns } => self.tick(*ring, *boot_ns),
             Item::Clock { boot_ns, unix_minus_boot_ns } => {
@@ -128,6 +135,26 @@ impl Stages {
             Item::Counters(counters) => self.counters.clone_from(counters),
             Item::Settle { cpu, next, .. } => self.shard.settle(*cpu, *next),
             Item::End(_) => {}
+        }
+    }
+
+    fn record(&mut self, ring: u8, bytes: &[u8]) {
+        let event = match decode(bytes) {
+            Ok(event) => event,
+            Err(error) => {
+                if self.undecoded == 0 {
+                    tracing::error!("ring {ring}: a record cannot be decoded: {error}");
+                }
+                self.undecoded += 1;
+                return;
+            }
+        };
+        if ring == 0 {
+            return self.assembler.process_event(&event);
+        }
+        self.shard.ingest(&event, &mut self.collected);
+        if self.collected.signals.len() >= BATCH {
+            self.hand_on();
         }
     }
 
@@ -153,6 +180,9 @@ impl Stages {
     }
 
     fn finish(&mut self) {
+        if self.undecoded > 0 {
+            tracing::error!("{} records could not be decoded and are left out", self.undecoded);
+        }
         self.shard.finish(&mut self.collected);
         self.hand_on();
         self.assembler.finish(&mut self.outputs, &mut |_| {});

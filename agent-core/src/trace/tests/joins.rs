@@ -208,3 +208,32 @@ fn joined_server_spans_end_inside_their_client_spans_whoever_is_reported_first()
         assert!(server.end <= client.end, "{why}: {} > {}", server.end, client.end);
     }
 }
+
+#[test]
+fn an_unobserved_end_gives_way_to_what_the_other_end_saw() {
+    const LOST: Option<Failure> = Some(Failure::Unobserved);
+    for (why, (client_end, client_lost), (server_end, server_lost), expected) in [
+        ("client's lost, early", (200, LOST), (900, None), (900, 900)),
+        ("client's lost, late", (950, LOST), (900, None), (950, 900)),
+        ("both lost, client first", (200, LOST), (900, LOST), (200, 200)),
+        ("both lost, server first", (900, LOST), (200, LOST), (900, 200)),
+        ("both seen", (910, None), (900, None), (910, 900)),
+    ] {
+        let mut script = Script::default();
+        let mut link = script.tcp();
+        let call = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+        let status = |lost: Option<Failure>| if lost.is_none() { Some(200) } else { None };
+        script.end(call.server, link.server, server_end, status(server_lost), server_lost);
+        script.end(call.client, link.client, client_end, status(client_lost), client_lost);
+        // A client's lost end turns out after the server's.
+        if let Some(last) = script.steps.last_mut()
+            && server_lost.is_none()
+        {
+            last.at = 990 * US;
+        }
+        let seen = script.run();
+        let (client, server) = (seen.span(call.client), seen.span(call.server));
+        let (client_expected, server_expected) = expected;
+        assert_eq!((client.end, server.end), (client_expected * US, server_expected * US), "{why}");
+    }
+}
