@@ -14,7 +14,6 @@ use super::{
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
-use crate::export::Destination;
 use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::plan::Feature;
