@@ -27,6 +27,9 @@ pub mod feature {
     pub const CGROUP_FILTER: u32 = 1 << 5;
     /// Kernel-side log lines (development builds).
     pub const LOG: u32 = 1 << 6;
+    /// Executables are selected, and nothing else of processes: a program that starts is watched
+    /// until userspace has judged it.
+    pub const EXECUTABLE_FILTER: u32 = 1 << 7;
 }
 
 /// How many ports `--port` takes.

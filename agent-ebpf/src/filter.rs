@@ -41,6 +41,28 @@ fn in_selection(tgid: u32) -> bool {
     }
 }
 
+/// A new process runs its parent's program: the verdict on that is the verdict on it.
+#[inline(always)]
+pub fn inherit(parent_tgid: u32, child_tgid: u32) {
+    if !enabled(feature::PROCESS_FILTER) {
+        return;
+    }
+    // SAFETY: the value is copied out.
+    if let Some(verdict) = unsafe { PROCESSES.get(parent_tgid) }.copied() {
+        // A full map leaves the verdict to userspace, here and below.
+        let _ = PROCESSES.insert(child_tgid, verdict, 0);
+    }
+}
+
+/// A process starts another program, which may send before userspace has judged it: it is watched
+/// until then, and userspace reports it only if it is selected.
+#[inline(always)]
+pub fn watch_for_now(tgid: u32) {
+    if enabled(feature::EXECUTABLE_FILTER) {
+        let _ = PROCESSES.insert(tgid, process_verdict::WATCH, 0);
+    }
+}
+
 #[inline(always)]
 fn in_cgroup() -> bool {
     !enabled(feature::CGROUP_FILTER) || CGROUP.current_task_under_cgroup(0).unwrap_or(false)

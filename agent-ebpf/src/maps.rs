@@ -51,7 +51,7 @@ pub static AGENT_PEERS: LruHashMap<ConnectionKey, u8> = LruHashMap::with_max_ent
 /// When a thread's send on a unix socket first woke the peer, by thread. LRU, so that a thread
 /// killed in between cannot leak its entry.
 #[map]
-pub static UNIX_SENDS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+pub static UNIX_SENDS: LruHashMap<u64, UnixSend> = LruHashMap::with_max_entries(4096, 0);
 
 /// How far each thread is in its sendmmsg or recvmmsg. LRU, so that a thread killed in the middle
 /// cannot leak its entry; far more than threads that are in such a call at once.
@@ -69,6 +69,17 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN]> =
 pub const SCRATCH_LEN: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
+
+/// When a thread's send first woke a unix socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct UnixSend {
+    /// Cookie of the socket that was woken: a note for another one is left from a send that was
+    /// not followed to its end (muted, filtered).
+    pub receiver: u64,
+    /// When.
+    pub ns: u64,
+}
 
 /// Both ends of a TCP connection, as one of its sockets sees them.
 #[repr(C)]

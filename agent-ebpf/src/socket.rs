@@ -341,10 +341,13 @@ impl SocketState {
 
     /// A send of `len` bytes ended.
     #[inline(always)]
-    pub fn end_send_unix(&mut self, thread: u64, len: u32) -> Sent {
+    pub fn end_send_unix(&mut self, sock: Sock, thread: u64, len: u32) -> Sent {
+        let mut first_ns = 0;
         // SAFETY: the value is copied out; only this thread writes its entry.
-        let first_ns = unsafe { UNIX_SENDS.get(thread) }.copied().unwrap_or(0);
-        if first_ns != 0 {
+        if let Some(noted) = unsafe { UNIX_SENDS.get(thread) }.copied() {
+            if noted.receiver == sock.peer_cookie() {
+                first_ns = noted.ns;
+            }
             let _ = UNIX_SENDS.remove(thread);
         }
         let position = self.send_position;

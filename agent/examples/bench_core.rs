@@ -166,6 +166,7 @@ struct Pass {
 #[derive(Default)]
 struct Collected {
     signals: Vec<Signal>,
+    #[expect(clippy::vec_box, reason = "the stages pass the boxes on")]
     spare: Vec<Box<Started>>,
 }
 

@@ -16,6 +16,7 @@ mod privilege;
 mod processes;
 mod recorder;
 mod replay;
+mod selected;
 mod shared;
 mod silence;
 mod status;

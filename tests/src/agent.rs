@@ -100,6 +100,11 @@ impl Agent {
         self.process.pid()
     }
 
+    /// The last lines of its log.
+    pub fn log(&self) -> String {
+        self.process.tail()
+    }
+
     /// Where its `--listen` endpoints are.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -145,8 +145,9 @@ fn without_a_client_certificate_nothing_arrives_and_that_is_counted() {
     let (_server, url) = server(&scenario);
     let endpoint = format!("https://127.0.0.1:{}", collector.grpc_mtls);
     let ca = collector.certificates.file("ca.crt");
-    let words =
-        ["--output", "otlp", "--otlp-endpoint", &endpoint, "--otlp-ca", &ca].map(str::to_owned);
+    let words = ["--output", "otlp", "--otlp-endpoint", &endpoint, "--otlp-ca", &ca];
+    let protocol = ["--otlp-protocol", "grpc"];
+    let words: Vec<_> = words.iter().chain(&protocol).map(|&word| word.to_owned()).collect();
     let agent = run(&scenario, &words);
     curl(&scenario, &[], &vec![url; REQUESTS], 4);
     let report = agent.stop();

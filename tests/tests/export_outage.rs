@@ -6,7 +6,7 @@ use kernspan_tests::collector::Collector;
 use kernspan_tests::delivery::Delivery;
 use kernspan_tests::ledger::Ledger;
 use kernspan_tests::otlp::Telemetry;
-use kernspan_tests::process::{free_port, until};
+use kernspan_tests::process::free_port;
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, say, scaled};
 use std::time::{Duration, Instant};
@@ -45,10 +45,11 @@ fn outage(
     let (held, bytes) = (held(&ledger), ledger.cause("queued"));
     let back = Instant::now();
     collector.come_back();
-    until("all is delivered", CATCH_UP, || {
+    while held_now(&agent) > 0 {
+        let late = back.elapsed() > CATCH_UP;
+        assert!(!late, "not delivered: {}\n{}", agent.status()["ledger"], agent.log());
         std::thread::sleep(Duration::from_millis(100));
-        (self::held(&Ledger::from_status(&agent.status())) == 0).then_some(())
-    });
+    }
     let caught_up = back.elapsed();
     ask_for(scenario, &url, Duration::from_secs(1));
     let pids = [agent.pid(), collector.pid()];
@@ -76,6 +77,10 @@ fn ask_for(scenario: &Scenario, url: &str, time: Duration) {
         curl(scenario, &[], &vec![url.to_owned(); 20], 4);
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+fn held_now(agent: &Agent) -> u64 {
+    held(&Ledger::from_status(&agent.status()))
 }
 
 fn held(ledger: &Ledger) -> u64 {
@@ -124,7 +129,7 @@ fn what_the_queue_cannot_hold_is_counted_exactly() {
     let name = "export_overflow";
     let Some(scenario) = Scenario::begin(name, &["curl", "openssl"]) else { return };
     let Some(collector) = Collector::start(&scenario, name) else { return };
-    let endpoint = format!("http://127.0.0.1:{}", collector.grpc);
+    let endpoint = format!("http://127.0.0.1:{}", collector.http);
     let arguments =
         ["--output", "otlp", "--otlp-endpoint", &endpoint, "--otlp-queue-bytes", "64KiB"];
     let seen = outage(&scenario, collector, &arguments, 4);

@@ -122,6 +122,28 @@ fn sequence_gaps_are_lost_records() {
 }
 
 #[test]
+fn records_left_at_the_end_are_lost_at_shutdown_and_no_gap() {
+    let mut tape = Tape::default();
+    let mut socket = Socket::tcp(1, false);
+    socket.open(&mut tape);
+    for _ in 0..9 {
+        socket.send(&mut tape, b"GET / HTTP/1.1\r\n\r\n");
+    }
+    let mut shard = shard();
+    run(&mut shard, &tape.slots[..4]);
+    // One was lost in the kernel before those that are left.
+    tape.slots[5..].iter().for_each(|slot| shard.discard(&slot.event()));
+    shard.settle(0, 10);
+    balanced(&shard);
+    let ring = |side| {
+        let found = shard.ledger().into_iter().find(|e| e.stage == "ring" && e.side == side);
+        found.expect("no such entry").count
+    };
+    assert_eq!([ring(Side::In), ring(Side::Out)], [10, 4]);
+    assert_eq!([ring(Side::Lost("sequence_gap")), ring(Side::Lost("shutdown"))], [1, 5]);
+}
+
+#[test]
 fn the_table_is_bounded() {
     let mut tape = Tape::default();
     for cookie in 0..100 {

@@ -99,8 +99,31 @@ pub fn severity_text(number: u8) -> &'static str {
 
 fn attributes(out: &mut Vec<u8>, field: u32, attributes: &[Attribute<'_>]) {
     for (key, value) in attributes {
-        key_value(out, field, key, |out| any_value(out, *value));
+        match value {
+            // Most of a span is these two: their lengths are known, so nothing is moved.
+            Value::Str(text) => {
+                key_of_len(out, field, key, wire::field_len(text.len()));
+                wire::bytes(out, 1, text.as_bytes());
+            }
+            Value::Int(number) => {
+                let number = *number as u64;
+                key_of_len(out, field, key, 1 + wire::varint_len(number));
+                wire::uint(out, 3, number);
+            }
+            value => key_value(out, field, key, |out| any_value(out, *value)),
+        }
     }
+}
+
+/// KeyValue up to a value of `len` bytes that is to follow.
+fn key_of_len(out: &mut Vec<u8>, field: u32, key: &str, len: usize) {
+    let name = if key.is_empty() { 0 } else { wire::field_len(key.len()) };
+    let all = name + wire::field_len(len);
+    // Once for all that follows: key and length of the whole take at most 11 bytes.
+    out.reserve(all + 11);
+    wire::length(out, field, all);
+    wire::text(out, 1, key);
+    wire::length(out, 2, len);
 }
 
 /// KeyValue: `key` 1, `value` 2.

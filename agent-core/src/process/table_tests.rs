@@ -153,6 +153,19 @@ fn many_short_processes_leave_nothing_behind() {
 }
 
 #[test]
+fn processes_that_end_at_once_are_bounded_and_time_alone_forgets_them() {
+    let mut table = table(10_000);
+    for tgid in 1..=5000 {
+        table.insert(facts(key(tgid, SECOND), SECOND, "/bin/true"));
+        table.exit(key(tgid, SECOND), SECOND);
+    }
+    assert_eq!(table.len(), MAX_ENDED);
+    assert_eq!(count(&table, Side::Out), 5000 - MAX_ENDED as u64);
+    table.forget_ended(SECOND + GRACE_NS + 1);
+    assert!(table.is_empty());
+}
+
+#[test]
 fn a_full_table_evicts_what_ended_then_what_nobody_asks_for_and_counts_it() {
     let mut table = table(4);
     for tgid in 1..=4 {

@@ -4,6 +4,11 @@
 //! on one thread at a time tell that the thread is no evidence: it is barred until it ends. The
 //! end of a request may become known only after the next one began (a response that ends with the
 //! connection), so an overlap is judged when the first of the two ends; until then neither counts.
+//!
+//! What a thread calls tells as well. A thread that works off one request after the other calls out
+//! only while it serves one, and waits for each answer. One that has served and calls out while it
+//! serves nothing, or calls out again before the first answer is complete, runs other work beside
+//! its requests (an event loop with timers): it is barred too.
 
 use super::bounded::Bounded;
 use super::request::Request;
@@ -42,6 +47,10 @@ struct State {
     /// Slots of the requests that are open on it.
     open: SmallVec<[u32; 2]>,
     barred: bool,
+    /// It served a request once.
+    served: bool,
+    /// The latest call that it made since then: slot and span.
+    calling: Option<(u32, SpanId)>,
     /// The request in which the thread was created, while that is open.
     inherited: Option<(u32, SpanId)>,
 }
@@ -97,6 +106,7 @@ impl Threads {
         }
         let Some(state) = self.states.get_mut(&key) else { return };
         state.inherited = None;
+        state.served = true;
         if !state.barred {
             state.open.push(request);
             if state.open.len() > MAX_DOUBT {
@@ -127,6 +137,28 @@ impl Threads {
         if key.context != 0 && state.open.is_empty() && !state.barred {
             self.states.remove(&key);
         }
+    }
+
+    /// The client request in slot `slot` began: what its thread shows of itself by that.
+    pub(super) fn calls(&mut self, slot: u32, requests: &Slab<Request>) {
+        let Some(call) = requests.get(slot).map(|request| &request.started) else { return };
+        let Some(state) = Key::of(&call.thread).and_then(|key| self.states.get_mut(&key)) else {
+            return;
+        };
+        if state.barred || !state.served {
+            return;
+        }
+        let unanswered = state.calling.and_then(|(slot, span)| {
+            requests.get(slot).filter(|earlier| earlier.started.span == span && earlier.is_open())
+        });
+        // Several on one connection are pipelined: one piece of work may do that.
+        let beside = unanswered.is_some_and(|earlier| earlier.started.cookie != call.cookie);
+        if beside || state.open.is_empty() {
+            self.barred += 1;
+            bar(state);
+            return;
+        }
+        state.calling = Some((slot, call.span));
     }
 
     /// The one request that `thread` serves.

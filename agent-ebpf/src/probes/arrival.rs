@@ -15,7 +15,7 @@ use crate::{
         sock::{Sock, Stream, state},
         task::current_ids,
     },
-    maps::UNIX_SENDS,
+    maps::{UNIX_SENDS, UnixSend},
     socket::{self, flag},
 };
 
@@ -52,9 +52,11 @@ fn arrived(sock: Sock) {
         Stream::Unix => {
             state.arrive_unix(sock);
             let (_, _, thread) = current_ids();
-            // SAFETY: only its presence is used.
-            if unsafe { UNIX_SENDS.get(thread) }.is_none() {
-                let _ = UNIX_SENDS.insert(thread, now(), 0);
+            // SAFETY: the value is copied out; only this thread writes its entry.
+            let noted = unsafe { UNIX_SENDS.get(thread) }.copied();
+            if noted.is_none_or(|noted| noted.receiver != state.cookie) {
+                let _ =
+                    UNIX_SENDS.insert(thread, UnixSend { receiver: state.cookie, ns: now() }, 0);
             }
         }
     }

@@ -145,7 +145,7 @@ fn sent(sock: Sock, ret: i32, scratch: u32) {
                 socket::extend(state.receive_position, socket::next_read(sock, tcp));
             state.end_send(call.tid, tcp, len)
         }
-        Stream::Unix => state.end_send_unix(call.thread, len),
+        Stream::Unix => state.end_send_unix(sock, call.thread, len),
     };
     let mut flags = if sent.raced { record_flag::RACED } else { 0 };
     if sent.first.is_true {

@@ -14,6 +14,7 @@ use aya_ebpf::{
 
 use crate::{
     emit::{QUIET, URGENT, count_plain, header, next_sequence_plain, now},
+    filter,
     kernel::{load, task::Task, user::copy_flat},
     maps::PROCESS_RING,
     settings::offset,
@@ -59,6 +60,8 @@ fn forked(parent: Task, child: Task) {
         let child_tgid = child.tgid();
         if child_tgid == header.tgid {
             header.flags |= flag::THREAD;
+        } else {
+            filter::inherit(header.tgid, child_tgid);
         }
         Fork { header, child_tgid, child_tid: child.tid(), child_start_ns: child.process_start() }
     };
@@ -96,6 +99,7 @@ const FIXED: usize = size_of::<Exec>();
 
 #[inline(always)]
 fn executed(task: Task, old_tid: u32, program: *const u8) {
+    filter::watch_for_now(task.tgid());
     let (start, end) = task.arguments();
     let len = end.saturating_sub(start);
     if len <= SHORT_ARGS as u64 {

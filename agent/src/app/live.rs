@@ -14,7 +14,6 @@ use super::{
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
-use crate::export::Destination;
 use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::plan::Feature;
@@ -196,6 +195,9 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
     }
     if filters_processes(settings) {
         kernel.features |= feature::PROCESS_FILTER;
+        if selection.pids.is_empty() {
+            kernel.features |= feature::EXECUTABLE_FILTER;
+        }
         if !selection.executables.include.is_empty() || !selection.pids.is_empty() {
             kernel.features |= feature::PROCESS_ALLOW_LIST;
         }

@@ -1,5 +1,6 @@
 //! The outputs of a run, from the settings.
 
+use super::selected::Selected;
 use crate::cli::Failure;
 use crate::config::{Output, Settings};
 use crate::export::{
@@ -45,7 +46,12 @@ pub fn open(settings: &Settings, runtime: &Handle) -> Result<Outputs, Failure> {
     if destinations.is_empty() {
         destinations.push(Box::new(NoneOutput::default()));
     }
-    Ok(Outputs { fanout: Fanout::new(destinations), exporter, otlp })
+    let mut fanout = Fanout::new(destinations);
+    let executables = &settings.selection.executables;
+    if !executables.is_everything() {
+        fanout = Fanout::new(vec![Box::new(Selected::new(executables.clone(), fanout))]);
+    }
+    Ok(Outputs { fanout, exporter, otlp })
 }
 
 fn json(path: Option<&Path>) -> Result<Box<dyn Destination>, Failure> {

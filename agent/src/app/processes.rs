@@ -46,19 +46,35 @@ impl Selector {
         !self.executables.include.is_empty() || !self.pids.is_empty()
     }
 
+    fn watches(&self, facts: &ProcessFacts) -> bool {
+        let named = self.pids.is_empty() || self.pids.contains(&facts.key.tgid);
+        named && self.executables.watches(&facts.executable)
+    }
+
+    /// A new process that runs its parent's program. The kernel side has given it its parent's
+    /// verdict, and a newer one if it has started another program since: that one stays.
+    fn judge_child(&mut self, facts: &ProcessFacts) {
+        let watched = self.watches(facts);
+        if watched == self.is_allow_list() {
+            self.selection.set_new(facts.key.tgid, verdict(watched));
+        }
+    }
+
     fn judge(&mut self, facts: &ProcessFacts) {
         let tgid = facts.key.tgid;
-        let named = self.pids.is_empty() || self.pids.contains(&tgid);
-        let watched = named && self.executables.watches(&facts.executable);
-        let verdict = if watched { process_verdict::WATCH } else { process_verdict::LEAVE };
+        let watched = self.watches(facts);
         if watched == self.is_allow_list() {
-            if let Err(error) = self.selection.set(tgid, verdict) {
+            if let Err(error) = self.selection.set(tgid, verdict(watched)) {
                 tracing::warn!("process {tgid} cannot be selected: {error}");
             }
         } else {
             self.selection.remove(tgid);
         }
     }
+}
+
+fn verdict(watched: bool) -> u8 {
+    if watched { process_verdict::WATCH } else { process_verdict::LEAVE }
 }
 
 /// What the thread needs.
@@ -178,7 +194,7 @@ impl ProcessThread {
                 if !self.selector.is_everything() {
                     let child = ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
                     if let Some(facts) = self.reader.facts(child, fork.child_start_ns) {
-                        self.selector.judge(&facts);
+                        self.selector.judge_child(&facts);
                     }
                 }
             }

@@ -7,6 +7,9 @@ use aya::{
 };
 use std::path::Path;
 
+/// Flag of a map update (include/uapi/linux/bpf.h): only where there is no such key.
+const BPF_NOEXIST: u64 = 1;
+
 /// Why a map of the object cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("map {name} of the kernel object: {reason}")]
@@ -73,6 +76,11 @@ impl Selection {
     /// The kernel's refusal, for example when the map is full.
     pub fn set(&mut self, tgid: u32, verdict: u8) -> Result<(), MapError> {
         self.0.insert(tgid, verdict, 0)
+    }
+
+    /// Sets the verdict on a process that has none. One that has is no error.
+    pub fn set_new(&mut self, tgid: u32, verdict: u8) {
+        let _ = self.0.insert(tgid, verdict, BPF_NOEXIST);
     }
 
     /// Forgets a process. One that is not there is no error.

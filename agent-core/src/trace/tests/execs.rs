@@ -33,7 +33,7 @@ fn a_command_run_by_a_handler_carries_its_ids_and_so_does_what_that_runs() {
     assert_eq!(seen.logs.len(), 2);
     for log in &seen.logs {
         assert_eq!(log.cause, Some((server.trace, call.server)), "{}", log.body);
-        assert_eq!((log.flags, server.flags), (1, 1), "{}", log.body);
+        assert_eq!((log.flags, server.flags), (3, 3), "{}", log.body);
     }
     let shell = &seen.logs[0];
     assert!(shell.body.contains("sh -c ls"), "{}", shell.body);

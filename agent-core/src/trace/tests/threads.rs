@@ -178,3 +178,43 @@ fn a_lost_end_is_made_up_when_the_socket_goes_and_is_no_error() {
     assert_eq!(server.get("kernspan.end"), "unobserved");
     assert_eq!(seen.count("end_lost"), 1);
 }
+
+#[test]
+fn a_thread_that_calls_out_on_its_own_is_no_evidence() {
+    // An event loop: it serves one request at a time and runs a timer that calls out as well.
+    let mut script = Script::default();
+    let (mut link, mut back, mut timer) = (script.tcp(), script.tcp(), script.tcp());
+    let event_loop = thread(101, 2);
+    let first = script.call(&mut link, 100, thread(100, 1), event_loop);
+    script.reply(first, 200);
+    let idle = script.call(&mut timer, 300, event_loop, thread(103, 4));
+    script.reply(idle, 350);
+    let second = script.call(&mut link, 400, thread(100, 1), event_loop);
+    let from_timer = script.call(&mut timer, 420, event_loop, thread(103, 4));
+    script.reply(from_timer, 430);
+    let from_handler = script.call(&mut back, 440, event_loop, thread(102, 3));
+    script.reply(from_handler, 450);
+    script.reply(second, 500);
+    let seen = script.run();
+    for call in [idle, from_timer, from_handler] {
+        assert_eq!(seen.span(call.client).parent, None);
+    }
+}
+
+#[test]
+fn a_thread_with_two_calls_open_at_a_time_is_no_evidence_from_then_on() {
+    let mut script = Script::default();
+    let (mut link, mut back, mut timer) = (script.tcp(), script.tcp(), script.tcp());
+    let event_loop = thread(101, 2);
+    let served = script.call(&mut link, 100, thread(100, 1), event_loop);
+    let handler = script.call(&mut back, 150, event_loop, thread(102, 3));
+    let beside = script.call(&mut timer, 200, event_loop, thread(103, 4));
+    script.reply(beside, 250);
+    script.reply(handler, 300);
+    let after = script.call(&mut back, 350, event_loop, thread(102, 3));
+    script.reply(after, 400);
+    script.reply(served, 500);
+    let seen = script.run();
+    assert_eq!(seen.span(beside.client).parent, None);
+    assert_eq!(seen.span(after.client).parent, None);
+}

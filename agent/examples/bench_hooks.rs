@@ -1,0 +1,246 @@
+//! Time that the attached programs add to single calls: `cargo xtask bench hooks [--rounds N]`.
+//!
+//! Every mode is measured once a round, so that a slow minute of the machine hits all of them; the
+//! 25th percentile of all batches stands for a mode, and what it has over no probe is the cost.
+
+use agent::probe::OBJECT;
+use agent::probe::control::Maps;
+use agent::probe::load::{LoadConfig, Loaded, load};
+use agent::probe::plan::Feature;
+use agent_common::settings::{Settings, socket_verdict};
+use anyhow::{Context, Result, bail};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Rounds, unless the command line says.
+const ROUNDS: usize = 6;
+
+/// Batches of each subject in one round of one mode.
+const BATCHES: usize = 30;
+
+/// Bytes of one send and of one receive.
+const MESSAGE: usize = 256;
+
+/// Between two looks at the rings, as the agent does.
+const POLL: Duration = Duration::from_millis(5);
+
+const ALL: &[Feature] = &[
+    Feature::Processes,
+    Feature::ConnectionState,
+    Feature::Payload,
+    Feature::SendTime,
+    Feature::Arrival,
+];
+
+/// What is attached, and what it does with the measured socket.
+struct Mode {
+    name: &'static str,
+    hooks: &'static [Feature],
+    /// The programs take this process for the agent: they leave at their first question.
+    leaves: bool,
+    muted: bool,
+}
+
+const MODES: &[Mode] = &[
+    Mode { name: "no probe", hooks: &[], leaves: false, muted: false },
+    Mode { name: "payload, left at once", hooks: &[Feature::Payload], leaves: true, muted: false },
+    Mode { name: "payload, muted", hooks: &[Feature::Payload], leaves: false, muted: true },
+    Mode { name: "payload, capturing", hooks: &[Feature::Payload], leaves: false, muted: false },
+    Mode { name: "all hooks, muted", hooks: ALL, leaves: false, muted: true },
+    Mode { name: "all hooks, capturing", hooks: ALL, leaves: false, muted: false },
+];
+
+/// Calls of each subject in a batch, and its name.
+const SUBJECTS: [(&str, u32); 3] = [("getppid", 2000), ("zero+null", 500), ("send+recv", 150)];
+
+fn main() -> Result<()> {
+    let rounds = rounds()?;
+    // A process of one thread looks its files up without counting references. The modes with
+    // probes have a second one, which reads the rings; so all have one.
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+    });
+    let mut times: Vec<[Vec<f64>; 3]> = MODES.iter().map(|_| Default::default()).collect();
+    for round in 0..rounds {
+        for (mode, times) in MODES.iter().zip(&mut times) {
+            measure(mode, times).with_context(|| format!("{}, round {round}", mode.name))?;
+        }
+    }
+    let times: Vec<[f64; 3]> = times.iter_mut().map(|all| all.each_mut().map(quarter)).collect();
+    print(&times);
+    Ok(())
+}
+
+fn rounds() -> Result<usize> {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (None, _) => Ok(ROUNDS),
+        (Some("--rounds"), Some(number)) => Ok(number.parse()?),
+        _ => bail!("usage: bench_hooks [--rounds N]"),
+    }
+}
+
+/// One round of one mode: attaches, measures, detaches.
+fn measure(mode: &Mode, times: &mut [Vec<f64>; 3]) -> Result<()> {
+    let mut probes = if mode.hooks.is_empty() { None } else { Some(Probes::attach(mode)?) };
+    let mut subjects = Subjects::open()?;
+    subjects.pair(10)?;
+    if mode.muted
+        && let Some(probes) = &mut probes
+    {
+        probes.mute(&subjects)?;
+    }
+    // Warm: caches, the verdict, the connection's own records.
+    subjects.pair(100)?;
+    for _ in 0..BATCHES {
+        for (subject, ((_, calls), times)) in SUBJECTS.iter().zip(times.iter_mut()).enumerate() {
+            let began = Instant::now();
+            match subject {
+                0 => subjects.nothing(*calls),
+                1 => subjects.devices(*calls)?,
+                _ => subjects.pair(*calls)?,
+            }
+            times.push(began.elapsed().as_nanos() as f64 / f64::from(*calls));
+        }
+    }
+    match probes {
+        Some(probes) => probes.detach(),
+        None => Ok(()),
+    }
+}
+
+/// Attached programs, and the thread that empties their rings.
+struct Probes {
+    _loaded: Loaded,
+    verdicts: agent::probe::control::Verdicts,
+    stop: Arc<AtomicBool>,
+    reader: JoinHandle<()>,
+}
+
+impl Probes {
+    fn attach(mode: &Mode) -> Result<Probes> {
+        let settings = Settings {
+            own_tgid: if mode.leaves { std::process::id() } else { 0 },
+            head_bytes: 4096,
+            later_bytes: MESSAGE as u32,
+            ..Settings::default()
+        };
+        let config = LoadConfig {
+            wanted: mode.hooks.iter().copied().collect(),
+            payload_hooks: None,
+            settings,
+            ring_size: 8 << 20,
+            process_filter_size: 1,
+        };
+        let mut loaded = load(OBJECT, &config)?;
+        for feature in mode.hooks {
+            if !loaded.has(*feature) {
+                bail!("{feature:?} cannot be attached to this kernel");
+            }
+        }
+        let Maps { mut process_ring, mut payload_ring, verdicts, .. } =
+            Maps::take(&mut loaded.ebpf)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let reader = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Acquire) {
+                while payload_ring.next().is_some() {}
+                while process_ring.next().is_some() {}
+                std::thread::sleep(POLL);
+            }
+        });
+        Ok(Probes { _loaded: loaded, verdicts, stop, reader })
+    }
+
+    fn mute(&mut self, subjects: &Subjects) -> Result<()> {
+        for end in [&subjects.sender, &subjects.receiver] {
+            let cookie = rustix::net::sockopt::socket_cookie(end)?;
+            self.verdicts.set(cookie, socket_verdict::MUTE)?;
+        }
+        Ok(())
+    }
+
+    fn detach(self) -> Result<()> {
+        self.stop.store(true, Ordering::Release);
+        match self.reader.join() {
+            Ok(()) => Ok(()),
+            Err(_) => bail!("the reader of the rings panicked"),
+        }
+    }
+}
+
+/// What is measured.
+struct Subjects {
+    zero: File,
+    null: File,
+    sender: TcpStream,
+    receiver: TcpStream,
+}
+
+impl Subjects {
+    fn open() -> Result<Subjects> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let sender = TcpStream::connect(listener.local_addr()?)?;
+        let (receiver, _) = listener.accept()?;
+        sender.set_nodelay(true)?;
+        let zero = File::open("/dev/zero")?;
+        let null = OpenOptions::new().write(true).open("/dev/null")?;
+        Ok(Subjects { zero, null, sender, receiver })
+    }
+
+    /// A call that does nothing.
+    fn nothing(&self, calls: u32) {
+        for _ in 0..calls {
+            std::hint::black_box(rustix::process::getppid());
+        }
+    }
+
+    /// Calls by the numbers of send and receive, on files.
+    fn devices(&mut self, calls: u32) -> Result<()> {
+        let mut buffer = [0; MESSAGE];
+        for _ in 0..calls {
+            self.zero.read_exact(&mut buffer)?;
+            self.null.write_all(&buffer)?;
+        }
+        Ok(())
+    }
+
+    /// One send and one receive.
+    fn pair(&mut self, calls: u32) -> Result<()> {
+        let mut buffer = [7; MESSAGE];
+        for _ in 0..calls {
+            self.sender.write_all(&buffer)?;
+            self.receiver.read_exact(&mut buffer)?;
+        }
+        Ok(())
+    }
+}
+
+/// 25th percentile.
+fn quarter(times: &mut Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 4).copied().unwrap_or(f64::NAN)
+}
+
+/// ns a call, what that is over no probe, and the ratio to it.
+fn print(times: &[[f64; 3]]) {
+    let names = SUBJECTS.map(|(name, _)| format!("{name:>24}"));
+    println!("{:24}{}   (ns, over no probe, ratio)", "", names.concat());
+    let Some(base) = times.first() else { return };
+    for (mode, times) in MODES.iter().zip(times) {
+        let cells: Vec<String> = times
+            .iter()
+            .zip(base)
+            .map(|(time, base)| format!("{time:>10.0}{:>+7.0}{:>7.2}", time - base, time / base))
+            .collect();
+        println!("{:24}{}", mode.name, cells.concat());
+    }
+    println!("getppid is one call, the others are two: halve them for one send or receive.");
+}
