@@ -27,3 +27,25 @@ fn two_agents_see_the_same() {
         assert_eq!((of(Kind::Client), of(Kind::Server)), (REQUESTS, REQUESTS));
     }
 }
+
+#[test]
+fn agents_do_not_report_each_others_exports() {
+    let Some(scenario) = Scenario::begin("two_agents_export", &["curl"]) else { return };
+    let port = free_port();
+    let _server =
+        Python::serve(&scenario, "server", "server.py", &["--port", &port.to_string()], &[]);
+    let url = format!("http://127.0.0.1:{port}");
+    // The watched server is the receiver as well: whatever it answers, the exports are requests.
+    let variables =
+        [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), ("OTEL_EXPORTER_OTLP_ENDPOINT", &url)];
+    let first = Agent::run_with(&scenario, &["--output", "otlp"], &variables);
+    let second = Agent::run_with(&scenario, &["--output", "otlp"], &variables);
+    for _ in 0..3 {
+        curl(&scenario, &[], &vec![format!("{url}/both/size/10"); REQUESTS], 1);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    for report in [second.stop(), first.stop()] {
+        assert_eq!(report.telemetry.under("/both/").len(), 2 * 3 * REQUESTS);
+        assert_eq!(report.telemetry.under("/v1/").len(), 0, "exports were reported");
+    }
+}
