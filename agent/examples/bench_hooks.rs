@@ -73,7 +73,8 @@ fn main() -> Result<()> {
             measure(mode, times).with_context(|| format!("{}, round {round}", mode.name))?;
         }
     }
-    let times: Vec<[f64; 3]> = times.iter_mut().map(|all| all.each_mut().map(quarter)).collect();
+    let times: Vec<[f64; 3]> =
+        times.iter_mut().map(|all| all.each_mut().map(|times| quarter(times))).collect();
     print(&times);
     Ok(())
 }
@@ -224,7 +225,7 @@ impl Subjects {
 }
 
 /// 25th percentile.
-fn quarter(times: &mut Vec<f64>) -> f64 {
+fn quarter(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 4).copied().unwrap_or(f64::NAN)
 }
