@@ -9,6 +9,8 @@ mod assemble;
 mod batch;
 mod clock;
 mod doctor;
+#[cfg(feature = "kernel-log")]
+mod kernel_log;
 mod live;
 mod outputs;
 mod payload;

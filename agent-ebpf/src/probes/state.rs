@@ -23,7 +23,10 @@ use crate::{
 fn state_tracepoint(ctx: BtfTracePointContext) -> i32 {
     let sock = Sock(ctx.arg::<*const u8>(0));
     if sock.stream() == Some(Stream::Tcp) {
-        changed(sock, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+        let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+        #[cfg(feature = "log")]
+        aya_log_ebpf::debug!(&ctx, "socket {}: TCP state {} to {}", sock.cookie(), old, new);
+        changed(sock, old, new);
     }
     0
 }

@@ -82,6 +82,8 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
     // tens of megabytes for a moment.
     let mut loaded = std::thread::scope(|scope| joined(scope.spawn(|| attach(settings)).join()))??;
     let maps = Maps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+    #[cfg(feature = "kernel-log")]
+    let kernel_log = super::kernel_log::start(&mut loaded.ebpf).map_err(operator)?;
     let agent = Agent::start(
         settings,
         loaded,
@@ -94,6 +96,12 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         runtime.handle(),
     )?;
     let shared = Arc::clone(&agent.shared);
+    #[cfg(feature = "kernel-log")]
+    {
+        let shared = Arc::clone(&shared);
+        // Ends with the stop flag; nobody waits for the last lines.
+        drop(spawn("kernspan-klog", move || kernel_log(shared))?);
+    }
     let served = server.map(|server| {
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let source = Arc::new(Status(Arc::clone(&shared)));
