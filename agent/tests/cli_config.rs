@@ -256,7 +256,7 @@ otlp-endpoint: http://x
         r#"FILE:7:9: sample: a list is not possible here; write one value"#,
         r#"FILE:9:1: "listen" is already given in line 8; keep one; several values go in a list"#,
         r#"FILE:10:1: config cannot be given in a file; give it on the command line"#,
-        r#"FILE:11:1: unknown key "verbose"; known are output, listen, include, exclude, pid, port, cgroup, probes, head-bytes, ring-size, poll-interval, sample, log-level, hooks, otlp-endpoint, otlp-protocol, otlp-header, otlp-compression, otlp-timeout, otlp-ca, otlp-client-cert, otlp-client-key, otlp-insecure, otlp-queue-bytes"#,
+        r#"FILE:11:1: unknown key "verbose"; known are output, listen, include, exclude, pid, port, cgroup, probes, head-bytes, ring-size, poll-interval, sample, log-level, hooks, capture, link, otlp-endpoint, otlp-protocol, otlp-header, otlp-compression, otlp-timeout, otlp-ca, otlp-client-cert, otlp-client-key, otlp-insecure, otlp-queue-bytes"#,
         r#"FILE:12:1: the key is not a name; write lines such as sample: 0.1"#,
         r#"FILE:14:13: "gopher://x" is neither http nor https; a URL such as http://localhost:4317 or https://collector.example:4318"#,
         r#"FILE:15:11: the header has no =; NAME=VALUE, for example x-api-key=…"#,
@@ -317,7 +317,7 @@ fn defaults_are_as_documented() {
     assert_eq!(settings.listen, None);
     assert!(settings.selection.executables.is_everything());
     assert_eq!(settings.probes, [Probe::Process, Probe::Http, Probe::Exec]);
-    assert_eq!((settings.head_bytes, settings.ring_size), (1024, 8 << 20));
+    assert_eq!((settings.head_bytes, settings.ring_size), (4096, 8 << 20));
     assert_eq!(settings.poll_interval, Duration::from_millis(5));
     assert_eq!((settings.sample, settings.hooks), (1.0, Hooks::Auto));
     assert_eq!(settings.log_level, LogLevel::Info);
