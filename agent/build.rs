@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=KERNSPAN_OBJECT");
-    let built = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../agent-ebpf/target/bpfel-unknown-none/release/kernspan");
+    // Asked at run time: a build script may be reused after the tree has moved.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let built =
+        Path::new(&manifest).join("../agent-ebpf/target/bpfel-unknown-none/release/kernspan");
     let object = std::env::var_os("KERNSPAN_OBJECT").map_or(built, PathBuf::from);
     println!("cargo::rerun-if-changed={}", object.display());
     match object.canonicalize() {
