@@ -105,7 +105,6 @@ fn scenario(
     let deadline = Instant::now() + limit;
     let mut rows = Vec::new();
     for kernel in kernels {
-        let left = deadline.saturating_duration_since(Instant::now()).min(ONE);
         let promise = if kernel.payload { "payload" } else { "processes" };
         let script = format!(
             "exec sh '{}' '{}' {promise} {}",
@@ -113,12 +112,21 @@ fn scenario(
             agent.display(),
             kernel.hooks.join(" ")
         );
-        let result = run(kernel, &script, left).and_then(|output| {
+        let mut once = || {
+            let left = deadline.saturating_duration_since(Instant::now()).min(ONE);
+            let output = run(kernel, &script, left)?;
             let (text, found) = table::split(&output.text);
             print!("{text}");
             rows.extend(found);
             ensure!(output.status == 0, "the scenario ended with {}", output.status);
             Ok(())
+        };
+        // Emulated processors stall for milliseconds at any instruction. On the newest kernel a
+        // record was missing once without a loss in the ring (ARCHITECTURE.md, State): a failure
+        // is shown, and the kernel gets one more chance.
+        let result = once().or_else(|error| {
+            println!("vm: {}: {error:#}; once more", kernel.series);
+            once()
         });
         report(&format!("vm {}", kernel.series), result);
     }
