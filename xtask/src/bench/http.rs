@@ -227,6 +227,8 @@ fn losses(status: &Value) -> Option<Vec<String>> {
     let lost = lines.iter().filter(|line| {
         line.get("side").and_then(Value::as_str) == Some("lost")
             && line.get("count").and_then(Value::as_u64) != Some(0)
+            // What --exclude left out was not lost.
+            && line.get("stage").and_then(Value::as_str) != Some("selection")
     });
     Some(lost.map(Value::to_string).collect())
 }
@@ -249,6 +251,7 @@ mod tests {
             {"stage": "ring", "side": "lost", "cause": "full", "count": 2},
             {"stage": "ring", "side": "lost", "cause": "late", "count": 0},
             {"stage": "ring", "side": "out", "count": 9},
+            {"stage": "selection", "side": "lost", "cause": "not_selected", "count": 3},
         ]});
         assert_eq!(losses(&status).unwrap().len(), 1);
         assert!(losses(&json!({})).is_none());
