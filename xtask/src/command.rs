@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -51,7 +51,8 @@ pub fn succeeds(command: &mut Command) -> bool {
 }
 
 /// Runs a command for at most `limit`, then kills it and everything it started.
-/// Standard output goes line by line through `line`.
+/// What it prints, on both outputs, goes line by line through `line`: a panic belongs to the
+/// test it ends.
 ///
 /// # Errors
 /// When it cannot be started, or at the time limit.
@@ -62,14 +63,17 @@ pub fn lines(
 ) -> Result<ExitStatus> {
     println!("+ {}", shown(command));
     let deadline = Instant::now() + limit;
-    let mut child = command
+    let (output, input) = io::pipe().context("no pipe")?;
+    let started = command
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
-    let stdout = child.stdout.take().context("no standard output")?;
+        .stdout(input.try_clone().context("no pipe")?)
+        .stderr(input)
+        .spawn();
+    // The command would hold the pipe open.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = started.with_context(|| format!("cannot start {}", shown(command)))?;
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || split_lines(stdout, &sender));
+    thread::spawn(move || split_lines(output, &sender));
     loop {
         while let Ok(text) = receiver.recv_timeout(TICK) {
             line(&text);
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn lines_arrive_whole_and_the_last_one_needs_no_newline() {
         let mut seen = Vec::new();
-        let mut shell = command("sh", ["-c", "echo one; printf 'two\\nthree'"]);
+        let mut shell = command("sh", ["-c", "echo one; printf 'two\\nthree' >&2"]);
         let status =
             lines(&mut shell, Duration::from_secs(10), |line| seen.push(line.to_owned())).unwrap();
         assert!(status.success());

@@ -2,9 +2,14 @@
 
 use super::skips::Skips;
 use anyhow::Result;
+use std::collections::VecDeque;
 use std::fmt::Display;
 
-/// Tests counted, with the reason of each failure that is not in the output above.
+/// Lines of a failed test that are repeated at the end of the whole run. A log is often kept
+/// only by its end, and the reason of a failure is in a test's last lines.
+const REPEATED_LINES: usize = 25;
+
+/// Tests counted, with each failure and what was printed before it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tally {
     /// Ran and succeeded.
@@ -13,7 +18,7 @@ pub struct Tally {
     pub failed: u64,
     /// Could not run here, with leave.
     pub skipped: u64,
-    /// One line per failure.
+    /// One text per failure: what failed, then the last lines before it.
     pub failures: Vec<String>,
 }
 
@@ -55,12 +60,22 @@ pub struct Reader<'a> {
     tally: Tally,
     /// Skipped tests: they return, so libtest counts them as passed.
     skipped: u64,
+    /// The last lines, for a failure that is reported without the name of its test.
+    recent: VecDeque<String>,
+    /// The test whose output is being read: `--nocapture` puts it between name and result.
+    running: String,
 }
 
 impl Reader<'_> {
     /// A reader that allows the skips of this kernel.
     pub fn new(skips: &Skips) -> Reader<'_> {
-        Reader { skips, tally: Tally::default(), skipped: 0 }
+        Reader {
+            skips,
+            tally: Tally::default(),
+            skipped: 0,
+            recent: VecDeque::new(),
+            running: String::new(),
+        }
     }
 
     /// Takes one line of output.
@@ -69,11 +84,26 @@ impl Reader<'_> {
             self.tally.passed += counts.passed;
             self.tally.failed += counts.failed;
         } else if let Some(test) = line.strip_suffix(" ... FAILED") {
-            let name = test.strip_prefix("test ").unwrap_or(test);
-            self.tally.failures.push(name.to_owned());
+            self.tally.failures.push(name_of(test).to_owned());
+        } else if line == "FAILED" {
+            // Its output went to the terminal as it came, so that it stands before the result.
+            let output: Vec<_> = self.recent.drain(..).collect();
+            self.tally.failures.push(format!("{}\n{}", self.running, output.join("\n")));
         } else if let Some((test, reason)) = skip(line) {
             self.skip(test, reason);
         }
+        self.remember(line);
+    }
+
+    fn remember(&mut self, line: &str) {
+        if let Some((test, _)) = line.split_once(" ... ").filter(|_| line.starts_with("test ")) {
+            self.running = name_of(test).to_owned();
+            self.recent.clear();
+        }
+        if self.recent.len() == REPEATED_LINES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(line.to_owned());
     }
 
     fn skip(&mut self, test: &str, reason: &str) {
@@ -89,7 +119,9 @@ impl Reader<'_> {
     pub fn finish(mut self, name: &str, succeeded: bool) -> Tally {
         self.tally.passed = self.tally.passed.saturating_sub(self.skipped);
         if !succeeded && self.tally.failed == 0 {
-            self.tally.fail_with(format!("{name}: did not build, or ended early"));
+            let output: Vec<_> = self.recent.drain(..).collect();
+            let reason = format!("{name}: did not build, or ended early\n{}", output.join("\n"));
+            self.tally.fail_with(reason);
         }
         self.tally
     }
@@ -108,6 +140,11 @@ fn summary(line: &str) -> Option<Counts> {
         part.split_whitespace().next()?.parse().ok()
     };
     Some(Counts { passed: count(" passed")?, failed: count(" failed")? })
+}
+
+/// `module::test` of `test module::test`.
+fn name_of(test: &str) -> &str {
+    test.strip_prefix("test ").unwrap_or(test)
 }
 
 /// `SKIP name: reason`, also behind `test name ... ` when the output is not captured.
@@ -145,6 +182,20 @@ mod tests {
         );
         assert_eq!((tally.passed, tally.failed, tally.skipped), (5, 1, 0));
         assert_eq!(tally.failures, ["b::c"]);
+    }
+
+    #[test]
+    fn a_failure_keeps_the_end_of_its_output() {
+        let mut lines = vec!["test first ... ok", "test second ... 1 request"];
+        lines.extend(["2 requests"; REPEATED_LINES]);
+        lines.extend(["panicked: none of 3", "FAILED", "test third ... ok"]);
+        lines.push("test result: FAILED. 2 passed; 1 failed; 0 ignored");
+        let tally = read(&lines, "", false);
+        assert_eq!((tally.passed, tally.failed), (2, 1));
+        let [failure] = tally.failures.as_slice() else { panic!("{:?}", tally.failures) };
+        assert!(failure.starts_with("second\n2 requests\n"), "{failure}");
+        assert!(failure.ends_with("\npanicked: none of 3"), "{failure}");
+        assert_eq!(failure.lines().count(), REPEATED_LINES + 1);
     }
 
     #[test]
