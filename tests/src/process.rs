@@ -210,13 +210,14 @@ pub fn family(pid: u32) -> Vec<u32> {
     found
 }
 
-/// Resident set of a process, bytes.
+/// Anonymous memory that a process has resident, bytes: its heap and stacks, without files and
+/// without rings that it shares with the kernel.
 ///
 /// # Panics
 /// When the process is gone.
-pub fn resident_bytes(pid: u32) -> u64 {
+pub fn anonymous_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a live process");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap_or_default();
     let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }

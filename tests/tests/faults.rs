@@ -4,7 +4,7 @@ use kernspan_tests::agent::Agent;
 use kernspan_tests::client::wrk;
 use kernspan_tests::nginx::{Access, Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
-use kernspan_tests::process::{Process, free_port, resident_bytes, until};
+use kernspan_tests::process::{Process, anonymous_bytes, free_port, until};
 use kernspan_tests::recording::Recording;
 use kernspan_tests::scenario::{Scenario, say};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,8 +138,12 @@ fn short_lives_leave_memory_flat() {
     let Some(scenario) = Scenario::begin("short lives", &["nginx", "ab"]) else { return };
     let (nginx, listen, _) = nginx(&scenario);
     let agent = Agent::run(&scenario, &["--ring-size", "64MiB"]);
-    short_lives(&scenario, &listen, 4000, 1000);
-    let before = settled(agent.pid());
+    // Twice, because what the allocator keeps differs from round to round.
+    let warm = [(); 2].map(|()| {
+        short_lives(&scenario, &listen, 6000, 1500);
+        settled(agent.pid())
+    });
+    let before = warm[0].max(warm[1]);
     let kernel_before = kernel_memory(agent.pid());
     short_lives(&scenario, &listen, 20_000, 5000);
     let after = settled(agent.pid());
@@ -147,17 +151,17 @@ fn short_lives_leave_memory_flat() {
     let report = agent.stop();
     drop(nginx);
     say(&format!(
-        "short lives: resident {} KiB before, {} KiB after, kernel maps {} KiB \
+        "short lives: heap {} KiB before, {} KiB after, kernel maps {} KiB \
          before, {} KiB after",
         before / 1024,
         after / 1024,
         kernel_before / 1024,
         kernel / 1024
     ));
-    assert!(after <= before + GROWTH, "resident memory grew from {before} to {after}");
+    assert!(after <= before + GROWTH, "the heap grew from {before} to {after}");
     let most = kernel_before + GROWTH / 8;
     assert!(kernel > 0 && kernel <= most, "kernel maps grew from {kernel_before} to {kernel}");
-    assert_eq!(report.telemetry.under(PAGE).len(), 2 * 24_000, "{:?}", report.ledger);
+    assert_eq!(report.telemetry.under(PAGE).len(), 2 * 32_000, "{:?}", report.ledger);
 }
 
 /// Connections of one request each, then processes that end at once.
@@ -181,10 +185,10 @@ fn short_connections(scenario: &Scenario, url: &str, count: u64) {
     Process::start(command, scenario.dir(), "ab").succeed(Duration::from_secs(120));
 }
 
-/// Resident memory once what idles has been let go.
+/// Memory of its own once what idles has been let go.
 fn settled(pid: u32) -> u64 {
     std::thread::sleep(Duration::from_secs(3));
-    resident_bytes(pid)
+    anonymous_bytes(pid)
 }
 
 /// Memory of the maps that a process holds.
