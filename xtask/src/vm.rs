@@ -13,7 +13,7 @@ mod table;
 
 use crate::build;
 use crate::paths;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use kernels::{KERNELS, Kernel};
 use std::process::ExitCode;
@@ -25,10 +25,14 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// What one boot and its script may take; a boot takes 10 s.
 const ONE: Duration = Duration::from_secs(240);
 
+/// The name of the examination of the systemd unit.
+const SYSTEMD: &str = "systemd";
+
 /// Which kernels, and what to run.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// 5.10, 6.1, 6.12, newest; all of them when none is given.
+    /// 5.10, 6.1, 6.12, newest, and `systemd`: the unit in deploy, on 6.12. All of them when none
+    /// is given.
     kernels: Vec<String>,
     /// Run this shell command instead of the scenario (without the agent).
     #[arg(long)]
@@ -67,16 +71,24 @@ pub fn run(kernel: &Kernel, script: &str, limit: Duration) -> Result<Output> {
 
 /// `cargo xtask vm`.
 pub fn run_cli(options: &Options) -> Result<ExitCode> {
-    let chosen = kernels::choose(&options.kernels)?;
+    let (names, systemd): (Vec<_>, Vec<_>) =
+        options.kernels.iter().cloned().partition(|name| name != SYSTEMD);
+    let chosen = kernels::choose(&names)?;
     let Some(command) = &options.exec else {
         let mut failed = 0;
-        scenario(&chosen, LIMIT, |name, result| {
+        let mut report = |name: &str, result: Result<()>| {
             failed += u32::from(result.is_err());
             match result {
                 Ok(()) => println!("ok      {name}"),
                 Err(error) => println!("FAILED  {name}: {error:#}"),
             }
-        })?;
+        };
+        if systemd.is_empty() || !names.is_empty() {
+            scenario(&chosen, LIMIT, &mut report)?;
+        }
+        if !systemd.is_empty() || names.is_empty() {
+            report("vm systemd", unit(ONE));
+        }
         return Ok(ExitCode::from(u8::from(failed > 0)));
     };
     let mut worst = 0;
@@ -91,15 +103,31 @@ pub fn run_cli(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(worst).unwrap_or(1)))
 }
 
-/// The phase of `cargo xtask test`: the scenario on every kernel.
-pub fn test(limit: Duration, report: impl FnMut(&str, Result<()>)) -> Result<()> {
-    scenario(&KERNELS.iter().collect::<Vec<_>>(), limit, report)
+/// The phase of `cargo xtask test`: the scenario on every kernel, and the systemd unit.
+pub fn test(limit: Duration, mut report: impl FnMut(&str, Result<()>)) -> Result<()> {
+    let started = Instant::now();
+    scenario(&KERNELS.iter().collect::<Vec<_>>(), limit, &mut report)?;
+    report("vm systemd", unit(limit.saturating_sub(started.elapsed()).min(ONE)));
+    Ok(())
+}
+
+/// Boots systemd with the unit in deploy and examines the service.
+fn unit(limit: Duration) -> Result<()> {
+    let agent = build::run()?;
+    let script = paths::root().join("tests/vm/systemd.sh");
+    let script = format!("exec sh '{}' '{}'", script.display(), agent.display());
+    let kernels = kernels::choose(&["6.12".to_owned()])?;
+    let kernel = kernels.first().context("no kernel 6.12")?;
+    let output = run(kernel, &script, limit)?;
+    print!("{}", output.text);
+    ensure!(output.status == 0, "kernspan.service: the examination ended with {}", output.status);
+    Ok(())
 }
 
 fn scenario(
     kernels: &[&Kernel],
     limit: Duration,
-    mut report: impl FnMut(&str, Result<()>),
+    report: &mut impl FnMut(&str, Result<()>),
 ) -> Result<()> {
     let agent = build::run()?;
     let deadline = Instant::now() + limit;

@@ -25,11 +25,13 @@ const PACKAGES: &[(Level, &str, &str)] = &[
     (Level::Test, "apache2-utils", "ab, a load generator"),
     (Level::Test, "wrk", "a load generator"),
     (Level::Test, "liburing-dev", "io_uring test programs"),
+    (Level::Test, "bpftool", "what an ended agent may have left in the kernel"),
     (Level::Test, "iproute2", "network namespaces"),
     (Level::Test, "util-linux", "unshare, setpriv"),
     (Level::Test, "openssl", "certificates for the export tests"),
     (Level::Test, "qemu-system-x86", "other kernels"),
     (Level::Test, "qemu-system-common", "virtiofsd, the host's files in a virtual machine"),
+    (Level::Test, "systemd", "the unit in deploy, in a virtual machine"),
     (Level::Test, "busybox-static", "first program of kernels without built-in virtio-fs"),
 ];
 

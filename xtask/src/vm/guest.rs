@@ -6,6 +6,9 @@ pub const STATUS: &str = "kernspan-vm-exit: ";
 /// The guest's first program on the host's file system. Nothing there is written: the root is
 /// mounted read-only, and what programs write to lies in memory. `/tmp` stays as it is, because
 /// the tree under test may lie in it; programs get `TMPDIR`.
+///
+/// A script that leaves an executable `/run/init` gives its place to that program, which then has
+/// to write the status and to power off.
 pub fn init(script: &str) -> String {
     format!(
         r#"#!/bin/sh
@@ -29,7 +32,9 @@ cd /run/tmp
 sh <<'kernspan-end-of-script'
 {script}
 kernspan-end-of-script
-echo "{STATUS}$?"
+status=$?
+[ -x /run/init ] && exec /run/init
+echo "{STATUS}$status"
 exec /bin/busybox poweroff -f
 "#
     )

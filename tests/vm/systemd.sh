@@ -1,0 +1,42 @@
+#!/bin/sh
+# Makes systemd the first program of a guest, with the unit of deploy/systemd and one service that
+# examines it: systemd.sh AGENT. All that is written lies in the guest's memory.
+set -eu
+agent=$1
+here=$(dirname "$(readlink -f "$0")")
+units=/run/systemd/system
+mkdir -p "$units" /run/tests
+cp "$here/../../deploy/systemd/kernspan.service" "$units"
+cp "$here/systemd_check.sh" /run/tests
+cp "$agent" /run/tests/kernspan
+# The unit starts /usr/local/bin/kernspan, and systemd makes directories in /tmp.
+mount -n -t tmpfs bin /usr/local/bin
+cp /run/tests/kernspan /usr/local/bin/kernspan
+mount -n -t tmpfs tmp /tmp
+
+# Nothing of the host's own services: only what the unit itself asks for.
+for unit in sysinit.target basic.target network-online.target; do
+    printf '[Unit]\nDescription=%s of the guest\nDefaultDependencies=no\n' "$unit" >"/run/tests/$unit"
+    cp "/run/tests/$unit" "$units/$unit"
+done
+cat >"$units/kernspan-check.service" <<'UNIT'
+[Unit]
+Description=examines kernspan.service
+Wants=kernspan.service systemd-journald.service
+After=kernspan.service systemd-journald.service
+
+[Service]
+Type=oneshot
+Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin
+StandardOutput=file:/dev/ttyS1
+StandardError=inherit
+ExecStart=/bin/sh /run/tests/systemd_check.sh
+ExecStopPost=/bin/sh -c 'echo "kernspan-vm-exit: $EXIT_STATUS" >/dev/ttyS1; exec /bin/busybox poweroff -f'
+TimeoutStartSec=120
+UNIT
+cat >/run/init <<'INIT'
+#!/bin/sh
+exec </dev/null >/dev/console 2>&1
+exec /lib/systemd/systemd --system --unit=kernspan-check.service --log-target=console --show-status=1
+INIT
+chmod +x /run/init
