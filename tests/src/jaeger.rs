@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONFIG: &str = "\
 service:
   extensions: [jaeger_storage, jaeger_query]
-  telemetry: {metrics: {level: none}}
+  telemetry: {metrics: {level: none}, traces: {level: none}}
   pipelines:
     traces: {receivers: [otlp], processors: [batch], exporters: [jaeger_storage_exporter]}
 extensions:

@@ -35,15 +35,17 @@ fn a_request_through_four_programs_is_one_trace_in_jaeger() {
     let listen = format!("127.0.0.1:{web}");
     let _nginx = Nginx::start(&scenario, &listen, &[("/tcp/", Location::Tcp(shop))], &[]);
     let endpoint = format!("http://127.0.0.1:{}", jaeger.otlp);
-    let agent = Agent::run(&scenario, &["--output", "otlp", "--otlp-endpoint", &endpoint]);
+    let words = ["--output", "otlp", "--otlp-endpoint", &endpoint, "--otlp-protocol", "grpc"];
+    let agent = Agent::run(&scenario, &words);
     curl(&scenario, &[], &[format!("http://{listen}/tcp/hello")], 1);
     let report = agent.stop();
-    let ports = [web, shop, stock];
-    let spans = report.telemetry.on_ports(&ports);
-    let sent: BTreeSet<Shown> = spans.iter().map(|span| shown(span)).collect();
-    let traces: BTreeSet<&str> = spans.iter().map(|span| &*span.trace).collect();
-    assert_eq!((sent.len(), traces.len()), (SPANS, 1), "{sent:?}");
-    let trace = traces.into_iter().next().unwrap_or_default();
+    let roots: Vec<_> =
+        report.telemetry.under("/tcp/hello").into_iter().filter(|s| s.parent.is_empty()).collect();
+    let [root] = roots.as_slice() else { panic!("{} roots", roots.len()) };
+    let trace = &*root.trace;
+    let spans = report.telemetry.spans.iter().filter(|span| span.trace == trace);
+    let sent: BTreeSet<Shown> = spans.map(shown).collect();
+    assert_eq!(sent.len(), SPANS, "{sent:?}");
     let read = jaeger.trace(trace, SPANS);
     assert_eq!(read, sent, "in Jaeger, and sent");
     assert_eq!(read.iter().filter(|span| span.parent.is_empty()).count(), 1, "one root");
