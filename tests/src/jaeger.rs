@@ -51,13 +51,13 @@ pub struct Shown {
 
 impl Jaeger {
     /// Starts one; it listens on return. Prints `SKIP name: reason` and returns `None` when
-    /// `cargo xtask setup full` has built none.
+    /// `cargo xtask setup` has built none, for lack of Go.
     ///
     /// # Panics
     /// When it does not start.
     pub fn start(scenario: &Scenario, name: &str) -> Option<Jaeger> {
         let Some(program) = tool("jaeger", "jaeger") else {
-            skip(name, "no Jaeger: cargo xtask setup full builds it");
+            skip(name, "no Jaeger: cargo xtask setup builds it where Go is");
             return None;
         };
         let [http, query, otlp] = free_ports();

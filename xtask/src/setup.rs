@@ -24,10 +24,8 @@ pub struct Options {
 pub enum Level {
     /// Building and the demo.
     Demo,
-    /// `cargo xtask test` and the benchmarks; with Go, also the OpenTelemetry Collector.
+    /// `cargo xtask test` and the benchmarks; with Go, also the OpenTelemetry Collector and Jaeger.
     Test,
-    /// Also what CI does not need each time: Jaeger.
-    Full,
 }
 
 /// Runs the set-up that was asked for.
