@@ -40,6 +40,10 @@ fn run(scenario: &Scenario, arguments: &[&str]) -> Score {
     let mut truth = Truth::default();
     logs.iter().zip(unseen).for_each(|(log, before)| truth.add(&log[before..]));
     let truth = truth.finished(&logs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let losses = report.ledger.losses();
+    if !losses.is_empty() {
+        say(&format!("lost on the way: {}", losses.join("; ")));
+    }
     score(&report.telemetry.spans, &truth)
 }
 
