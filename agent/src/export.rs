@@ -3,8 +3,8 @@
 //! ```text
 //! assembler thread                     │ tokio
 //! Fanout ─┬─ OtlpOutput ── Batch ── submit ─► Queue ─► Worker ×4 per signal ─► grpc | http
-//!         ├─ JsonOutput  ── Batch ── stdout or file
-//!         ├─ ConsoleOutput
+//!         ├─ JsonOutput  ── Batch ── Writer ─► its thread ─► stdout or file
+//!         ├─ ConsoleOutput ───────── Writer ─► its thread ─► stdout
 //!         └─ NoneOutput
 //! ```
 //!
@@ -24,12 +24,14 @@ mod retry;
 mod transport;
 mod value;
 mod worker;
+mod writer;
 
 pub use config::{OtlpConfig, OtlpFlags, Problem, Protocol, SignalConfig, Tls};
 pub use console::{ConsoleOutput, Style};
 pub use env::Env;
 pub use output::{Destination, Fanout, JsonOutput, NoneOutput, OtlpOutput};
 pub use queue::{Account, Connection};
+pub use writer::Writing;
 
 pub(crate) use grpc::channel as grpc_channel;
 pub(crate) use http::client as http_client;

@@ -4,7 +4,9 @@
 
 mod export_support;
 
-use agent::export::{Destination, Exporter, Fanout, JsonOutput, NoneOutput, OtlpOutput, Protocol};
+use agent::export::{
+    Destination, Exporter, Fanout, JsonOutput, NoneOutput, OtlpOutput, Protocol, Writing,
+};
 use agent_core::id::{SpanId, TraceId};
 use agent_core::ledger::{Entry, Side};
 use agent_core::otlp::Signal;
@@ -65,7 +67,7 @@ fn several_outputs_get_everything_and_their_accounts_balance() {
     let path = file.path().join("out.jsonl");
     let mut fanout = Fanout::new(vec![
         Box::new(OtlpOutput::new(exporter.submitter())),
-        Box::new(JsonOutput::file(&path).unwrap()),
+        Box::new(JsonOutput::file(&path, Writing::Thread).unwrap()),
         Box::new(NoneOutput::default()),
     ]);
     let spans = 5000;
@@ -84,7 +86,8 @@ fn several_outputs_get_everything_and_their_accounts_balance() {
         fanout.finish(spans * SECOND);
         fanout
     });
-    let fanout = assembler.join().unwrap();
+    let mut fanout = assembler.join().unwrap();
+    fanout.close(Instant::now() + Duration::from_secs(5));
     runtime.block_on(exporter.shutdown(Instant::now() + Duration::from_secs(5)));
 
     assert_eq!(received(&inbox), (0..spans).collect::<Vec<u64>>());

@@ -11,6 +11,7 @@ use crate::export::{Destination, Fanout};
 use agent_core::message::Started;
 use agent_core::trace::Assembler;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -113,5 +114,16 @@ impl AssemblerThread {
         let mut entries = Vec::new();
         self.outputs.ledger(&mut entries);
         self.shared.publish("outputs", entries);
+        self.end_without_readers();
+    }
+
+    /// `kernspan run | head`: when the last reader of the last output is gone, so is the purpose.
+    fn end_without_readers(&self) {
+        if self.recorder.is_none()
+            && self.outputs.is_gone()
+            && !self.shared.stop.swap(true, Ordering::AcqRel)
+        {
+            tracing::info!("nobody reads the output any more: stopping");
+        }
     }
 }

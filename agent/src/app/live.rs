@@ -14,6 +14,7 @@ use super::{
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
+use crate::export::{Destination, Writing};
 use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::plan::Feature;
@@ -71,7 +72,7 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         None => None,
     };
     let listen = server.as_ref().map(|server| server.address);
-    let outputs = outputs::open(settings, runtime.handle())?;
+    let outputs = outputs::open(settings, runtime.handle(), Writing::Thread)?;
     let host = process::host_facts();
     let id_key = random_key()?;
     let recorder = match record {
@@ -356,7 +357,7 @@ impl Agent {
         for ring in self.rings {
             joined(ring.join())?;
         }
-        let outputs = joined(self.assembler.join())?;
+        let mut outputs = joined(self.assembler.join())?;
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)
         {
@@ -364,11 +365,12 @@ impl Agent {
         }
         if let Some(exporter) = self.outputs {
             runtime.block_on(exporter.shutdown(deadline));
-            // In place of what the assembler published while requests were still under way.
-            let mut entries = Vec::new();
-            crate::export::Destination::ledger(&outputs, &mut entries);
-            self.shared.publish("outputs", entries);
         }
+        outputs.close(deadline);
+        // In place of what the assembler published while requests were still under way.
+        let mut entries = Vec::new();
+        outputs.ledger(&mut entries);
+        self.shared.publish("outputs", entries);
         drop(outputs);
         log_ledger(&self.shared.ledger());
         if let Some(recorder) = &self.recorder {

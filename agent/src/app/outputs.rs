@@ -5,7 +5,7 @@ use crate::cli::Failure;
 use crate::config::{Output, Settings};
 use crate::export::{
     ConsoleOutput, Destination, Exporter, Fanout, JsonOutput, NoneOutput, OtlpConfig, OtlpFlags,
-    OtlpOutput, Problem,
+    OtlpOutput, Problem, Writing,
 };
 use std::path::Path;
 use tokio::runtime::Handle;
@@ -20,12 +20,12 @@ pub struct Outputs {
     pub otlp: Option<OtlpConfig>,
 }
 
-/// Makes the outputs.
+/// Makes the outputs; those for people and files write as `writing` says.
 ///
 /// # Errors
 /// The operator's: bad `OTEL_*` values, a file that cannot be made, certificates that cannot be
 /// read.
-pub fn open(settings: &Settings, runtime: &Handle) -> Result<Outputs, Failure> {
+pub fn open(settings: &Settings, runtime: &Handle, writing: Writing) -> Result<Outputs, Failure> {
     let mut destinations: Vec<Box<dyn Destination>> = Vec::new();
     let mut exporter = None;
     let mut otlp = None;
@@ -39,8 +39,11 @@ pub fn open(settings: &Settings, runtime: &Handle) -> Result<Outputs, Failure> {
                 exporter = Some(started);
                 otlp = Some(config);
             }
-            Output::Console => destinations.push(Box::new(ConsoleOutput::stdout())),
-            Output::Json(path) => destinations.push(json(path.as_deref())?),
+            Output::Console => {
+                let output = ConsoleOutput::stdout(writing);
+                destinations.push(Box::new(writable("standard output", output)?));
+            }
+            Output::Json(path) => destinations.push(json(path.as_deref(), writing)?),
         }
     }
     if destinations.is_empty() {
@@ -54,12 +57,15 @@ pub fn open(settings: &Settings, runtime: &Handle) -> Result<Outputs, Failure> {
     Ok(Outputs { fanout, exporter, otlp })
 }
 
-fn json(path: Option<&Path>) -> Result<Box<dyn Destination>, Failure> {
-    let Some(path) = path else { return Ok(Box::new(JsonOutput::stdout())) };
-    let output = JsonOutput::file(path).map_err(|error| {
-        Failure::Operator(format!("{} cannot be written: {error}", path.display()))
-    })?;
-    Ok(Box::new(output))
+fn json(path: Option<&Path>, writing: Writing) -> Result<Box<dyn Destination>, Failure> {
+    Ok(Box::new(match path {
+        None => writable("standard output", JsonOutput::stdout(writing))?,
+        Some(path) => writable(path.display(), JsonOutput::file(path, writing))?,
+    }))
+}
+
+fn writable<T>(place: impl std::fmt::Display, output: std::io::Result<T>) -> Result<T, Failure> {
+    output.map_err(|error| Failure::Operator(format!("{place} cannot be written: {error}")))
 }
 
 fn resolve(settings: &Settings) -> Result<OtlpConfig, Failure> {

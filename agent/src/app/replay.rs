@@ -2,7 +2,7 @@
 
 use super::{outputs, payload::RING, shared::kernel_entries};
 use crate::cli::{Failure, Replay};
-use crate::export::{Destination, Fanout};
+use crate::export::{Destination, Fanout, Writing};
 use agent_common::record::VERSION;
 use agent_core::connection::{Shard, ShardConfig, ShardOutput};
 use agent_core::event::decode;
@@ -49,7 +49,7 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| anyhow::Error::new(error).context("starting the runtime"))?;
-    let outputs = outputs::open(&replay.settings, runtime.handle())?;
+    let outputs = outputs::open(&replay.settings, runtime.handle(), Writing::Inline)?;
     let config = AssemblerConfig {
         id_key: preamble.id_key,
         rings: 2,

@@ -9,6 +9,7 @@ use agent_core::ledger::{Entry, Side};
 use agent_core::process::{Resource, ResourceValue};
 use agent_core::span::{LogRecord, Output, Span};
 use hashbrown::HashMap;
+use std::time::Instant;
 
 /// Answers remembered; a new resource costs one look at the patterns.
 const REMEMBERED: usize = 4096;
@@ -81,6 +82,14 @@ impl<D: Destination> Destination for Selected<D> {
 
     fn finish(&mut self, now_boot_ns: u64) {
         self.inner.finish(now_boot_ns);
+    }
+
+    fn close(&mut self, deadline: Instant) {
+        self.inner.close(deadline);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.inner.is_gone()
     }
 
     fn note(&mut self, text: &str) {

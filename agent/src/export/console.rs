@@ -11,13 +11,14 @@ mod tree;
 pub use text::Style;
 
 use super::Destination;
+use super::writer::{self, Chunk, Items, Writer, Writing};
 use agent_core::id::TraceId;
 use agent_core::ledger::{Entry, Side};
 use agent_core::span::{LogRecord, Output, Span};
 use hashbrown::HashMap;
 use row::{EventRow, SpanRow};
 use std::io::{self, IsTerminal, Write};
-use tracing::error;
+use std::time::Instant;
 use tree::Trace;
 
 /// A trace with its root and all parents is printed after this long without a new span.
@@ -33,43 +34,49 @@ const MAX_HELD: u64 = 16_384;
 
 /// Prints traces and what belongs to none.
 pub struct ConsoleOutput {
-    out: Box<dyn Write + Send>,
+    writer: Writer,
     style: Style,
     traces: HashMap<TraceId, Trace>,
     now_ns: u64,
     spans: Count,
     events: Count,
-    reported: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     came_in: u64,
+    /// In traces that are not printed yet.
     held: u64,
-    shown: u64,
     too_large: u64,
-    failed: u64,
 }
 
 impl ConsoleOutput {
     /// To standard output, with colours when it is a terminal and `NO_COLOR` is not set.
-    pub fn stdout() -> ConsoleOutput {
+    ///
+    /// # Errors
+    /// Standard output is closed, or there can be no more threads.
+    pub fn stdout(writing: Writing) -> io::Result<ConsoleOutput> {
         let colours = io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let style = if colours { Style::Colour } else { Style::Plain };
-        ConsoleOutput::to(Box::new(io::stdout()), style)
+        let place = "standard output".to_owned();
+        let writer = Writer::open(writing, place, writer::stdout()?, as_it_is)?;
+        Ok(ConsoleOutput::new(writer, style))
     }
 
-    /// To `out`. Each trace is given to it in one write.
+    /// To `out`, in the caller. Each trace is given to it in one write.
     pub fn to(out: Box<dyn Write + Send>, style: Style) -> ConsoleOutput {
+        ConsoleOutput::new(Writer::inline("the console".to_owned(), out, as_it_is), style)
+    }
+
+    fn new(writer: Writer, style: Style) -> ConsoleOutput {
         ConsoleOutput {
-            out,
+            writer,
             style,
             traces: HashMap::new(),
             now_ns: 0,
             spans: Count::default(),
             events: Count::default(),
-            reported: false,
         }
     }
 
@@ -88,10 +95,11 @@ impl ConsoleOutput {
 
     fn print(&mut self, id: TraceId) {
         let Some(trace) = self.traces.remove(&id) else { return };
-        let text = trace.render(self.style);
-        let written = self.write(&text);
-        settle(&mut self.spans, trace.spans.len() as u64, written);
-        settle(&mut self.events, trace.events.len() as u64, written);
+        let items =
+            Items { spans: trace.spans.len() as u64, log_records: trace.events.len() as u64 };
+        self.spans.held = self.spans.held.saturating_sub(items.spans);
+        self.events.held = self.events.held.saturating_sub(items.log_records);
+        self.writer.write(Chunk { body: trace.render(self.style).into_bytes(), items });
     }
 
     fn print_due(&mut self, due: impl Fn(&Trace) -> bool) {
@@ -104,23 +112,11 @@ impl ConsoleOutput {
         ids.sort_unstable();
         ids.into_iter().for_each(|(_, id)| self.print(id));
     }
-
-    /// True when it was written.
-    fn write(&mut self, text: &str) -> bool {
-        let result = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        if let Err(why) = &result
-            && !self.reported
-        {
-            self.reported = true;
-            error!("cannot write to the console: {why}; what is lost is counted");
-        }
-        result.is_ok()
-    }
 }
 
-fn settle(count: &mut Count, items: u64, written: bool) {
-    count.held = count.held.saturating_sub(items);
-    *(if written { &mut count.shown } else { &mut count.failed }) += items;
+#[expect(clippy::unnecessary_wraps, reason = "other formats fail")]
+fn as_it_is(_items: Items, text: Vec<u8>) -> io::Result<Vec<u8>> {
+    Ok(text)
 }
 
 impl Output for ConsoleOutput {
@@ -138,9 +134,8 @@ impl Output for ConsoleOutput {
         self.events.came_in += 1;
         let row = EventRow::of(record);
         let Some((id, _)) = record.cause else {
-            let text = tree::render_event(&row, self.style);
-            let written = self.write(&text);
-            settle(&mut self.events, 1, written);
+            let body = tree::render_event(&row, self.style).into_bytes();
+            self.writer.write(Chunk { body, items: Items { spans: 0, log_records: 1 } });
             return;
         };
         let now_ns = self.now_ns;
@@ -168,19 +163,30 @@ impl Destination for ConsoleOutput {
         self.print_due(|_| true);
     }
 
+    fn close(&mut self, deadline: Instant) {
+        self.writer.close(deadline);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.writer.is_gone()
+    }
+
     fn note(&mut self, text: &str) {
-        let text = text::note(text, self.style);
-        self.write(&text);
+        let body = text::note(text, self.style).into_bytes();
+        self.writer.write(Chunk { body, items: Items::default() });
     }
 
     fn ledger(&self, entries: &mut Vec<Entry>) {
-        for (unit, count) in [("spans", self.spans), ("log_records", self.events)] {
+        let settled = self.writer.settled();
+        let kinds: [(_, _, fn(Items) -> u64); 2] = [
+            ("spans", self.spans, |items| items.spans),
+            ("log_records", self.events, |items| items.log_records),
+        ];
+        for (unit, count, of) in kinds {
             let sides = [
                 (Side::In, count.came_in),
-                (Side::Held, count.held),
-                (Side::Out, count.shown),
+                (Side::Held, count.held + of(settled.held())),
                 (Side::Lost("trace_too_large"), count.too_large),
-                (Side::Lost("write_failed"), count.failed),
             ];
             entries.extend(sides.map(|(side, count)| Entry {
                 stage: "console",
@@ -188,6 +194,7 @@ impl Destination for ConsoleOutput {
                 side,
                 count,
             }));
+            settled.entries("console", unit, of, entries);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::Submitter;
 use agent_core::ledger::{Entry, Side};
 use agent_core::otlp::{Batch, Signal};
 use agent_core::span::{LogRecord, Output, Span};
+use std::time::Instant;
 
 /// A place where spans and log records go. All calls come from one thread.
 pub trait Destination: Output + Send {
@@ -16,6 +17,15 @@ pub trait Destination: Output + Send {
 
     /// Passes on everything; nothing follows.
     fn finish(&mut self, now_boot_ns: u64);
+
+    /// Waits until what was passed on is written, at most until `deadline`. After
+    /// [`Destination::finish`]. An [`super::Exporter`] is shut down by its owner.
+    fn close(&mut self, _deadline: Instant) {}
+
+    /// True when nobody will ever read what comes from now on.
+    fn is_gone(&self) -> bool {
+        false
+    }
 
     /// Something that people watching should know and that is no span.
     fn note(&mut self, _text: &str) {}
@@ -158,6 +168,14 @@ impl Destination for Fanout {
 
     fn finish(&mut self, now_boot_ns: u64) {
         self.outputs.iter_mut().for_each(|output| output.finish(now_boot_ns));
+    }
+
+    fn close(&mut self, deadline: Instant) {
+        self.outputs.iter_mut().for_each(|output| output.close(deadline));
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.outputs.is_empty() && self.outputs.iter().all(|output| output.is_gone())
     }
 
     fn note(&mut self, text: &str) {

@@ -285,7 +285,11 @@ fn large_traces_together_stay_within_the_bound() {
         }
     }
     console.finish(0);
-    assert_eq!((console.spans.shown, console.events.shown), (25_600, 25_600));
+    let mut entries = Vec::new();
+    console.ledger(&mut entries);
+    let shown =
+        |unit| entries.iter().find(|e| e.unit == unit && e.side == Side::Out).unwrap().count;
+    assert_eq!((shown("spans"), shown("log_records")), (25_600, 25_600));
     assert_eq!(screen.take().matches("process.exec").count(), 25_600);
 }
 
@@ -308,9 +312,10 @@ fn a_closed_pipe_is_counted() {
     let failed = |unit| {
         entries
             .iter()
-            .find(|e| e.unit == unit && e.side == Side::Lost("write_failed"))
+            .find(|e| e.unit == unit && e.side == Side::Lost("reader_gone"))
             .unwrap()
             .count
     };
     assert_eq!((failed("spans"), failed("log_records")), (7, 1));
+    assert!(console.is_gone());
 }

@@ -3,14 +3,16 @@
 
 use super::Destination;
 use crate::export::json;
+use crate::export::writer::{self, Chunk, Items, Writer, Writing};
 use agent_core::ledger::{Entry, Side};
-use agent_core::otlp::{Batch, Request, Signal};
+use agent_core::otlp::{Batch, Signal};
 use agent_core::span::{LogRecord, Output, Span};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use tracing::{error, warn};
+use std::time::Instant;
+use tracing::warn;
 
 /// How late a line may be.
 const MAX_DELAY_NS: u64 = 500_000_000;
@@ -22,82 +24,63 @@ const FLUSH_BYTES: usize = 512 * 1024;
 /// Writes spans and log records as JSON lines.
 pub struct JsonOutput {
     batch: Batch,
-    out: Box<dyn Write + Send>,
-    place: String,
+    writer: Writer,
     last_flush_ns: u64,
-    /// Items that could not be written: spans, log records.
-    failed: [u64; 2],
-    reported: bool,
-    /// The latest line may be there in part.
-    torn: bool,
 }
 
 impl JsonOutput {
     /// To standard output.
-    pub fn stdout() -> JsonOutput {
-        JsonOutput::to("standard output".to_string(), Box::new(io::stdout()))
+    ///
+    /// # Errors
+    /// Standard output is closed, or there can be no more threads.
+    pub fn stdout(writing: Writing) -> io::Result<JsonOutput> {
+        let place = "standard output".to_owned();
+        Ok(JsonOutput::new(Writer::open(writing, place, writer::stdout()?, line)?))
     }
 
     /// To the file at `path`, made with mode 0600 where it is new, appended to where it is not.
     /// A file that is there keeps its mode, which is its owner's choice; an open one is warned of.
     ///
     /// # Errors
-    /// Those of opening it.
-    pub fn file(path: &Path) -> io::Result<JsonOutput> {
+    /// Those of opening it; there can be no more threads.
+    pub fn file(path: &Path, writing: Writing) -> io::Result<JsonOutput> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         let facts = file.metadata()?;
         let mode = facts.mode() & 0o777;
         if facts.is_file() && mode & OTHERS_READ != 0 {
             warn!("{} has mode {mode:03o}: others can read what is traced", path.display());
         }
-        Ok(JsonOutput::to(path.display().to_string(), Box::new(file)))
+        let place = path.display().to_string();
+        Ok(JsonOutput::new(Writer::open(writing, place, Box::new(file), line)?))
     }
 
-    /// To `out`, called `place` in errors. Each line is given to it in one write.
+    /// To `out`, in the caller. Each line is given to it in one write.
     pub fn to(place: String, out: Box<dyn Write + Send>) -> JsonOutput {
-        JsonOutput {
-            batch: Batch::new(env!("CARGO_PKG_VERSION")),
-            out,
-            place,
-            last_flush_ns: 0,
-            failed: [0; 2],
-            reported: false,
-            torn: false,
-        }
+        JsonOutput::new(Writer::inline(place, out, line))
+    }
+
+    fn new(writer: Writer) -> JsonOutput {
+        JsonOutput { batch: Batch::new(env!("CARGO_PKG_VERSION")), writer, last_flush_ns: 0 }
     }
 
     fn write(&mut self) {
-        let mut requests = Vec::new();
-        self.batch.flush(|request| requests.push(request));
-        for request in requests {
-            if let Err(why) = self.write_line(&request) {
-                self.failed[usize::from(request.signal == Signal::Logs)] += request.items;
-                self.report(&why);
-            }
-        }
+        let writer = &mut self.writer;
+        self.batch.flush(|request| {
+            let items = match request.signal {
+                Signal::Logs => Items { spans: 0, log_records: request.items },
+                Signal::Traces | Signal::Metrics => Items { spans: request.items, log_records: 0 },
+            };
+            writer.write(Chunk { body: request.body, items });
+        });
     }
+}
 
-    fn write_line(&mut self, request: &Request) -> io::Result<()> {
-        let mut line = json::of(request.signal, &request.body)?;
-        line.push(b'\n');
-        if self.torn {
-            // What a full disk cut off must not swallow the next line.
-            line.insert(0, b'\n');
-        }
-        self.torn = true;
-        self.out.write_all(&line)?;
-        self.out.flush()?;
-        self.torn = false;
-        Ok(())
-    }
-
-    /// The first failure in words; the others in numbers.
-    fn report(&mut self, why: &io::Error) {
-        if !self.reported {
-            self.reported = true;
-            error!("cannot write JSON to {}: {why}; what is lost is counted", self.place);
-        }
-    }
+/// The line of a request. It has items of one signal.
+fn line(items: Items, body: Vec<u8>) -> io::Result<Vec<u8>> {
+    let signal = if items.log_records > 0 { Signal::Logs } else { Signal::Traces };
+    let mut line = json::of(signal, &body)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 impl Output for JsonOutput {
@@ -128,18 +111,28 @@ impl Destination for JsonOutput {
         self.write();
     }
 
+    fn close(&mut self, deadline: Instant) {
+        self.writer.close(deadline);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.writer.is_gone()
+    }
+
     fn ledger(&self, entries: &mut Vec<Entry>) {
-        for (signal, failed) in [Signal::Traces, Signal::Logs].into_iter().zip(self.failed) {
+        let settled = self.writer.settled();
+        let kinds: [(_, fn(Items) -> u64); 2] =
+            [(Signal::Traces, |items| items.spans), (Signal::Logs, |items| items.log_records)];
+        for (signal, of) in kinds {
             let account = self.batch.account(signal);
             let sides = [
                 (Side::In, account.came_in),
-                (Side::Held, account.held),
-                (Side::Out, account.out() - failed),
-                (Side::Lost("write_failed"), failed),
+                (Side::Held, account.held + of(settled.held())),
                 (Side::Lost("oversized"), account.oversized),
             ];
             let unit = signal.unit();
             entries.extend(sides.map(|(side, count)| Entry { stage: "json", unit, side, count }));
+            settled.entries("json", unit, of, entries);
         }
     }
 }
