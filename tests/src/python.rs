@@ -1,4 +1,5 @@
-//! The Python programs in `tests/workloads`: ordinary code that knows nothing of tracing.
+//! The Python (and Node.js) programs in `tests/workloads`: ordinary code that knows nothing of
+//! tracing.
 
 use crate::process::{Ended, Process, until};
 use crate::scenario::{Scenario, crate_dir};
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 /// Debian's interpreter, not one that a version manager put first on PATH.
 const PYTHON: &str = "/usr/bin/python3";
+
+/// For scripts that end in `.js`.
+const NODE: &str = "/usr/bin/node";
 
 /// How long a program may take until it prints `ready`.
 const READY: Duration = Duration::from_secs(20);
@@ -35,8 +39,11 @@ impl Python {
     ) -> Python {
         let log = scenario.path(&format!("{name}.jsonl"));
         let mut words: Vec<String> = wrap.to_vec();
-        let script = crate_dir("workloads").join(script).display().to_string();
-        words.extend([PYTHON.into(), "-u".into(), "-B".into(), script]);
+        match script.ends_with(".js") {
+            true => words.push(NODE.into()),
+            false => words.extend([PYTHON.into(), "-u".into(), "-B".into()]),
+        }
+        words.push(crate_dir("workloads").join(script).display().to_string());
         words.extend(["--log".into(), log.display().to_string()]);
         words.extend(arguments.iter().map(|&word| word.to_owned()));
         let mut command = Command::new(&words[0]);

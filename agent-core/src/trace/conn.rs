@@ -29,9 +29,20 @@ pub(super) struct Conn {
     pub(super) same_host: bool,
     /// The socket is gone: the entry goes with its last request.
     pub(super) gone: bool,
+    /// Thread that read its requests so far, 0 before the first.
+    reader: u32,
+    /// Several threads did.
+    shared: bool,
 }
 
 impl Conn {
+    /// Thread `tid` reads a request. True when another one did before.
+    pub(super) fn is_shared_by(&mut self, tid: u32) -> bool {
+        self.shared |= self.reader != 0 && self.reader != tid;
+        self.reader = tid;
+        self.shared
+    }
+
     pub(super) fn is_unix(&self) -> bool {
         self.ends.as_ref().is_some_and(|ends| ends.family == AF_UNIX)
     }

@@ -9,11 +9,11 @@ use super::order::{ExecCopy, Item};
 use super::request::Request;
 use super::settle::Trees;
 use super::slab::Slab;
-use super::threads::{Child, Threads, World};
+use super::threads::{self, Child, Reading, Threads, World};
 use crate::event::ProcessKey;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Role, Signal, Started};
-use crate::process::{HostFacts, ProcessTable};
+use crate::process::{HostFacts, ProcessTable, ResourceValue};
 use crate::span::Output;
 use agent_common::record::{Exit, Fork, flag};
 use std::collections::VecDeque;
@@ -166,10 +166,24 @@ impl Core {
         let wait = self.config.linker.connections
             && conn.is_some_and(|conn| self.conns.peer_is_here(conn));
         let hold_until = if wait { self.now.saturating_add(self.config.hold_ns) } else { 0 };
-        let thread = request.started.thread;
+        let (thread, cookie, at) =
+            (request.started.thread, request.started.cookie, request.started.start_ns);
         self.plant(slot, hold_until);
-        self.threads.begin(&thread, slot, &mut self.trees);
+        let shared = self.conns.get_mut(cookie).is_some_and(|conn| conn.is_shared_by(thread.tid));
+        let event_loop = !self.threads.knows(&thread) && self.is_event_loop(thread.process, at);
+        let reading = Reading { thread, cookie, shared, event_loop };
+        self.threads.begin(&reading, slot, &mut self.trees);
         self.index_headers(slot);
+    }
+
+    /// The process runs on a runtime whose threads are no evidence.
+    fn is_event_loop(&mut self, process: ProcessKey, at: u64) -> bool {
+        let resource = self.processes.resource(process, at);
+        let language = resource.attributes.iter().find_map(|(key, value)| match value {
+            ResourceValue::Str(text) if key == "telemetry.sdk.language" => Some(text.as_str()),
+            _ => None,
+        });
+        language.is_some_and(threads::is_event_loop)
     }
 
     fn finished(&mut self, finished: &Finished, sinks: &mut Sinks<'_>) {
@@ -254,7 +268,8 @@ impl Core {
         let is_thread = header.flags & flag::THREAD != 0;
         let made = if is_thread { Child::Thread(fork.child_tid) } else { Child::Process(child) };
         if self.config.linker.threads {
-            let mut world = World { requests: &self.requests, trees: &mut self.trees };
+            let mut world =
+                World { requests: &self.requests, trees: &mut self.trees, now: header.boot_ns };
             self.threads.fork((parent, header.tid), made, &mut world);
         }
         if !is_thread {

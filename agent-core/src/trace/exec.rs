@@ -25,7 +25,11 @@ impl Core {
     pub(super) fn execed(&mut self, copy: Box<ExecCopy>, sinks: &mut Sinks<'_>) {
         self.counts.execs += 1;
         let process = process_of(&copy.exec);
-        let mut world = World { requests: &self.requests, trees: &mut self.trees };
+        let mut world = World {
+            requests: &self.requests,
+            trees: &mut self.trees,
+            now: copy.exec.header.boot_ns,
+        };
         let cause = match self.config.linker.threads {
             true => self.threads.exec(process, copy.exec.old_tid, &mut world),
             false => None,

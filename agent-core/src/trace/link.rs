@@ -122,7 +122,7 @@ impl Core {
 
     /// Parent and tree of the client request in `slot`.
     pub(super) fn attach_client(&mut self, slot: u32) {
-        self.threads.calls(slot, &self.requests);
+        self.threads.calls(slot, &self.requests, &mut self.trees);
         let Some((server, evidence)) = self.find_parent(slot) else { return self.plant(slot, 0) };
         let Some(above) = self.requests.get(server) else { return };
         let parent = Parent { span: above.started.span, evidence, remote: false };

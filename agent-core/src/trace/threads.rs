@@ -5,10 +5,21 @@
 //! end of a request may become known only after the next one began (a response that ends with the
 //! connection), so an overlap is judged when the first of the two ends; until then neither counts.
 //!
-//! What a thread calls tells as well. A thread that works off one request after the other calls out
-//! only while it serves one, and waits for each answer. One that has served and calls out while it
-//! serves nothing, or calls out again before the first answer is complete, runs other work beside
-//! its requests (an event loop with timers): it is barred too.
+//! What else a thread does tells as well. One that works off one request after the other calls out
+//! only while it serves one, waits for each answer, and stays with a connection. So it is barred as
+//! an event loop, whose timers may call out beside any request, when it
+//! - has served and calls out while it serves nothing, or did so before it served, for longer than
+//!   programs fetch their settings at the start ([`STARTUP_NS`]);
+//! - calls out again before the first answer is complete;
+//! - goes to and fro between connections that no other thread reads (those of a pool of threads are
+//!   read by several);
+//! - belongs to a runtime that has no other way of working ([`is_event_loop`]).
+//!
+//! What none of these can tell from a blocking thread is the first call of a timer on a loop that has
+//! one connection, never showed any of them, and waits for something other than an answer.
+//!
+//! What a request forks and executes is its work until [`OUTLIVES_NS`] after its end. What still
+//! runs then, a daemon that it started, works for itself, and so does all that it starts.
 
 use super::bounded::Bounded;
 use super::request::Request;
@@ -17,10 +28,27 @@ use super::slab::Slab;
 use crate::event::ProcessKey;
 use crate::id::SpanId;
 use crate::message::{Failure, Thread};
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 /// More requests than this at a time on one thread overlap for certain.
 const MAX_DOUBT: usize = 8;
+
+/// Calls before the first request that lie further apart are no start-up: own work.
+const STARTUP_NS: u64 = 1_000_000_000;
+
+/// How long after its end a request is still the cause of what its processes execute: the shell
+/// jobs that a handler leaves behind are over, or work for somebody else.
+const OUTLIVES_NS: u64 = 60_000_000_000;
+
+/// Values of `telemetry.sdk.language` whose runtime serves all requests of a thread side by side:
+/// on Node.js, Deno and Bun all work is done by one loop, Erlang's processes share few threads.
+const EVENT_LOOPS: [&str; 2] = ["nodejs", "erlang"];
+
+/// True for a language whose threads are never evidence.
+pub(super) fn is_event_loop(language: &str) -> bool {
+    EVENT_LOOPS.contains(&language)
+}
 
 /// A thread, or, where the runtime has its own, a goroutine or the like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,10 +77,40 @@ struct State {
     barred: bool,
     /// It served a request once.
     served: bool,
+    /// Its first call before that, boot ns; 0 when there was none.
+    called_ns: u64,
+    /// It went on calling: it has work of its own.
+    own_work: bool,
+    /// The two connections that it read requests of last.
+    connections: [u64; 2],
     /// The latest call that it made since then: slot and span.
     calling: Option<(u32, SpanId)>,
     /// The request in which the thread was created, while that is open.
     inherited: Option<(u32, SpanId)>,
+}
+
+impl State {
+    /// The thread reads a request of `cookie`: it did before, and of another one since.
+    fn returns_to(&mut self, cookie: u64) -> bool {
+        let [last, before] = self.connections;
+        if cookie == last {
+            return false;
+        }
+        self.connections = [cookie, last];
+        cookie == before && cookie != 0
+    }
+}
+
+/// A thread takes the first byte of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub(super) thread: Thread,
+    /// Its connection.
+    pub(super) cookie: u64,
+    /// Other threads read requests of this connection too.
+    pub(super) shared: bool,
+    /// See [`is_event_loop`].
+    pub(super) event_loop: bool,
 }
 
 /// The request that caused something.
@@ -74,11 +132,22 @@ struct Process {
     barred: bool,
 }
 
+/// A request that caused processes.
+#[derive(Debug, Default)]
+struct Root {
+    /// Processes whose cause it is.
+    refs: u32,
+    /// Boot ns, once it has ended.
+    ended_ns: Option<u64>,
+}
+
 /// All threads and processes that something is known of.
 #[derive(Debug)]
 pub(super) struct Threads {
     states: Bounded<Key, State>,
     processes: Bounded<ProcessKey, Process>,
+    /// Requests that processes have as their cause.
+    roots: HashMap<SpanId, Root>,
     pub(super) evicted: u64,
     pub(super) barred: u64,
 }
@@ -86,20 +155,25 @@ pub(super) struct Threads {
 impl Threads {
     pub(super) fn new(threads: usize, processes: usize) -> Self {
         let (states, processes) = (Bounded::new(threads), Bounded::new(processes));
-        Threads { states, processes, evicted: 0, barred: 0 }
+        Threads { states, processes, roots: HashMap::new(), evicted: 0, barred: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.states.len()
     }
 
-    /// `thread` took the first byte of the request in slot `request`.
-    pub(super) fn begin(&mut self, thread: &Thread, request: u32, trees: &mut Trees) {
-        let Some(key) = Key::of(thread) else { return };
+    /// True when `thread` served a request before.
+    pub(super) fn knows(&self, thread: &Thread) -> bool {
+        Key::of(thread).and_then(|key| self.states.get(&key)).is_some_and(|state| state.served)
+    }
+
+    /// `reading.thread` took the first byte of the request in slot `request`.
+    pub(super) fn begin(&mut self, reading: &Reading, request: u32, trees: &mut Trees) {
+        let Some(key) = Key::of(&reading.thread) else { return };
         // A process that serves requests of its own works for those, not for the one that
         // created it.
         if let Some(cause) = self.processes.get_mut(&key.process).and_then(|p| p.cause.take()) {
-            trees.release(cause.tree);
+            self.release(cause, trees);
         }
         if self.states.get(&key).is_none() {
             self.insert(key, State::default(), trees);
@@ -107,17 +181,25 @@ impl Threads {
         let Some(state) = self.states.get_mut(&key) else { return };
         state.inherited = None;
         state.served = true;
-        if !state.barred {
-            state.open.push(request);
-            if state.open.len() > MAX_DOUBT {
-                self.barred += 1;
-                bar(state);
-            }
+        if state.barred {
+            return;
+        }
+        state.open.push(request);
+        let returns = state.returns_to(reading.cookie) && !reading.shared;
+        if state.open.len() > MAX_DOUBT || state.own_work || reading.event_loop || returns {
+            self.barred += 1;
+            bar(state);
         }
     }
 
     /// The request in slot `request` of `thread` ended. Call before its slot is used again.
     pub(super) fn end(&mut self, thread: &Thread, request: u32, requests: &Slab<Request>) {
+        if !self.roots.is_empty()
+            && let Some(ended) = requests.get(request)
+            && let Some(root) = self.roots.get_mut(&ended.started.span)
+        {
+            root.ended_ns = ended.finished.map(|end| end.end_ns);
+        }
         let Some(key) = Key::of(thread) else { return };
         let Some(state) = self.states.get_mut(&key) else { return };
         let Some(at) = state.open.iter().position(|open| *open == request) else { return };
@@ -140,12 +222,25 @@ impl Threads {
     }
 
     /// The client request in slot `slot` began: what its thread shows of itself by that.
-    pub(super) fn calls(&mut self, slot: u32, requests: &Slab<Request>) {
+    pub(super) fn calls(&mut self, slot: u32, requests: &Slab<Request>, trees: &mut Trees) {
         let Some(call) = requests.get(slot).map(|request| &request.started) else { return };
-        let Some(state) = Key::of(&call.thread).and_then(|key| self.states.get_mut(&key)) else {
+        let Some(key) = Key::of(&call.thread) else { return };
+        let Some(state) = self.states.get_mut(&key) else {
+            // Goroutines are not seen to end: those that only call are not kept.
+            if key.context == 0 {
+                let called_ns = call.start_ns;
+                self.insert(key, State { called_ns, ..State::default() }, trees);
+            }
             return;
         };
-        if state.barred || !state.served {
+        if state.barred {
+            return;
+        }
+        if !state.served {
+            if state.called_ns == 0 {
+                state.called_ns = call.start_ns;
+            }
+            state.own_work |= call.start_ns.saturating_sub(state.called_ns) >= STARTUP_NS;
             return;
         }
         let unanswered = state.calling.and_then(|(slot, span)| {
@@ -176,7 +271,7 @@ impl Threads {
 
     /// A thread forked: what it works for, its child works for.
     pub(super) fn fork(&mut self, parent: (ProcessKey, u32), child: Child, world: &mut World<'_>) {
-        let cause = self.cause(parent.0, parent.1, world.requests);
+        let cause = self.cause(parent.0, parent.1, world);
         match child {
             Child::Thread(tid) => {
                 let key = Key::task(parent.0, tid);
@@ -207,14 +302,15 @@ impl Threads {
         tid: u32,
         world: &mut World<'_>,
     ) -> Option<Cause> {
-        let cause = self.cause(process, tid, world.requests);
+        let cause = self.cause(process, tid, world);
         // Only one thread survives, as the leader, and its program is another.
         self.states.remove(&Key::task(process, tid));
         self.states.remove(&Key::task(process, process.tgid));
         let cause = cause.map(|cause| Cause { tree: world.trees.acquire(cause.tree), ..cause });
-        self.forget(process, world.trees);
-        if let Some(cause) = cause {
-            self.remember(process, cause, true, world.trees);
+        match cause {
+            // In place of its older entry: the cause's end must not be forgotten in between.
+            Some(cause) => self.remember(process, cause, true, world.trees),
+            None => self.forget(process, world.trees),
         }
         cause
     }
@@ -229,7 +325,8 @@ impl Threads {
 
     /// What thread `tid` works for: its own request, else the one in which it was created, else
     /// the one in which its process was created.
-    fn cause(&self, process: ProcessKey, tid: u32, requests: &Slab<Request>) -> Option<Cause> {
+    fn cause(&self, process: ProcessKey, tid: u32, world: &World<'_>) -> Option<Cause> {
+        let requests = world.requests;
         let entry = self.processes.get(&process);
         if let Some(state) = self.states.get(&Key::task(process, tid)) {
             if state.barred || entry.is_some_and(|process| process.barred) {
@@ -248,24 +345,39 @@ impl Threads {
                 _ => return None,
             }
         }
-        entry.and_then(|process| process.cause)
+        let cause = entry.and_then(|process| process.cause)?;
+        let ended = self.roots.get(&cause.span).and_then(|root| root.ended_ns);
+        let over = ended.is_some_and(|ended| world.now.saturating_sub(ended) > OUTLIVES_NS);
+        (!over).then_some(cause)
     }
 
     fn remember(&mut self, process: ProcessKey, cause: Cause, execed: bool, trees: &mut Trees) {
         let cause = Cause { tree: trees.acquire(cause.tree), ..cause };
+        self.roots.entry(cause.span).or_default().refs += 1;
         let entry = Process { cause: Some(cause), execed, barred: false };
         let (replaced, evicted) = self.processes.insert(process, entry);
         self.evicted += u64::from(evicted.is_some());
         for process in replaced.into_iter().chain(evicted.map(|(_, process)| process)) {
             if let Some(cause) = process.cause {
-                trees.release(cause.tree);
+                self.release(cause, trees);
             }
         }
     }
 
     fn forget(&mut self, process: ProcessKey, trees: &mut Trees) {
         if let Some(cause) = self.processes.remove(&process).and_then(|process| process.cause) {
-            trees.release(cause.tree);
+            self.release(cause, trees);
+        }
+    }
+
+    /// A process has its cause no more.
+    fn release(&mut self, cause: Cause, trees: &mut Trees) {
+        trees.release(cause.tree);
+        if let Some(root) = self.roots.get_mut(&cause.span) {
+            root.refs -= 1;
+            if root.refs == 0 {
+                self.roots.remove(&cause.span);
+            }
         }
     }
 
@@ -292,6 +404,8 @@ pub(super) enum Child {
 pub(super) struct World<'a> {
     pub(super) requests: &'a Slab<Request>,
     pub(super) trees: &'a mut Trees,
+    /// Boot ns of the event.
+    pub(super) now: u64,
 }
 
 impl Cause {

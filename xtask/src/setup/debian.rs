@@ -22,6 +22,7 @@ const PACKAGES: &[(Level, &str, &str)] = &[
     (Level::Demo, "python3", "a program to watch"),
     (Level::Demo, "curl", "a program to watch"),
     (Level::Test, "g++", "the fuzzing engine"),
+    (Level::Test, "nodejs", "a program to watch"),
     (Level::Test, "apache2-utils", "ab, a load generator"),
     (Level::Test, "wrk", "a load generator"),
     (Level::Test, "liburing-dev", "io_uring test programs"),
@@ -45,7 +46,7 @@ pub fn install(level: Level) -> Result<()> {
         return Ok(());
     }
     for (package, why) in &missing {
-        super::announce(package, why);
+        super::announce(package, why)?;
     }
     let names: Vec<_> = missing.iter().map(|(package, _)| *package).collect();
     fetch(&names)

@@ -99,6 +99,44 @@ fn a_child_that_execs_only_after_the_response_still_names_its_request() {
 }
 
 #[test]
+fn a_daemon_that_a_handler_started_works_for_itself_a_minute_after_the_request() {
+    const MINUTE: u64 = 60_000_000;
+    let mut script = Script::default();
+    let call = serving(&mut script);
+    // sh forks the daemon and ends; the daemon forks again (setsid), and executes its program.
+    script.fork(200, thread(101, 2), (500, 500));
+    script.exec(210, thread(500, 500), SH.0, SH.1);
+    script.fork(220, thread(500, 500), (501, 501));
+    script.fork(230, thread(501, 501), (502, 502));
+    script.exit(240, thread(501, 501), true);
+    script.exit(250, thread(500, 500), true);
+    script.exec(1000, thread(502, 502), "/usr/sbin/cron", "cron\0");
+    let (soon, late) = (400 + MINUTE - 1000, 400 + MINUTE + 1000);
+    for (at, child) in [(soon, 503), (late, 504)] {
+        script.fork(at, thread(502, 502), (child, child));
+        script.exec(at + 5, thread(child, child), SH.0, SH.1);
+    }
+    // A child of the time before that executes again: the end holds for it, too.
+    script.exec(late + 10, thread(503, 503), "/bin/ls", "ls\0");
+    let cause = Some(call.server);
+    assert_eq!(causes(&script), [cause, cause, cause, None, None]);
+}
+
+#[test]
+fn a_long_request_is_the_cause_until_its_own_end() {
+    let mut script = Script::default();
+    let mut link = script.tcp();
+    let call = script.call(&mut link, 100, thread(100, 1), thread(101, 2));
+    script.fork(200, thread(101, 2), (500, 500));
+    script.exec(210, thread(500, 500), SH.0, SH.1);
+    let hour = 3_600_000_000;
+    script.fork(hour, thread(500, 500), (501, 501));
+    script.exec(hour + 5, thread(501, 501), SH.0, SH.1);
+    script.reply(call, hour + 100);
+    assert_eq!(causes(&script), [Some(call.server); 2]);
+}
+
+#[test]
 fn a_process_that_serves_requests_of_its_own_works_for_those() {
     let mut script = Script::default();
     serving(&mut script);

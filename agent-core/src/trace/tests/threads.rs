@@ -218,3 +218,66 @@ fn a_thread_with_two_calls_open_at_a_time_is_no_evidence_from_then_on() {
     assert_eq!(seen.span(beside.client).parent, None);
     assert_eq!(seen.span(after.client).parent, None);
 }
+
+#[test]
+fn a_thread_that_called_out_on_its_own_before_it_served_is_no_evidence() {
+    for (why, calls, linked) in [
+        ("settings fetched at the start", [100, 600_000], true),
+        ("a timer", [100, 1_100_200], false),
+    ] {
+        let mut script = Script::default();
+        let (mut link, mut back, mut own) = (script.tcp(), script.tcp(), script.tcp());
+        let worker = thread(101, 2);
+        for at in calls {
+            let call = script.call(&mut own, at, worker, thread(103, 4));
+            script.reply(call, at + 50);
+        }
+        let served = script.call(&mut link, 2_000_000, thread(100, 1), worker);
+        let call = script.call(&mut back, 2_000_100, worker, thread(102, 3));
+        script.reply(call, 2_000_150);
+        script.reply(served, 2_000_200);
+        assert_eq!(script.run().span(call.client).parent.is_some(), linked, "{why}");
+    }
+}
+
+#[test]
+fn a_thread_that_goes_to_and_fro_between_connections_of_its_own_is_no_evidence() {
+    let (this, other) = (thread(101, 2), thread(101, 7));
+    for (why, readers, linked) in [
+        ("an event loop", [(0, this), (1, this), (0, this)], false),
+        ("one connection after the other", [(0, this), (1, this), (1, this)], true),
+        (
+            "a pool: another thread reads the first as well",
+            [(0, other), (1, this), (0, this)],
+            true,
+        ),
+    ] {
+        let mut script = Script::default();
+        let (mut links, mut back) = ([script.tcp(), script.tcp()], script.tcp());
+        // Read by `this` first in each case.
+        let first = script.call(&mut links[0], 50, thread(100, 1), this);
+        script.reply(first, 80);
+        let mut at = 100;
+        let mut last = None;
+        for (link, reader) in readers {
+            let served = script.call(&mut links[link], at, thread(100, 1), reader);
+            let call = script.call(&mut back, at + 20, reader, thread(102, 3));
+            script.reply(call, at + 40);
+            script.reply(served, at + 60);
+            last = Some(call);
+            at += 100;
+        }
+        let call = last.expect("three requests");
+        assert_eq!(script.run().span(call.client).parent.is_some(), linked, "{why}");
+    }
+}
+
+#[test]
+fn a_runtime_of_event_loops_is_no_evidence() {
+    for (program, linked) in [("/usr/bin/node", false), ("/usr/bin/python3", true)] {
+        let mut script = Script::default();
+        script.exec(1, thread(101, 101), program, "node\0app\0");
+        let (_, inner) = nested(&mut script);
+        assert_eq!(script.run().span(inner.client).parent.is_some(), linked, "{program}");
+    }
+}
