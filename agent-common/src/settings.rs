@@ -30,6 +30,9 @@ pub mod feature {
     /// Executables are selected, and nothing else of processes: a program that starts is watched
     /// until userspace has judged it.
     pub const EXECUTABLE_FILTER: u32 = 1 << 7;
+    /// Executables are selected among the descendants of named processes: the same for a program
+    /// that one of these starts. They are in the process map, watched or not.
+    pub const FAMILY_FILTER: u32 = 1 << 8;
 }
 
 /// How many ports `--port` takes.

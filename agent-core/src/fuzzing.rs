@@ -1,5 +1,9 @@
 //! What the fuzz targets call: bytes to inputs of a stage, and what must hold whatever they are.
 
+mod recording;
+
+pub use recording::recording;
+
 use crate::event;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Started, Thread};

@@ -102,6 +102,9 @@ pub trait Sink {
     fn started(&mut self, started: Box<Started>) -> crate::id::SpanId;
     /// A request ends. The sink sets `cookie`.
     fn finished(&mut self, finished: Finished);
+    /// A request begins whose start line is longer than what was captured: it stays without a
+    /// span, because without the version nobody can tell that it is one.
+    fn start_line_cut(&mut self) {}
     /// Whether [`Sink::read`] is to be called.
     fn wants_reads(&self) -> bool {
         false

@@ -58,7 +58,9 @@ pub fn inherit(parent_tgid: u32, child_tgid: u32) {
 /// until then, and userspace reports it only if it is selected.
 #[inline(always)]
 pub fn watch_for_now(tgid: u32) {
-    if enabled(feature::EXECUTABLE_FILTER) {
+    let family = enabled(feature::FAMILY_FILTER);
+    // SAFETY: only its presence is used.
+    if enabled(feature::EXECUTABLE_FILTER) || family && unsafe { PROCESSES.get(tgid) }.is_some() {
         let _ = PROCESSES.insert(tgid, process_verdict::WATCH, 0);
     }
 }

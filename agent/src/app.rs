@@ -14,6 +14,7 @@ mod kernel_log;
 mod live;
 mod outputs;
 mod payload;
+mod preamble;
 mod privilege;
 mod processes;
 mod recorder;

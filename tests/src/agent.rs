@@ -65,22 +65,26 @@ impl Agent {
         Agent::start(scenario, &["record", &file.to_string_lossy()], arguments, &[])
     }
 
+    /// `kernspan run` as by [`Agent::run`], with its standard output into a pipe.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn run_into_pipe(scenario: &Scenario, arguments: &[&str]) -> (Agent, std::io::PipeReader) {
+        let (command, address, output) = prepared(scenario, &["run"], arguments, &[]);
+        let name = format!("agent-{}", address.port());
+        let (process, reader) = Process::start_into_pipe(command, scenario.dir(), &name);
+        let mut agent = Agent { process, address, output };
+        agent.wait_ready();
+        (agent, reader)
+    }
+
     fn start(
         scenario: &Scenario,
         verb: &[&str],
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Agent {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let output = scenario.path(&format!("agent-{}.json", address.port()));
-        let mut command = command();
-        command
-            .args(verb)
-            .arg("--output")
-            .arg(format!("json:{}", output.display()))
-            .args(["--listen", &address.to_string()])
-            .args(arguments)
-            .envs(variables.iter().copied());
+        let (command, address, output) = prepared(scenario, verb, arguments, variables);
         let process = Process::start(command, scenario.dir(), &format!("agent-{}", address.port()));
         let mut agent = Agent { process, address, output };
         agent.wait_ready();
@@ -160,6 +164,26 @@ impl Agent {
     pub fn kill(self) -> Ended {
         self.process.kill()
     }
+}
+
+/// The command of an agent, where it listens, and where its JSON output goes.
+fn prepared(
+    scenario: &Scenario,
+    verb: &[&str],
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> (Command, SocketAddr, PathBuf) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let output = scenario.path(&format!("agent-{}.json", address.port()));
+    let mut command = command();
+    command
+        .args(verb)
+        .arg("--output")
+        .arg(format!("json:{}", output.display()))
+        .args(["--listen", &address.to_string()])
+        .args(arguments)
+        .envs(variables.iter().copied());
+    (command, address, output)
 }
 
 /// The binary, without what the surroundings would have it export to.

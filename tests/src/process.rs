@@ -52,6 +52,31 @@ impl Process {
         Process { child, what, stdout, stderr, ended: None }
     }
 
+    /// The same with its standard output into a pipe, whose reading end comes back.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_into_pipe(
+        mut command: Command,
+        dir: &Path,
+        name: &str,
+    ) -> (Process, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let (stdout, stderr) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
+        let err = std::fs::File::create(&stderr).expect("an output file");
+        let what = format!("{command:?}");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(err)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{what} does not start: {error}"));
+        // `command` holds the writing end until it is dropped: the pipe would never end.
+        drop(command);
+        (Process { child, what, stdout, stderr, ended: None }, reader)
+    }
+
     /// Its process number.
     pub fn pid(&self) -> u32 {
         self.child.id()

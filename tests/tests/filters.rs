@@ -3,10 +3,11 @@
 use kernspan_tests::agent::{Agent, Report};
 use kernspan_tests::client::curl;
 use kernspan_tests::otlp::{Kind, Span};
-use kernspan_tests::process::free_port;
+use kernspan_tests::process::{Process, free_port};
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::Scenario;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const REQUESTS: usize = 10;
@@ -69,6 +70,35 @@ fn each_filter_selects_what_it_names() {
     ] {
         assert_eq!(counts(&two.report(&scenario, &arguments)), expected, "{why}");
     }
+}
+
+/// Of a shell's family only curl is selected: its very first bytes are seen, although the shell
+/// itself is not watched.
+#[test]
+fn a_selected_program_of_a_named_process_is_seen_from_its_first_byte() {
+    let Some(scenario) = Scenario::begin("filters family", &["curl"]) else { return };
+    let two = Two::start(&scenario);
+    let go = scenario.path("go");
+    let mut command = Command::new("sh");
+    let url = |index: usize, name: &str| {
+        format!("curl -s http://127.0.0.1:{}/{name}/size/10 >/dev/null", two.ports[index])
+    };
+    let script = format!(
+        "until [ -e {} ]; do sleep 0.01; done; for i in $(seq 10); do {}; done; ( {} )",
+        go.display(),
+        url(0, "one"),
+        url(1, "two"),
+    );
+    command.args(["-c", &script]);
+    let shell = Process::start(command, scenario.dir(), "shell");
+    let pid = shell.pid().to_string();
+    let agent = Agent::run(&scenario, &["--pid", &pid, "--include", "curl"]);
+    std::fs::write(&go, b"go").expect("a file");
+    shell.succeed(Duration::from_secs(20));
+    // Another curl is no descendant.
+    let stranger = format!("http://127.0.0.1:{}/one/size/10", two.ports[0]);
+    curl(&scenario, &[], &[stranger], 1);
+    assert_eq!(counts(&agent.stop()), [10, 0, 1, 0]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn a_strangers_buffer_is_never_read() {
     let mut guard = Command::new(env!("CARGO_BIN_EXE_guard"));
     guard.arg(rounds.to_string()).arg(&log).env("KERNSPAN_CANARY", CANARY);
     Process::start(guard, scenario.dir(), "guard").succeed(Duration::from_secs(300));
-    let _ = agent.stop();
+    let report = agent.stop();
     let truth = read_log(&log).remove(0);
     let overlaps = truth["overlaps"].as_u64().unwrap_or(0);
     assert!(overlaps * 100 >= rounds * 99, "only {overlaps} of {rounds} were inside the read");
@@ -41,6 +41,13 @@ fn a_strangers_buffer_is_never_read() {
     assert_eq!(leaked, 0, "records with the canary in their payload");
     let file = std::fs::read(scenario.path("guard.rec")).expect("the recording");
     assert_eq!(find(&file, half), None, "the canary in the recording");
+
+    // What could not be read is counted: calls and bytes of every completion inside the read.
+    let unreachable = report.ledger.cause("payload_unreachable");
+    let bytes = report.ledger.cause("payload_unreachable_bytes");
+    assert!(unreachable >= overlaps, "{unreachable} calls counted of {overlaps}");
+    let moved = ["receive", "send"].map(|name| truth[name]["bytes"].as_u64().unwrap_or(0));
+    assert!(bytes >= moved[0], "{bytes} bytes counted of {moved:?}");
 
     // Not vacuous: the operations themselves are in the recording, counted.
     for (name, sent) in [("receive", false), ("send", true)] {

@@ -1,12 +1,15 @@
 //! Where spans go, and what the agent says about itself.
 
-use kernspan_tests::agent::{Agent, Report};
+use kernspan_tests::agent::{self, Agent, Report};
 use kernspan_tests::client::curl;
+use kernspan_tests::ledger::Line;
 use kernspan_tests::otlp::{Span, Telemetry};
-use kernspan_tests::process::free_port;
+use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, scaled};
+use kernspan_tests::scenario::{Scenario, say, scaled};
 use std::collections::BTreeSet;
+use std::io::Read;
+use std::process::Command;
 use std::time::Duration;
 
 fn server(scenario: &Scenario) -> (Python, u16) {
@@ -75,6 +78,77 @@ fn what_was_seen_leaves_before_the_agent_does() {
     let losses: Vec<_> = losses.iter().filter(|loss| !loss.ends_with("(muted)")).collect();
     assert!(losses.is_empty(), "{losses:?}");
     assert!(ended.stderr.contains("records"), "the ledger at the end:\n{}", ended.stderr);
+}
+
+/// `kernspan run --output json | sleep 1000`: the pipe takes 64 KiB, the queue 8 MiB, and nobody
+/// reads. The file beside it gets everything, and the account is exact.
+#[test]
+fn a_pipe_that_nobody_reads_costs_only_what_it_does_not_take() {
+    let Some(scenario) = Scenario::begin("unread pipe", &["ab", "curl"]) else { return };
+    let (_server, port) = server(&scenario);
+    let (agent, mut unread) = Agent::run_into_pipe(&scenario, &["--output", "json"]);
+    // A few lines that the pipe takes whole.
+    ask(&scenario, port, 20);
+    std::thread::sleep(Duration::from_millis(1500));
+    let url = format!("http://127.0.0.1:{port}/out/size/10");
+    let (requests, limit) = (scaled(15_000, 100_000), Duration::from_secs(300));
+    let mut load = Command::new("ab");
+    load.args(["-q", "-k", "-c", "16", "-n", &requests.to_string(), &url]);
+    Process::start(load, scenario.dir(), "ab").succeed(limit);
+    let Report { telemetry, ledger, ended } = agent.stop();
+
+    let file = telemetry.under("/out/").len() as u64;
+    assert_eq!(file, 2 * (requests + 20), "the file gets everything");
+    let mut text = String::new();
+    unread.read_to_string(&mut text).expect("what the pipe took");
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let taken = Telemetry::parse(whole).spans.len() as u64;
+    let all = telemetry.spans.len() as u64;
+    let lost = |cause: &str| {
+        let of = |line: &&Line| line.stage == "json" && line.cause == cause && line.unit == "spans";
+        ledger.lines.iter().filter(of).map(|line| line.count).sum::<u64>()
+    };
+    let (full, shutdown) = (lost("queue_full"), lost("shutdown"));
+    say(&format!(
+        "unread pipe: {all} spans, {taken} in the pipe, {full} lost by the full queue, {shutdown} \
+         at the end; stopped in {:?}",
+        ended.took
+    ));
+    assert!(taken >= 40 && full > 0 && shutdown > 0, "the queue was filled: {:?}", ledger.losses());
+    assert_eq!(taken + full + shutdown, all, "{:?}", ledger.losses());
+    assert_eq!(ledger.imbalances(), Vec::<String>::new());
+    // Kernel, rings and assembler lost nothing.
+    let losses = ledger.losses();
+    let other: Vec<_> = losses
+        .iter()
+        .filter(|loss| !loss.starts_with("json") && !loss.ends_with("(muted)"))
+        .collect();
+    assert!(other.is_empty(), "{other:?}");
+}
+
+/// `kernspan run --output json | head`: nobody will ever read more.
+#[test]
+fn a_run_ends_with_the_last_reader_of_its_last_output() {
+    let Some(scenario) = Scenario::begin("closed pipe", &["curl"]) else { return };
+    let (_server, port) = server(&scenario);
+    // Beside the file: it goes on, and so does the run.
+    let (agent, reader) = Agent::run_into_pipe(&scenario, &["--output", "console"]);
+    drop(reader);
+    ask(&scenario, port, 20);
+    std::thread::sleep(Duration::from_secs(2));
+    ask(&scenario, port, 20);
+    let Report { telemetry, ledger, .. } = agent.stop();
+    assert_eq!(telemetry.under("/out/").len(), 80);
+    assert!(ledger.cause("reader_gone") > 0, "{:?}", ledger.losses());
+    // Alone.
+    let mut command = agent::command();
+    command.args(["run", "--output", "console"]);
+    let (process, reader) = Process::start_into_pipe(command, scenario.dir(), "alone");
+    until("ready", Duration::from_secs(20), || process.stderr().contains("ready").then_some(()));
+    drop(reader);
+    ask(&scenario, port, 20);
+    let ended = process.succeed(Duration::from_secs(20));
+    assert!(ended.stderr.contains("nobody reads"), "{}", ended.stderr);
 }
 
 #[test]

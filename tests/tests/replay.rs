@@ -3,6 +3,7 @@
 
 use kernspan_tests::agent::{self, Agent};
 use kernspan_tests::client::curl;
+use kernspan_tests::ledger::Ledger;
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Log, Span, Telemetry};
 use kernspan_tests::process::{Process, free_port, output};
@@ -98,7 +99,10 @@ fn replay_as_nobody(scenario: &Scenario, recording: &Path) -> Telemetry {
         .args(["replay", "run.rec", "--output", "json:replayed.json", "--log-level", "trace"])
         .current_dir(&dir)
         .env_clear();
-    Process::start(command, scenario.dir(), "replay").succeed(Duration::from_secs(60));
+    let ended = Process::start(command, scenario.dir(), "replay").succeed(Duration::from_secs(60));
+    // What the kernel side counted is in the recording, too.
+    let ledger = Ledger::from_log(&ended.stderr).expect("a ledger in the replay's log");
+    assert!(ledger.count("kernel_payload", "records", "in") > 0, "{}", ended.stderr);
     Telemetry::load(&out)
 }
 

@@ -7,8 +7,9 @@ mod receivers;
 mod rust;
 pub mod toolchain;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
+use std::cell::Cell;
 use std::time::Instant;
 
 /// How much to install.
@@ -40,11 +41,55 @@ pub fn install(level: Level) -> Result<()> {
     toolchain::install()?;
     rust::install(level)?;
     receivers::install(level)?;
-    println!("setup: complete after {:.1} s", started.elapsed().as_secs_f64());
+    let done = if DONE.get() == 0 { "nothing was missing" } else { "complete" };
+    println!("setup: {done}, after {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
 /// One line that says what is about to be done and why.
-fn announce(what: &str, why: &str) {
+///
+/// # Errors
+/// In a test that forbids doing anything.
+fn announce(what: &str, why: &str) -> Result<()> {
+    ensure!(!FORBIDDEN.get(), "set-up would do something: {what} ({why})");
+    DONE.set(DONE.get() + 1);
     println!("setup: {what} ({why})");
+    Ok(())
+}
+
+thread_local! {
+    /// Things done by this run.
+    static DONE: Cell<u32> = const { Cell::new(0) };
+    /// Nothing may be done.
+    static FORBIDDEN: Cell<bool> = const { Cell::new(false) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a machine that is set up, as it is when `cargo xtask test` gets here. Elsewhere the test
+    /// would install what it needs.
+    #[test]
+    fn a_second_set_up_does_nothing() {
+        FORBIDDEN.set(true);
+        let result = install(Level::Demo);
+        FORBIDDEN.set(false);
+        match result {
+            Ok(()) => assert_eq!(DONE.get(), 0),
+            Err(error) if std::env::var_os("KERNSPAN_REQUIRE").is_none() => {
+                println!("SKIP a second set-up: there was no first one: {error}");
+            }
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_is_not_announced_as_done() {
+        FORBIDDEN.set(true);
+        let refused = announce("a package", "a reason");
+        FORBIDDEN.set(false);
+        assert!(refused.is_err_and(|error| error.to_string().contains("a package")));
+        assert_eq!(DONE.get(), 0);
+    }
 }

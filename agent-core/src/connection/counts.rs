@@ -91,6 +91,8 @@ pub(super) struct Counts {
 
     pub(super) started: u64,
     pub(super) finished: u64,
+    /// Requests without a span: their start line is longer than the capture.
+    pub(super) start_lines_cut: u64,
 }
 
 impl Counts {
@@ -127,6 +129,7 @@ impl Counts {
         push("requests", Side::In, self.started);
         push("requests", Side::Out, self.finished);
         push("requests", Side::Held, requests);
+        push("requests", Side::Info("start_line_too_long"), self.start_lines_cut);
         entries
     }
 }

@@ -100,6 +100,10 @@ impl<O: ShardOutput> Sink for FlowSink<'_, O> {
         self.out.signal(Signal::Finished(finished));
     }
 
+    fn start_line_cut(&mut self) {
+        self.counts.start_lines_cut += 1;
+    }
+
     fn wants_reads(&self) -> bool {
         self.out.wants_reads()
     }

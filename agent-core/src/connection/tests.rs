@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::ProcessKey;
 use crate::ledger::{Entry, Side};
-use crate::message::{Failure, Signal, Started};
+use crate::message::{Failure, Name, Signal, Started};
 use crate::testing::{Slot, Socket, Tape};
 use agent_common::record::{self, Header, direction, flag, kind, role};
 use agent_common::settings::socket_verdict::MUTE;
@@ -102,6 +102,40 @@ fn a_connection_joined_in_a_body_is_judged_at_its_turns() {
     let kept = run(&mut shard, &tape.slots);
     assert_eq!(shard.census()[0].1.unknown, 1, "three turns are enough");
     assert_eq!(kept.verdicts, [(7, MUTE)]);
+}
+
+#[test]
+fn a_start_line_longer_than_the_capture_is_no_span_and_costs_no_other() {
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(5000));
+    let (request, response) = (&b"GET /b HTTP/1.1\r\n\r\n"[..], b"HTTP/1.1 204 No\r\n\r\n");
+    for (why, first, counted) in [("the first request", true, 0), ("a later one", false, 1)] {
+        let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
+        socket.open(&mut tape);
+        if !first {
+            socket.send(&mut tape, request);
+            socket.receive(&mut tape, response);
+        }
+        socket.send(&mut tape, long.as_bytes());
+        socket.receive(&mut tape, response);
+        for _ in 0..2 {
+            socket.send(&mut tape, request);
+            socket.receive(&mut tape, response);
+        }
+        let mut shard = shard();
+        let kept = run(&mut shard, &tape.slots);
+        let paths: Vec<_> = kept
+            .signals
+            .iter()
+            .filter_map(|signal| match signal {
+                Signal::Started(started) => started.head.get(Name::Path),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(paths, vec![&b"/b"[..]; if first { 2 } else { 3 }], "{why}");
+        assert_eq!(shard.census()[0].1.http1, 1, "{why}");
+        assert_eq!(count(&shard, "requests", Side::Info("start_line_too_long")), counted, "{why}");
+        balanced(&shard);
+    }
 }
 
 #[test]

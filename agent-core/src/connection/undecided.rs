@@ -126,6 +126,8 @@ impl Undecided {
         match judgement {
             Judgement::Is(kind) => Outcome::Is(kind),
             Judgement::NeedMore if self.keep(segment, first) => Outcome::Kept,
+            // A start line longer than the capture, perhaps: what comes next may tell.
+            Judgement::NeedMore => self.fail().unwrap_or(Outcome::Useless),
             _ if first => Outcome::Is(Kind::Unknown),
             _ => self.fail().unwrap_or(Outcome::Useless),
         }

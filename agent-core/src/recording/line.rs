@@ -74,10 +74,12 @@ fn start_line(line: &mut [u8]) {
     };
     let Some(target) = line.get_mut(target..end) else { return };
     let query = memchr::memchr(b'?', target).map_or(target.len(), |mark| mark + 1);
-    let userinfo = redact::userinfo_ranges(target);
+    let path = target.get(..query).unwrap_or_default();
+    let path: Vec<_> =
+        redact::userinfo_ranges(path).chain(redact::path_secret_ranges(path)).collect();
     let secrets = redact::secret_value_ranges(target.get(query..).unwrap_or_default())
         .map(|range| query + range.start..query + range.end);
-    let ranges: Vec<_> = userinfo.chain(secrets).collect();
+    let ranges: Vec<_> = path.into_iter().chain(secrets).collect();
     redact::fill(target, ranges);
 }
 
@@ -105,7 +107,16 @@ fn field(line: &mut [u8], complete: bool, keep: &mut bool) {
     if !*keep {
         let blank = value.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
         fill(value.get_mut(blank..).unwrap_or_default());
+    } else if names_host(name) {
+        let secrets: Vec<_> = redact::field_userinfo_ranges(value).collect();
+        redact::fill(value, secrets);
     }
+}
+
+/// Values that may hold `user:password@host`.
+fn names_host(name: &[u8]) -> bool {
+    let hosts: [&[u8]; 3] = [b"host", b"forwarded", b"x-forwarded-host"];
+    hosts.iter().any(|host| name.eq_ignore_ascii_case(host))
 }
 
 fn is_kept(name: &[u8]) -> bool {
@@ -131,6 +142,11 @@ mod tests {
             ("secret", "GET /a?q=1&token=abc HTTP/1.1\r\n", "GET /a?q=1&token=xxx HTTP/1.1\r\n"),
             ("credentials", "GET http://u:pw@h/ HTTP/1.1\r\n", "GET http://x:xx@h/ HTTP/1.1\r\n"),
             ("cut", "GET /a?token=ab", "GET /a?token=xx"),
+            (
+                "session",
+                "GET /a;jsessionid=A1/b?q HTTP/1.1\r\n",
+                "GET /a;jsessionid=xx/b?q HTTP/1.1\r\n",
+            ),
             ("response", "HTTP/1.1 200 token=abc\r\n", "HTTP/1.1 200 token=abc\r\n"),
         ] {
             let mut bytes = line.as_bytes().to_vec();
@@ -145,6 +161,13 @@ mod tests {
             ("kept", "Host: a.example\r\n", "Host: a.example\r\n"),
             ("secret", "Authorization: Basic a:b\r\n", "Authorization: xxxxxxxxx\r\n"),
             ("prefix", "x-forwarded-proto: s\r\n", "x-forwarded-proto: s\r\n"),
+            ("credentials", "HOST: u:pw@a.example:8\r\n", "HOST: x:xx@a.example:8\r\n"),
+            (
+                "forwarded credentials",
+                "Forwarded: for=a;host=\"u:pw@b\";proto=http\r\n",
+                "Forwarded: for=a;host=\"x:xx@b\";proto=http\r\n",
+            ),
+            ("no host", "User-Agent: a@b\r\n", "User-Agent: a@b\r\n"),
             ("no name", "just a secret\r\n", "xxxxxxxxxxxxx\r\n"),
             ("cookie", "Cookie:a=b\r\n", "Cookie:xxx\r\n"),
             ("name before its colon", "Cook", "Cook"),

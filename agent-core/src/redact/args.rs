@@ -145,7 +145,7 @@ impl State {
         Some(next)
     }
 
-    /// The value of an option that ends at `end`: the next word, or the next argument.
+    /// The value of an option that ends at `end`: behind `=`, the next word, or the next argument.
     fn next_value(
         &mut self,
         arg: &[u8],
@@ -153,6 +153,14 @@ impl State {
         part: Part,
         found: &mut Vec<Range<usize>>,
     ) -> usize {
+        if arg.get(end) == Some(&b'=') {
+            let begins =
+                arg.get(..end).is_some_and(|word| !word.iter().any(|&b| ends_shell_word(b)));
+            let range = if begins { end + 1..arg.len() } else { shell_value(arg, end + 1) };
+            let next = range.end;
+            push(found, secret_part(arg, range, part));
+            return next;
+        }
         let value = find(arg, end, |byte| !byte.is_ascii_whitespace());
         match arg.get(value) {
             None if value == end => self.pending = Some(part),
@@ -232,6 +240,7 @@ fn push(found: &mut Vec<Range<usize>>, range: Option<Range<usize>>) {
 fn secret_part(arg: &[u8], value: Range<usize>, part: Part) -> Option<Range<usize>> {
     match part {
         Part::Whole => Some(value),
+        Part::Body => (arg.get(value.start) != Some(&b'@')).then_some(value),
         Part::After(byte) => {
             let at = memchr::memchr(byte, arg.get(value.clone())?)?;
             Some(value.start + at + 1..value.end)

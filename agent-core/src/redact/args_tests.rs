@@ -66,13 +66,28 @@ fn secrets_of_command_lines_are_redacted() {
             "x\n--db=postgres://REDACTED:REDACTED@h/d",
         ),
         ("query", "curl\nhttps://h/?a=1&key=abc&b=2", "curl\nhttps://h/?a=1&key=REDACTED&b=2"),
-        ("form", "curl\n-d\nuser=bob&password=abc&x=1", "curl\n-d\nuser=bob&password=REDACTED&x=1"),
+        ("form", "x\n-d\nuser=bob&password=abc&x=1", "x\n-d\nuser=bob&password=REDACTED&x=1"),
+        ("body", "curl\n-d\nuser=bob&x=1\nh", "curl\n-d\nREDACTED\nh"),
+        ("body attached", "curl\n-sdabc\nh", "curl\n-sdREDACTED\nh"),
+        ("body, long", "curl\n--data-binary\na b\nh", "curl\n--data-binary\nREDACTED\nh"),
+        ("body, JSON", "curl\n--json\n{\"a\":1}\nh", "curl\n--json\nREDACTED\nh"),
+        ("body in a file", "curl\n--data\n@a.json\nh", "curl\n--data\n@a.json\nh"),
+        ("body in a shell", "sh\n-c\ncurl --data 'a b' h", "sh\n-c\ncurl --data 'REDACTED' h"),
+        ("form field", "curl\n-F\nnote=a b\nh", "curl\n-F\nnote=REDACTED\nh"),
+        ("wget", "wget\n--post-data=a=b c\nh", "wget\n--post-data=REDACTED\nh"),
+        ("-d of others", "cut\n-d\n,\n-f1", "cut\n-d\n,\n-f1"),
+        (
+            "header, long",
+            "curl\n--header\nAuthorization: Basic a",
+            "curl\n--header\nAuthorization: REDACTED",
+        ),
+        ("session", "curl\nhttp://h/a;jsessionid=A1", "curl\nhttp://h/a;jsessionid=REDACTED"),
         (
             "JSON",
-            r#"curl
+            r#"x
 -d
 {"user":"bob","password":"a,b c","x":1}"#,
-            r#"curl
+            r#"x
 -d
 {"user":"bob","password":"REDACTED","x":1}"#,
         ),
@@ -158,6 +173,11 @@ fn fragment() -> impl Strategy<Value = String> {
             "--no-token",
             "--user",
             "-su",
+            "-d",
+            "--data",
+            "wget",
+            "--post-data",
+            ";sid=",
         ])
         .prop_map(str::to_owned),
         "[ =:;&?@/'\"\\\\,{}\\-\n]",

@@ -13,7 +13,10 @@ mod tool;
 mod url;
 
 pub use args::{arg_block_ranges, args};
-pub use url::{query, secret_value_ranges, url_userinfo, userinfo_ranges};
+pub use url::{
+    field_userinfo_ranges, path, path_secret_ranges, query, secret_value_ranges, url_userinfo,
+    userinfo_ranges,
+};
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -7,6 +7,8 @@ pub(super) enum Part {
     Whole,
     /// What follows the first such byte; nothing when it is not there.
     After(u8),
+    /// All of it, a request's body, unless it names a file by `@`.
+    Body,
 }
 
 /// Where the value of an option stands.
@@ -64,13 +66,28 @@ const TOOLS: &[Tool] = &[
             (b'U', Form::Either, Part::After(b':')),
             (b'b', Form::Either, Part::Whole),
             (b'E', Form::Either, Part::After(b':')),
+            (b'd', Form::Either, Part::Body),
+            (b'F', Form::Either, Part::After(b'=')),
         ],
         long: &[
             ("--user", Part::After(b':')),
             ("--proxy-user", Part::After(b':')),
             ("--cert", Part::After(b':')),
+            ("--data", Part::Body),
+            ("--data-ascii", Part::Body),
+            ("--data-binary", Part::Body),
+            ("--data-raw", Part::Whole),
+            ("--data-urlencode", Part::Body),
+            ("--json", Part::Body),
+            ("--form", Part::After(b'=')),
+            ("--form-string", Part::After(b'=')),
         ],
         cluster: b"#0123469BGIJLMNOSVafgijklnpqsv",
+        ..PLAIN
+    },
+    Tool {
+        names: &["wget"],
+        long: &[("--post-data", Part::Whole), ("--body-data", Part::Whole)],
         ..PLAIN
     },
     Tool {

@@ -69,6 +69,59 @@ pub(super) fn userinfo(
     Some([user, password].into_iter().filter(|range| !range.is_empty()))
 }
 
+/// Where user names and passwords lie in a header value that names hosts: `user:password@host` of
+/// `Host` and `X-Forwarded-Host`, `host=user:password@host;proto=…` of `Forwarded`, each if not
+/// empty.
+pub fn field_userinfo_ranges(value: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = if memchr::memchr(b'@', value).is_some() { 0 } else { value.len() };
+    let ends = |byte: u8| matches!(byte, b',' | b';') || byte.is_ascii_whitespace();
+    let elements = std::iter::from_fn(move || {
+        let start = find(value, at, |byte| !ends(byte));
+        at = find(value, start, ends);
+        (start < at).then_some(start..at)
+    });
+    elements.filter_map(|element| element_userinfo(value, element)).flatten()
+}
+
+/// The same in one element of such a list.
+fn element_userinfo(
+    value: &[u8],
+    element: Range<usize>,
+) -> Option<impl Iterator<Item = Range<usize>> + use<>> {
+    let text = value.get(element.clone())?;
+    let named = memchr::memchr(b'=', text).map_or(0, |equals| equals + 1);
+    let quote = usize::from(text.get(named) == Some(&b'"'));
+    let ranges = userinfo(text, named + quote)?;
+    Some(ranges.map(move |range| element.start + range.start..element.start + range.end))
+}
+
+/// A URL's path with the values of secret parameters (`;jsessionid=…`) replaced by
+/// [`super::REDACTED`]. Borrowed when there is nothing to hide.
+pub fn path(path: &str) -> Cow<'_, str> {
+    replace(path, path_secret_ranges(path.as_bytes()))
+}
+
+/// Where the values of secret parameters lie in a path (RFC 3986 section 3.3: `;name=value`),
+/// ascending, none empty.
+pub fn path_secret_ranges(path: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let name = at + memchr::memchr(b';', path.get(at..)?)? + 1;
+            let equals = find(path, name, |byte| matches!(byte, b'=' | b';' | b'/'));
+            at = equals;
+            if path.get(equals) != Some(&b'=') {
+                continue;
+            }
+            at = find(path, equals, |byte| matches!(byte, b';' | b'/'));
+            let secret = is_secret(path.get(name..equals)?, Place::Query);
+            if secret && at > equals + 1 {
+                return Some(equals + 1..at);
+            }
+        }
+    })
+}
+
 /// First place from `from` on whose byte is `wanted`, else the end.
 pub(super) fn find(text: &[u8], from: usize, wanted: impl Fn(u8) -> bool) -> usize {
     let rest = text.get(from..).unwrap_or_default();
@@ -132,6 +185,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn sessions_in_a_path_are_redacted() {
+        for (why, input, expected) in [
+            ("none", "/a/b.html", "/a/b.html"),
+            ("at the end", "/a;jsessionid=AB12.node1", "/a;jsessionid=REDACTED"),
+            ("in the middle", "/a;jsessionid=AB12/b", "/a;jsessionid=REDACTED/b"),
+            ("another parameter", "/a;v=1.2;sid=abc;x=1", "/a;v=1.2;sid=REDACTED;x=1"),
+            ("value with =", "/a;token=ab==/c", "/a;token=REDACTED/c"),
+            ("no value", "/a;jsessionid=/b;jsessionid", "/a;jsessionid=/b;jsessionid"),
+            ("no parameter", "/a=jsessionid=b;", "/a=jsessionid=b;"),
+        ] {
+            assert_eq!(path(input), expected, "{why}");
+            assert_eq!(path(expected), expected, "{why}, once more");
+        }
+    }
+
+    #[test]
+    fn credentials_of_header_values_are_found() {
+        for (why, input, expected) in [
+            ("none", "shop.example:81", "shop.example:81"),
+            ("both", " u:pw@shop:81", " x:xx@shop:81"),
+            ("user only", "user@shop", "xxxx@shop"),
+            ("@ in the password", "u:p@q@shop", "x:xxx@shop"),
+            ("list", "a, u:p@b", "a, x:x@b"),
+            (
+                "forwarded",
+                "for=1.2.3.4;host=u:p=w@h;proto=http",
+                "for=1.2.3.4;host=x:xxx@h;proto=http",
+            ),
+            (
+                "forwarded, quoted",
+                "host=\"u:p@h:81\",host=\"[::1]\"",
+                "host=\"x:x@h:81\",host=\"[::1]\"",
+            ),
+        ] {
+            let mut bytes = input.as_bytes().to_vec();
+            fill(&mut bytes, field_userinfo_ranges(input.as_bytes()));
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected, "{why}");
+        }
+    }
+
     proptest! {
         #[test]
         fn redacting_is_idempotent_and_filler_gives_the_same(
@@ -144,6 +238,16 @@ mod tests {
             prop_assert_eq!(filled.len(), text.len());
             let filled = String::from_utf8(filled).unwrap();
             prop_assert_eq!(query(&filled), once.as_str());
+        }
+
+        #[test]
+        fn paths_filled_or_redacted_are_the_same(text in "(/|;|=|sid|jsessionid|[a-zé%]{0,3}){0,12}") {
+            let once = path(&text).into_owned();
+            prop_assert_eq!(path(&once), once.as_str());
+            let mut filled = text.clone().into_bytes();
+            fill(&mut filled, path_secret_ranges(text.as_bytes()));
+            let filled = String::from_utf8(filled).unwrap();
+            prop_assert_eq!(path(&filled), once.as_str());
         }
 
         #[test]

@@ -50,8 +50,8 @@ impl<'a> Texts<'a> {
         let (method, original) = method(head, facts.known_methods);
         let scheme = scheme(head, role);
         let (server, server_port) = server(facts, scheme);
-        let query = text(head, Name::Query).map(redacted);
-        let path = text(head, Name::Path);
+        let query = text(head, Name::Query).map(|query| redacted(query, redact::query));
+        let path = text(head, Name::Path).map(|path| redacted(path, redact::path));
         if role == Role::Client {
             write_url(url, facts, scheme, path.as_deref(), query.as_deref());
         }
@@ -320,10 +320,10 @@ fn some_text(text: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(Cow::Borrowed(text))
 }
 
-fn redacted(query: Cow<'_, str>) -> Cow<'_, str> {
-    match query {
-        Cow::Borrowed(query) => redact::query(query),
-        Cow::Owned(query) => Cow::Owned(redact::query(&query).into_owned()),
+fn redacted<'a>(text: Cow<'a, str>, rule: fn(&str) -> Cow<'_, str>) -> Cow<'a, str> {
+    match text {
+        Cow::Borrowed(text) => rule(text),
+        Cow::Owned(text) => Cow::Owned(rule(&text).into_owned()),
     }
 }
 

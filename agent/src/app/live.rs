@@ -5,6 +5,7 @@ use super::{
     clock::boot_ns,
     outputs::{self, Outputs},
     payload::PayloadThread,
+    preamble::{self, Recorded},
     privilege,
     processes::{ProcessThread, Selector},
     recorder::Recorder,
@@ -76,7 +77,10 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
     let host = process::host_facts();
     let id_key = random_key()?;
     let recorder = match record {
-        Some(record) => Some(Arc::new(start_recording(record, settings, id_key, &host)?)),
+        Some(record) => {
+            let own = listen.map(own_endpoint);
+            Some(Arc::new(start_recording(record, settings, own, id_key, &host)?))
+        }
         None => None,
     };
     // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
@@ -138,6 +142,7 @@ fn random_key() -> Result<IdKey, Failure> {
 fn start_recording(
     record: &Record,
     settings: &Settings,
+    own: Option<OwnEndpoint>,
     id_key: IdKey,
     host: &HostFacts,
 ) -> Result<Recorder, Failure> {
@@ -146,7 +151,10 @@ fn start_recording(
         record_version: agent_common::record::VERSION,
         raw: record.raw,
         host: host.clone(),
-        settings: vec![("head-bytes".to_owned(), settings.head_bytes.to_string())],
+        settings: preamble::write(
+            settings.head_bytes,
+            Recorded { link: settings.link == LinkEvidence::All, own },
+        ),
     };
     Recorder::create(&record.file, &preamble).map_err(|error| {
         Failure::Operator(format!("{} cannot be written: {error}", record.file.display()))
@@ -206,6 +214,8 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
         kernel.features |= feature::PROCESS_FILTER;
         if selection.pids.is_empty() {
             kernel.features |= feature::EXECUTABLE_FILTER;
+        } else if !selection.executables.is_everything() {
+            kernel.features |= feature::FAMILY_FILTER;
         }
         if !selection.executables.include.is_empty() || !selection.pids.is_empty() {
             kernel.features |= feature::PROCESS_ALLOW_LIST;
@@ -284,8 +294,9 @@ impl Agent {
         let shared = Arc::new(Shared::new(loaded.features.clone(), Some(maps.counters)));
         let (out, batches) = sync_channel(BATCHES);
         let (spare_in, spare) = sync_channel(SPARES);
+        let evidence = settings.link == LinkEvidence::All;
         let assembler = AssemblerThread {
-            assembler: Assembler::new(assembler_config(settings, id_key), host),
+            assembler: Assembler::new(assembler_config(settings, evidence, id_key), host),
             outputs: outputs.fanout,
             batches,
             spare: spare_in,
@@ -374,14 +385,19 @@ impl Agent {
         drop(outputs);
         log_ledger(&self.shared.ledger());
         if let Some(recorder) = &self.recorder {
+            recorder.counters(self.shared.kernel_counters());
             recorder.finish()?;
         }
         Ok(())
     }
 }
 
-fn assembler_config(settings: &Settings, id_key: IdKey) -> AssemblerConfig {
-    let evidence = settings.link == LinkEvidence::All;
+/// `evidence`: client spans are linked by headers and threads.
+pub(super) fn assembler_config(
+    settings: &Settings,
+    evidence: bool,
+    id_key: IdKey,
+) -> AssemblerConfig {
     AssemblerConfig {
         id_key,
         rings: 2,

@@ -51,6 +51,12 @@ impl Selector {
         named && self.executables.watches(&facts.executable)
     }
 
+    /// Left out for its executable only: the next program that it starts may be selected, and the
+    /// kernel side watches that from its first byte on because of the entry.
+    fn may_be_watched_later(&self, facts: &ProcessFacts) -> bool {
+        self.pids.contains(&facts.key.tgid) && !self.executables.is_everything()
+    }
+
     /// A new process that runs its parent's program. The kernel side has given it its parent's
     /// verdict, and a newer one if it has started another program since: that one stays.
     fn judge_child(&mut self, facts: &ProcessFacts) {
@@ -63,7 +69,7 @@ impl Selector {
     fn judge(&mut self, facts: &ProcessFacts) {
         let tgid = facts.key.tgid;
         let watched = self.watches(facts);
-        if watched == self.is_allow_list() {
+        if watched == self.is_allow_list() || self.may_be_watched_later(facts) {
             if let Err(error) = self.selection.set(tgid, verdict(watched)) {
                 tracing::warn!("process {tgid} cannot be selected: {error}");
             }

@@ -88,6 +88,11 @@ impl Recorder {
         self.write(&Item::Settle { ring, cpu, next });
     }
 
+    /// What the kernel side counted until now.
+    pub fn counters(&self, counters: Vec<u64>) {
+        self.write(&Item::Counters(counters));
+    }
+
     /// Ends the file.
     ///
     /// # Errors

@@ -1,14 +1,15 @@
 //! `replay`: a recording through the same stages, on one thread, without kernel or privileges.
 
-use super::{outputs, payload::RING, shared::kernel_entries};
+use super::{live::assembler_config, outputs, payload::RING, preamble, shared::kernel_entries};
 use crate::cli::{Failure, Replay};
+use crate::config::LinkEvidence;
 use crate::export::{Destination, Fanout, Writing};
 use agent_common::record::VERSION;
 use agent_core::connection::{Shard, ShardConfig, ShardOutput};
 use agent_core::event::decode;
 use agent_core::message::{Signal, Started};
 use agent_core::recording::{Item, ReadError, Reader};
-use agent_core::trace::{Assembler, AssemblerConfig};
+use agent_core::trace::Assembler;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
@@ -50,15 +51,16 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
         .build()
         .map_err(|error| anyhow::Error::new(error).context("starting the runtime"))?;
     let outputs = outputs::open(&replay.settings, runtime.handle(), Writing::Inline)?;
-    let config = AssemblerConfig {
-        id_key: preamble.id_key,
-        rings: 2,
-        sample_ratio: replay.settings.sample,
-        ..AssemblerConfig::default()
-    };
+    let recorded = preamble::read(&preamble.settings);
+    let evidence = recorded.link && replay.settings.link == LinkEvidence::All;
+    let config = assembler_config(&replay.settings, evidence, preamble.id_key);
     let shard_config = ShardConfig { id_key: preamble.id_key, ..ShardConfig::default() };
+    let mut shard = Shard::new(shard_config);
+    if let Some(own) = recorded.own {
+        shard.mute_endpoint(own);
+    }
     let mut stages = Stages {
-        shard: Shard::new(shard_config),
+        shard,
         assembler: Assembler::new(config, preamble.host),
         outputs: outputs.fanout,
         collected: Collected::default(),

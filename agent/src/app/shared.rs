@@ -77,10 +77,16 @@ impl Shared {
         read.and_then(Result::ok).unwrap_or_default()
     }
 
-    fn kernel_ledger(&self) -> Vec<Entry> {
+    /// The kernel side's counters now; none in a replay.
+    pub fn kernel_counters(&self) -> Vec<u64> {
         let counters = lock(&self.counters);
-        let Some(Ok(read)) = counters.as_ref().map(Counters::read) else { return Vec::new() };
-        kernel_entries(&read)
+        let read = counters.as_ref().map(Counters::read);
+        read.and_then(Result::ok).map(Vec::from).unwrap_or_default()
+    }
+
+    fn kernel_ledger(&self) -> Vec<Entry> {
+        let read = self.kernel_counters();
+        if read.is_empty() { Vec::new() } else { kernel_entries(&read) }
     }
 }
 

@@ -31,11 +31,11 @@ pub fn install(level: Level) -> Result<()> {
         return Ok(());
     }
     if !collector().is_file() {
-        announce(&format!("OpenTelemetry Collector {COLLECTOR}"), "export tests; 2 to 3 minutes");
+        announce(&format!("OpenTelemetry Collector {COLLECTOR}"), "export tests; 2 to 3 minutes")?;
         build_collector(&parent(&collector())?)?;
     }
     if !jaeger().is_file() {
-        announce(&format!("Jaeger {JAEGER}"), "one export test; 1.3 GB of modules, 3 minutes");
+        announce(&format!("Jaeger {JAEGER}"), "one export test; 1.3 GB of modules, 3 minutes")?;
         build_jaeger(&parent(&jaeger())?)?;
     }
     Ok(())

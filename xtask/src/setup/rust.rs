@@ -27,7 +27,7 @@ fn install_bpf_linker() -> Result<()> {
     if version_is("bpf-linker", BPF_LINKER) {
         return Ok(());
     }
-    announce(&format!("bpf-linker {BPF_LINKER}"), "links the kernel object; about a minute");
+    announce(&format!("bpf-linker {BPF_LINKER}"), "links the kernel object; about a minute")?;
     let arguments = ["install", "bpf-linker", "--version", BPF_LINKER, "--no-default-features"];
     let mut cargo = command("cargo", arguments);
     cargo.args(["--features", "llvm-22", "--force", "--quiet"]);
@@ -41,7 +41,7 @@ fn cargo_install(name: &str, version: &str, why: &str, extra: &[&str]) -> Result
     if version_is(name, version) {
         return Ok(());
     }
-    announce(&format!("{name} {version}"), why);
+    announce(&format!("{name} {version}"), why)?;
     let mut cargo = command("cargo", ["install", name, "--version", version, "--force", "--quiet"]);
     command::run(cargo.args(extra).env_remove("CARGO_TARGET_DIR"))
 }

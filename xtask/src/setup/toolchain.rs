@@ -74,7 +74,7 @@ pub fn install() -> Result<()> {
     }
     let why = "the kernel object is built with the library's source";
     for name in NIGHTLIES.into_iter().filter(|name| usable(name)) {
-        announce(&format!("rust-src for {name}"), why);
+        announce(&format!("rust-src for {name}"), why)?;
         let arguments = ["component", "add", "rust-src", "--toolchain", name];
         match command::run(&mut command("rustup", arguments)) {
             Ok(()) if has_source(name) => return Ok(()),
@@ -82,7 +82,7 @@ pub fn install() -> Result<()> {
             Err(error) => eprintln!("setup: {error:#}; trying the next way"),
         }
     }
-    announce(&DEBIAN.join(" "), why);
+    announce(&DEBIAN.join(" "), why)?;
     debian::fetch(&DEBIAN)?;
     if find().is_some() {
         return Ok(());

@@ -81,6 +81,9 @@ impl Http1 {
             }
             Scan::Partial(..) | Scan::NoLine if !cut => Parsed::NeedMore,
             Scan::Partial(..) | Scan::NoLine | Scan::Invalid => {
+                if !bytes.contains(&b'\n') && classify(bytes) == Likeness::NeedMore {
+                    sink.start_line_cut();
+                }
                 self.lose(Side::Request, false);
                 Parsed::Lost
             }
