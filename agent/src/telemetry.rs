@@ -11,6 +11,7 @@
 //! `OTEL_METRIC_EXPORT_INTERVAL` says, with the resource `service.name=kernspan`.
 
 mod runtime;
+mod stderr;
 
 use crate::export::{self, OtlpConfig, Protocol, SignalConfig, StartError};
 use agent_core::ledger::{Entry, Side};
@@ -56,7 +57,7 @@ pub fn start_logging(level: &str) -> Result<(), LogError> {
     let filter = filter(level)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr::stderr)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .try_init()

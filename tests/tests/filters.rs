@@ -95,10 +95,13 @@ fn a_selected_program_of_a_named_process_is_seen_from_its_first_byte() {
     let agent = Agent::run(&scenario, &["--pid", &pid, "--include", "curl"]);
     std::fs::write(&go, b"go").expect("a file");
     shell.succeed(Duration::from_secs(20));
-    // Another curl is no descendant.
+    // Another curl is no descendant, also when the last of the family has ended.
+    std::thread::sleep(Duration::from_millis(300));
     let stranger = format!("http://127.0.0.1:{}/one/size/10", two.ports[0]);
     curl(&scenario, &[], &[stranger], 1);
-    assert_eq!(counts(&agent.stop()), [10, 0, 1, 0]);
+    let report = agent.stop();
+    let seen: Vec<_> = report.telemetry.spans.iter().map(Span::brief).collect();
+    assert_eq!(counts(&report), [10, 0, 1, 0], "{}", seen.join("\n"));
 }
 
 #[test]

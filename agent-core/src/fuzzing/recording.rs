@@ -143,6 +143,34 @@ impl Output for Nowhere {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn seeds() -> Vec<Vec<u8>> {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/recording");
+        let files = std::fs::read_dir(directory).unwrap().flatten();
+        let mut seeds: Vec<_> = files.map(|file| std::fs::read(file.path()).unwrap()).collect();
+        seeds.sort_unstable();
+        assert!(seeds.len() >= 10, "seeds in {directory}");
+        seeds
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn a_changed_recording_is_replayed_or_refused(
+            which in 0..10_usize,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut file = seeds().swap_remove(which);
+            for (at, byte) in changes {
+                let at = at.index(file.len());
+                file[at] = byte;
+            }
+            recording(&file);
+            recording(&file[..cut.index(file.len())]);
+        }
+    }
 
     #[test]
     fn items_without_a_beginning_are_replayed_behind_one() {

@@ -312,7 +312,8 @@ impl Agent {
             selector: Selector {
                 selection: maps.selection,
                 executables: settings.selection.executables.clone(),
-                pids: settings.selection.pids.iter().copied().collect(),
+                pids: (!settings.selection.pids.is_empty())
+                    .then(|| settings.selection.pids.iter().copied().collect()),
             },
             out: out.clone(),
             recorder: recorder.clone(),

@@ -31,30 +31,45 @@ pub struct Selector {
     pub selection: Selection,
     /// By executable.
     pub executables: Executables,
-    /// By number: these and their children. Empty: all.
-    pub pids: HashSet<u32>,
+    /// By number: these and their children, as long as they live. None: not by number.
+    pub pids: Option<HashSet<u32>>,
 }
 
 impl Selector {
     /// Nothing is left out: the kernel's map stays empty.
     pub fn is_everything(&self) -> bool {
-        self.executables.is_everything() && self.pids.is_empty()
+        self.executables.is_everything() && self.pids.is_none()
     }
 
     /// The map lists what to watch, not what to leave out.
     pub fn is_allow_list(&self) -> bool {
-        !self.executables.include.is_empty() || !self.pids.is_empty()
+        !self.executables.include.is_empty() || self.pids.is_some()
     }
 
     fn watches(&self, facts: &ProcessFacts) -> bool {
-        let named = self.pids.is_empty() || self.pids.contains(&facts.key.tgid);
+        let named = self.pids.as_ref().is_none_or(|pids| pids.contains(&facts.key.tgid));
         named && self.executables.watches(&facts.executable)
     }
 
     /// Left out for its executable only: the next program that it starts may be selected, and the
     /// kernel side watches that from its first byte on because of the entry.
     fn may_be_watched_later(&self, facts: &ProcessFacts) -> bool {
-        self.pids.contains(&facts.key.tgid) && !self.executables.is_everything()
+        let named = self.pids.as_ref().is_some_and(|pids| pids.contains(&facts.key.tgid));
+        named && !self.executables.is_everything()
+    }
+
+    /// A child of a named process is one.
+    fn forked(&mut self, parent: u32, child: u32) {
+        if let Some(pids) = self.pids.as_mut().filter(|pids| pids.contains(&parent)) {
+            pids.insert(child);
+        }
+    }
+
+    /// Its number may next be somebody else's.
+    fn exited(&mut self, tgid: u32) {
+        if let Some(pids) = &mut self.pids {
+            pids.remove(&tgid);
+        }
     }
 
     /// A new process that runs its parent's program. The kernel side has given it its parent's
@@ -194,9 +209,7 @@ impl ProcessThread {
             }
             Change::Fork(fork) => {
                 let parent = ProcessKey { tgid: fork.header.tgid, start_ns: fork.header.start_ns };
-                if self.selector.pids.contains(&parent.tgid) {
-                    self.selector.pids.insert(fork.child_tgid);
-                }
+                self.selector.forked(parent.tgid, fork.child_tgid);
                 if !self.selector.is_everything() {
                     let child = ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
                     if let Some(facts) = self.reader.facts(child, fork.child_start_ns) {
@@ -205,7 +218,7 @@ impl ProcessThread {
                 }
             }
             Change::Exit(tgid) => {
-                self.selector.pids.remove(&tgid);
+                self.selector.exited(tgid);
                 if !self.selector.is_everything() {
                     self.selector.selection.remove(tgid);
                 }
