@@ -2,6 +2,10 @@
 //!
 //! Every mode is measured once a round, so that a slow minute of the machine hits all of them; the
 //! 25th percentile of all batches stands for a mode, and what it has over no probe is the cost.
+//!
+//! To compare kernel objects in one run, `--object FILE` (repeatable) stands in for the one inside.
+//! `--only WORD` measures the modes whose name has it, next to no probe. `--stats` has the kernel
+//! time each program: what it adds to a program's time is part of every figure then.
 
 use agent::probe::OBJECT;
 use agent::probe::control::Maps;
@@ -9,9 +13,13 @@ use agent::probe::load::{LoadConfig, Loaded, load};
 use agent::probe::plan::Feature;
 use agent_common::settings::{Settings, socket_verdict};
 use anyhow::{Context, Result, bail};
+use aya::sys::{Stats, enable_stats};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -21,7 +29,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 6;
 
 /// Batches of each subject in one round of one mode.
-const BATCHES: usize = 30;
+const BATCHES: usize = 60;
 
 /// Bytes of one send and of one receive.
 const MESSAGE: usize = 256;
@@ -58,8 +66,27 @@ const MODES: &[Mode] = &[
 /// Calls of each subject in a batch, and its name.
 const SUBJECTS: [(&str, u32); 3] = [("getppid", 2000), ("zero+null", 500), ("send+recv", 150)];
 
+/// What the command line says.
+struct Options {
+    rounds: usize,
+    /// Kernel objects, with what to call them.
+    objects: Vec<(String, Cow<'static, [u8]>)>,
+    only: String,
+    stats: bool,
+}
+
+/// One line of the result.
+struct Line<'a> {
+    name: String,
+    mode: &'static Mode,
+    object: &'a [u8],
+    times: [Vec<f64>; 3],
+    /// By program: runs and ns, when the kernel timed them.
+    runs: BTreeMap<String, (u64, Duration)>,
+}
+
 fn main() -> Result<()> {
-    let rounds = rounds()?;
+    let options = options()?;
     // A process of one thread looks its files up without counting references. The modes with
     // probes have a second one, which reads the rings; so all have one.
     std::thread::spawn(|| {
@@ -67,30 +94,74 @@ fn main() -> Result<()> {
             std::thread::sleep(Duration::from_secs(3600));
         }
     });
-    let mut times: Vec<[Vec<f64>; 3]> = MODES.iter().map(|_| Default::default()).collect();
-    for round in 0..rounds {
-        for (mode, times) in MODES.iter().zip(&mut times) {
-            measure(mode, times).with_context(|| format!("{}, round {round}", mode.name))?;
+    let _stats = if options.stats { Some(enable_stats(Stats::RunTime)?) } else { None };
+    let mut lines = lines(&options);
+    for round in 0..options.rounds {
+        for line in &mut lines {
+            let failed = || format!("{}, round {round}", line.name);
+            let times = &mut line.times;
+            let runs = &mut line.runs;
+            measure(line.mode, line.object, times, runs).with_context(failed)?;
         }
     }
-    let times: Vec<[f64; 3]> =
-        times.iter_mut().map(|all| all.each_mut().map(|times| quarter(times))).collect();
-    print(&times);
+    print(&mut lines);
     Ok(())
 }
 
-fn rounds() -> Result<usize> {
-    let mut arguments = std::env::args().skip(1);
-    match (arguments.next().as_deref(), arguments.next()) {
-        (None, _) => Ok(ROUNDS),
-        (Some("--rounds"), Some(number)) => Ok(number.parse()?),
-        _ => bail!("usage: bench_hooks [--rounds N]"),
+fn lines(options: &Options) -> Vec<Line<'_>> {
+    let mut lines = Vec::new();
+    for mode in
+        MODES.iter().filter(|mode| mode.hooks.is_empty() || mode.name.contains(&options.only))
+    {
+        for (name, object) in &options.objects {
+            lines.push(Line {
+                name: format!("{}{name}", mode.name),
+                mode,
+                object,
+                times: Default::default(),
+                runs: BTreeMap::new(),
+            });
+            if mode.hooks.is_empty() {
+                break;
+            }
+        }
     }
+    lines
+}
+
+fn options() -> Result<Options> {
+    let mut options =
+        Options { rounds: ROUNDS, objects: Vec::new(), only: String::new(), stats: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--only" => options.only = value()?,
+            "--stats" => options.stats = true,
+            "--object" => {
+                let path = value()?;
+                let object = std::fs::read(&path).with_context(|| path.clone())?;
+                let name = Path::new(&path).file_name().unwrap_or_default().to_string_lossy();
+                options.objects.push((format!(" ({name})"), Cow::Owned(object)));
+            }
+            _ => bail!("usage: bench_hooks [--rounds N] [--object FILE]… [--only WORD] [--stats]"),
+        }
+    }
+    if options.objects.is_empty() {
+        options.objects.push((String::new(), Cow::Borrowed(OBJECT)));
+    }
+    Ok(options)
 }
 
 /// One round of one mode: attaches, measures, detaches.
-fn measure(mode: &Mode, times: &mut [Vec<f64>; 3]) -> Result<()> {
-    let mut probes = if mode.hooks.is_empty() { None } else { Some(Probes::attach(mode)?) };
+fn measure(
+    mode: &Mode,
+    object: &[u8],
+    times: &mut [Vec<f64>; 3],
+    runs: &mut BTreeMap<String, (u64, Duration)>,
+) -> Result<()> {
+    let mut probes = if mode.hooks.is_empty() { None } else { Some(Probes::attach(mode, object)?) };
     let mut subjects = Subjects::open()?;
     subjects.pair(10)?;
     if mode.muted
@@ -112,21 +183,21 @@ fn measure(mode: &Mode, times: &mut [Vec<f64>; 3]) -> Result<()> {
         }
     }
     match probes {
-        Some(probes) => probes.detach(),
+        Some(probes) => probes.detach(runs),
         None => Ok(()),
     }
 }
 
 /// Attached programs, and the thread that empties their rings.
 struct Probes {
-    _loaded: Loaded,
+    loaded: Loaded,
     verdicts: agent::probe::control::Verdicts,
     stop: Arc<AtomicBool>,
     reader: JoinHandle<()>,
 }
 
 impl Probes {
-    fn attach(mode: &Mode) -> Result<Probes> {
+    fn attach(mode: &Mode, object: &[u8]) -> Result<Probes> {
         let settings = Settings {
             own_tgid: if mode.leaves { std::process::id() } else { 0 },
             head_bytes: 4096,
@@ -140,7 +211,7 @@ impl Probes {
             ring_size: 8 << 20,
             process_filter_size: 1,
         };
-        let mut loaded = load(OBJECT, &config)?;
+        let mut loaded = load(object, &config)?;
         for feature in mode.hooks {
             if !loaded.has(*feature) {
                 bail!("{feature:?} cannot be attached to this kernel");
@@ -157,7 +228,7 @@ impl Probes {
                 std::thread::sleep(POLL);
             }
         });
-        Ok(Probes { _loaded: loaded, verdicts, stop, reader })
+        Ok(Probes { loaded, verdicts, stop, reader })
     }
 
     fn mute(&mut self, subjects: &Subjects) -> Result<()> {
@@ -168,7 +239,14 @@ impl Probes {
         Ok(())
     }
 
-    fn detach(self) -> Result<()> {
+    fn detach(self, runs: &mut BTreeMap<String, (u64, Duration)>) -> Result<()> {
+        for (name, program) in self.loaded.ebpf.programs() {
+            // Not every program was loaded.
+            let Ok(info) = program.info() else { continue };
+            let sum = runs.entry(name.to_owned()).or_default();
+            sum.0 += info.run_count();
+            sum.1 += info.run_time();
+        }
         self.stop.store(true, Ordering::Release);
         match self.reader.join() {
             Ok(()) => Ok(()),
@@ -231,17 +309,23 @@ fn quarter(times: &mut [f64]) -> f64 {
 }
 
 /// ns a call, what that is over no probe, and the ratio to it.
-fn print(times: &[[f64; 3]]) {
+fn print(lines: &mut [Line<'_>]) {
+    let wide = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0) + 2;
     let names = SUBJECTS.map(|(name, _)| format!("{name:>24}"));
-    println!("{:24}{}   (ns, over no probe, ratio)", "", names.concat());
-    let Some(base) = times.first() else { return };
-    for (mode, times) in MODES.iter().zip(times) {
+    println!("{:wide$}{}   (ns, over no probe, ratio)", "", names.concat());
+    let mut base = None;
+    for line in lines {
+        let times = line.times.each_mut().map(|times| quarter(times));
+        let base = *base.get_or_insert(times);
         let cells: Vec<String> = times
             .iter()
             .zip(base)
             .map(|(time, base)| format!("{time:>10.0}{:>+7.0}{:>7.2}", time - base, time / base))
             .collect();
-        println!("{:24}{}", mode.name, cells.concat());
+        println!("{:wide$}{}", line.name, cells.concat());
+        for (program, (count, time)) in line.runs.iter().filter(|(_, (count, _))| *count > 0) {
+            println!("  {program}: {count} runs, {} ns each", time.as_nanos() / u128::from(*count));
+        }
     }
     println!("getppid is one call, the others are two: halve them for one send or receive.");
 }
