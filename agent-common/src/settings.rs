@@ -30,6 +30,8 @@ pub mod feature {
     /// Executables are selected, and nothing else of processes: a program that starts is watched
     /// until userspace has judged it.
     pub const EXECUTABLE_FILTER: u32 = 1 << 7;
+    /// With [`SEND_TIME`]: the message iterator says where the bytes of a TCP send are.
+    pub const SEND_SOURCE: u32 = 1 << 8;
 }
 
 /// How many ports `--port` takes.
@@ -129,6 +131,15 @@ pub struct Offsets {
     pub unix_addr: u32,
     pub unix_address_len: u32,
     pub unix_address_name: u32,
+    pub iter_type: u32,
+    pub iter_offset: u32,
+    pub iter_pieces: u32,
+    pub iter_count: u32,
+    pub iter_segments: u32,
+    /// Not an offset: the number of `ITER_UBUF`.
+    pub iter_is_ubuf: u32,
+    /// Not an offset: the number of `ITER_IOVEC`.
+    pub iter_is_iovec: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -186,5 +197,12 @@ impl Offsets {
         unix_addr: MISSING,
         unix_address_len: MISSING,
         unix_address_name: MISSING,
+        iter_type: MISSING,
+        iter_offset: MISSING,
+        iter_pieces: MISSING,
+        iter_count: MISSING,
+        iter_segments: MISSING,
+        iter_is_ubuf: MISSING,
+        iter_is_iovec: MISSING,
     };
 }

@@ -5,6 +5,7 @@
 //! faults (the kernel handles it). Untyped pointers go through `bpf_probe_read_kernel`.
 
 pub mod atomic;
+pub mod iterator;
 pub mod messages;
 #[path = "x86_64.rs"]
 pub mod registers;

@@ -122,6 +122,8 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         let arrival = candidates(&btf, config, &refused, entry(Feature::Arrival)).next().is_some();
         let mut settings = config.settings;
         settings.features |= if send_time { feature::SEND_TIME } else { 0 };
+        let source = send_time && offsets::knows_iterator(&offsets);
+        settings.features |= if source { feature::SEND_SOURCE } else { 0 };
         settings.features |= if arrival { feature::ARRIVAL } else { 0 };
         let mut ebpf = open(object, config, &settings, &offsets, &aya_btf)?;
         let before = refused.len();
