@@ -6,6 +6,7 @@
 //! To compare kernel objects in one run, `--object FILE` (repeatable) stands in for the one inside.
 //! `--only WORD` measures the modes whose name has it, next to no probe. `--stats` has the kernel
 //! time each program: what it adds to a program's time is part of every figure then.
+//! `--memory N` measures kernel memory instead: of the maps, and of N connections' sockets.
 
 use agent::probe::OBJECT;
 use agent::probe::control::Maps;
@@ -73,6 +74,8 @@ struct Options {
     objects: Vec<(String, Cow<'static, [u8]>)>,
     only: String,
     stats: bool,
+    /// Connections to hold.
+    memory: Option<u32>,
 }
 
 /// One line of the result.
@@ -94,6 +97,9 @@ fn main() -> Result<()> {
             std::thread::sleep(Duration::from_secs(3600));
         }
     });
+    if let Some(connections) = options.memory {
+        return memory(connections, &options);
+    }
     let _stats = if options.stats { Some(enable_stats(Stats::RunTime)?) } else { None };
     let mut lines = lines(&options);
     for round in 0..options.rounds {
@@ -130,13 +136,19 @@ fn lines(options: &Options) -> Vec<Line<'_>> {
 }
 
 fn options() -> Result<Options> {
-    let mut options =
-        Options { rounds: ROUNDS, objects: Vec::new(), only: String::new(), stats: false };
+    let mut options = Options {
+        rounds: ROUNDS,
+        objects: Vec::new(),
+        only: String::new(),
+        stats: false,
+        memory: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "--rounds" => options.rounds = value()?.parse()?,
+            "--memory" => options.memory = Some(value()?.parse()?),
             "--only" => options.only = value()?,
             "--stats" => options.stats = true,
             "--object" => {
@@ -145,7 +157,9 @@ fn options() -> Result<Options> {
                 let name = Path::new(&path).file_name().unwrap_or_default().to_string_lossy();
                 options.objects.push((format!(" ({name})"), Cow::Owned(object)));
             }
-            _ => bail!("usage: bench_hooks [--rounds N] [--object FILE]… [--only WORD] [--stats]"),
+            _ => bail!(
+                "usage: bench_hooks [--rounds N] [--object FILE]… [--only WORD] [--stats] [--memory N]"
+            ),
         }
     }
     if options.objects.is_empty() {
@@ -300,6 +314,80 @@ impl Subjects {
         }
         Ok(())
     }
+}
+
+// --- kernel memory ---
+
+/// What the maps take, and what each connection takes over what it does without probes.
+fn memory(connections: u32, options: &Options) -> Result<()> {
+    let files = rustix::process::Rlimit { current: Some(1 << 17), maximum: Some(1 << 17) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?;
+    let capturing = MODES.last().context("a mode")?;
+    let (_, object) = options.objects.first().context("an object")?;
+    let mut without = Vec::new();
+    let mut with = Vec::new();
+    let mut maps = 0;
+    for _ in 0..options.rounds {
+        without.push(held(connections)?);
+        let probes = Probes::attach(capturing, object)?;
+        maps = map_bytes()?;
+        with.push(held(connections)?);
+        probes.detach(&mut BTreeMap::new())?;
+    }
+    let [without, with] = [&mut without, &mut with].map(|held| quarter(held));
+    println!("maps: {:.1} MiB, of which the payload ring has 8", maps as f64 / f64::from(1 << 20));
+    println!(
+        "a connection with both ends here: {with:.0} bytes of unreclaimable slab, {without:.0} \
+         without probes: {:+.0}",
+        with - without
+    );
+    Ok(())
+}
+
+/// Unreclaimable slab that a connection holds once it has carried a message each way, bytes.
+fn held(connections: u32) -> Result<f64> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    // What the sockets before left goes back in the background.
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = slab_bytes()?;
+    let mut ends = Vec::new();
+    for _ in 0..connections {
+        let mut client = TcpStream::connect(address)?;
+        let (mut server, _) = listener.accept()?;
+        let mut byte = [0];
+        client.write_all(&byte)?;
+        server.read_exact(&mut byte)?;
+        server.write_all(&byte)?;
+        client.read_exact(&mut byte)?;
+        ends.push((client, server));
+    }
+    let after = slab_bytes()?;
+    Ok((after as f64 - before as f64) / f64::from(connections))
+}
+
+fn slab_bytes() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    number(&text, "SUnreclaim:").map(|kib| kib * 1024).context("no SUnreclaim in /proc/meminfo")
+}
+
+/// What the kernel says that the maps of this process take.
+fn map_bytes() -> Result<u64> {
+    let mut maps = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc/self/fdinfo")? {
+        // The directory's own descriptor is among them, and gone.
+        let Ok(text) = std::fs::read_to_string(entry?.path()) else { continue };
+        if let (Some(map), Some(bytes)) = (number(&text, "map_id:"), number(&text, "memlock:")) {
+            maps.insert(map, bytes);
+        }
+    }
+    Ok(maps.values().sum())
+}
+
+/// The number behind a label at the beginning of a line.
+fn number(text: &str, label: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 /// 25th percentile.

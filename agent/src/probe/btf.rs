@@ -136,6 +136,16 @@ impl Btf {
         })
     }
 
+    /// Type id of a struct.
+    pub fn structure(&self, name: &str) -> Option<u32> {
+        self.structs.get(name.as_bytes()).copied()
+    }
+
+    /// Type id of a function.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.functions.get(name.as_bytes()).copied()
+    }
+
     /// The kernel has a function of this name that programs can attach to.
     pub fn has_function(&self, name: &str) -> bool {
         self.functions.contains_key(name.as_bytes())

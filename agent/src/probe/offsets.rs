@@ -15,12 +15,16 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
     };
     let number = |name| btf.enumerator("iter_type", name).unwrap_or(MISSING);
     let numbers = (number("ITER_UBUF"), number("ITER_IOVEC"));
+    let structure = |name| btf.structure(name).unwrap_or(MISSING);
     macro_rules! offsets {
         ($($field:ident: $($structure:literal . $path:literal)|+;)*) => {
             Offsets {
                 $($field: find(stringify!($field), &[$(($structure, $path)),+]),)*
                 iter_is_ubuf: numbers.0,
                 iter_is_iovec: numbers.1,
+                type_tcp_sock: structure("tcp_sock"),
+                // { time64_t tv_sec; long tv_nsec; }
+                type_word: structure("timespec64"),
             }
         };
     }
