@@ -32,8 +32,17 @@ pub mod feature {
     pub const EXECUTABLE_FILTER: u32 = 1 << 7;
     /// Executables are selected among the descendants of named processes: the same for a program
     /// that one of these starts. They are in the process map, watched or not.
-    pub const FAMILY_FILTER: u32 = 1 << 8;
+    pub const FAMILY_FILTER: u32 = 1 << 10;
+    /// With [`SEND_TIME`]: the message iterator says where the bytes of a TCP send are.
+    pub const SEND_SOURCE: u32 = 1 << 8;
+    /// The loader has turned [`super::CAST_CALL`] into a cast.
+    pub const CAST: u32 = 1 << 9;
 }
+
+/// Number of a helper that does not exist. The loader makes a call of the kernel function
+/// `bpf_rdonly_cast` of each call of it (6.2 and later), else a load of 0 that is never reached.
+/// The verifier puts a move in place of that call: it costs nothing when it runs.
+pub const CAST_CALL: i32 = 0x7e5f_0001;
 
 /// How many ports `--port` takes.
 pub const MAX_PORTS: usize = 16;
@@ -132,6 +141,19 @@ pub struct Offsets {
     pub unix_addr: u32,
     pub unix_address_len: u32,
     pub unix_address_name: u32,
+    pub iter_type: u32,
+    pub iter_offset: u32,
+    pub iter_pieces: u32,
+    pub iter_count: u32,
+    pub iter_segments: u32,
+    /// Not an offset: the number of `ITER_UBUF`.
+    pub iter_is_ubuf: u32,
+    /// Not an offset: the number of `ITER_IOVEC`.
+    pub iter_is_iovec: u32,
+    /// Not an offset: the type id of `struct tcp_sock`.
+    pub type_tcp_sock: u32,
+    /// Not an offset: the type id of a struct that begins with a 64-bit integer.
+    pub type_word: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -189,5 +211,14 @@ impl Offsets {
         unix_addr: MISSING,
         unix_address_len: MISSING,
         unix_address_name: MISSING,
+        iter_type: MISSING,
+        iter_offset: MISSING,
+        iter_pieces: MISSING,
+        iter_count: MISSING,
+        iter_segments: MISSING,
+        iter_is_ubuf: MISSING,
+        iter_is_iovec: MISSING,
+        type_tcp_sock: MISSING,
+        type_word: MISSING,
     };
 }

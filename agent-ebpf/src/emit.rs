@@ -18,19 +18,50 @@ pub fn now() -> u64 {
 /// Adds to a counter.
 #[inline(always)]
 pub fn count(index: u32, by: u64) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: the pointer is this CPU's live slot; the atomic add keeps increments of a
-        // program that interrupts this one.
-        unsafe { atomic::add(counter, by) };
+    if let Some(bank) = bank() {
+        bank.add(index, by);
+    }
+}
+
+/// Adds to two counters, each an index and how much.
+#[inline(always)]
+pub fn count_both(one: (u32, u64), other: (u32, u64)) {
+    if let Some(bank) = bank() {
+        bank.add(one.0, one.1);
+        bank.add(other.0, other.1);
+    }
+}
+
+/// This CPU's counters.
+#[derive(Clone, Copy)]
+struct Bank(*mut u64);
+
+#[inline(always)]
+fn bank() -> Option<Bank> {
+    COUNTERS.get_ptr_mut(0).map(|bank| Bank(bank.cast()))
+}
+
+impl Bank {
+    #[inline(always)]
+    fn counter(self, index: u32) -> *mut u64 {
+        // SAFETY: indices are below `counter::COUNT`; the verifier checks that.
+        unsafe { self.0.add(index as usize) }
+    }
+
+    #[inline(always)]
+    fn add(self, index: u32, by: u64) {
+        // SAFETY: this CPU's live slot; the atomic add keeps increments of a program that
+        // interrupts this one.
+        unsafe { atomic::add(self.counter(index), by) };
     }
 }
 
 /// Next sequence number of a ring on this CPU. Atomic, since an interrupt may emit as well.
 #[inline(always)]
 pub fn next_sequence(tried: u32) -> u64 {
-    match COUNTERS.get_ptr_mut(tried) {
-        // SAFETY: as in `count`.
-        Some(counter) => unsafe { atomic::fetch_add(counter, 1) },
+    match bank() {
+        // SAFETY: as in `Bank::add`.
+        Some(bank) => unsafe { atomic::fetch_add(bank.counter(tried), 1) },
         None => 0,
     }
 }
@@ -38,7 +69,8 @@ pub fn next_sequence(tried: u32) -> u64 {
 /// Next sequence number where no interrupt emits: kernels before 5.12 have no atomic fetch-and-add.
 #[inline(always)]
 pub fn next_sequence_plain(tried: u32) -> u64 {
-    let Some(counter) = COUNTERS.get_ptr_mut(tried) else { return 0 };
+    let Some(bank) = bank() else { return 0 };
+    let counter = bank.counter(tried);
     // SAFETY: this CPU's live slot; programs of the process ring run with preemption off and not
     // in interrupts.
     unsafe {

@@ -22,9 +22,10 @@ pub static PAYLOAD_RING: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
 
-/// Counters and sequence numbers by [`agent_common::counter`] index, one bank a CPU.
+/// Counters and sequence numbers by [`agent_common::counter`] index: one bank a CPU, found at once.
 #[map]
-pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+pub static COUNTERS: PerCpuArray<[u64; counter::COUNT as usize]> =
+    PerCpuArray::with_max_entries(1, 0);
 
 /// Verdicts from userspace by socket cookie. LRU: a verdict lost to its bound costs records that
 /// userspace drops again, never memory.

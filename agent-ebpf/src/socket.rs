@@ -13,7 +13,11 @@ use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated::bpf_sk
 use crate::{
     emit::{count, now},
     filter,
-    kernel::sock::{Sock, Stream, Tcp, state},
+    kernel::{
+        iterator::{self, Outgoing},
+        sock::{Sock, Stream, Tcp, state},
+        user::Pieces,
+    },
     maps::{SOCKETS, UNIX_SENDS, VERDICT_GENERATION, VERDICTS},
     settings::{enabled, setting},
 };
@@ -54,6 +58,36 @@ pub struct Send {
     pub sequence: u32,
     /// Thread, 0 when the slot is free.
     pub tid: u32,
+    /// Where its bytes are, and how many it wants to send.
+    pub outgoing: Outgoing,
+}
+
+impl Send {
+    /// The same call, further on: what it moved since and what it has left are what it had.
+    #[inline(always)]
+    fn is_continued_by(&self, sequence: u32, outgoing: Outgoing) -> bool {
+        let moved = sequence.wrapping_sub(self.sequence);
+        let had = self.outgoing;
+        let same_place = match outgoing.pieces {
+            iterator::FLAT => outgoing.address == had.address.wrapping_add(u64::from(moved)),
+            _ => moved != 0 || outgoing.address == had.address,
+        };
+        moved.wrapping_add(outgoing.left) == had.left && same_place
+    }
+
+    #[inline(always)]
+    fn source(&self) -> Source {
+        let Outgoing { address, pieces, .. } = self.outgoing;
+        match pieces {
+            0 => Source::Nowhere,
+            iterator::FLAT => Source::Iterator(Pieces::One(address)),
+            count => Source::Iterator(Pieces::Many {
+                vector: address,
+                count: u64::from(count),
+                in_kernel: true,
+            }),
+        }
+    }
 }
 
 /// Data became readable. `end` is written after `ns`, and read before it, so that a reader never
@@ -112,6 +146,18 @@ pub struct Sent {
     pub position: u64,
     pub first: Moment,
     pub raced: bool,
+    pub source: Source,
+}
+
+/// How to find the bytes of a call.
+#[derive(Clone, Copy)]
+pub enum Source {
+    /// They are in no memory that may be read.
+    Nowhere,
+    /// The message iterator said where, when the send began.
+    Iterator(Pieces),
+    /// The registers of the system call may tell.
+    Registers,
 }
 
 /// Position and times of a receive.
@@ -202,10 +248,13 @@ impl SocketState {
     /// A send begins to fill the socket (its lock is held). Fires again in the same call for each
     /// turn of its loop: the first counts.
     #[inline(always)]
-    pub fn begin_send(&mut self, tid: u32, sequence: u32) {
+    pub fn begin_send(&mut self, tid: u32, sequence: u32, outgoing: Option<Outgoing>) {
         let slot = &mut self.sends[(tid % SENDS) as usize];
-        if slot.tid != tid {
-            *slot = Send { first_ns: now(), sequence, tid };
+        let known = slot.tid == tid
+            && outgoing.is_none_or(|outgoing| slot.is_continued_by(sequence, outgoing));
+        if !known {
+            let outgoing = outgoing.unwrap_or(Outgoing { address: 0, pieces: 0, left: 0 });
+            *slot = Send { first_ns: now(), sequence, tid, outgoing };
         }
     }
 
@@ -233,6 +282,13 @@ impl SocketState {
         // thread's send is known to follow it.
         let followed =
             (other.tid != 0 && other.sequence == end) || newer(self.send_position as u32, end);
+        let mut source = Source::Registers;
+        // For its buffer a slot must fit exactly: one of a call that moved bytes unseen never does,
+        // since they lie between its beginning and this send's end.
+        let fits = end == write_seq || (other.tid != 0 && other.sequence == end);
+        if enabled(feature::SEND_SOURCE) && slot.tid == tid && fits {
+            source = slot.source();
+        }
         if slot.tid == tid && (end == write_seq || followed) {
             sequence = slot.sequence;
             first = Moment { ns: slot.first_ns, is_true: true };
@@ -248,7 +304,7 @@ impl SocketState {
         if after > self.send_position {
             self.send_position = after;
         }
-        Sent { position, first, raced }
+        Sent { position, first, raced, source }
     }
 
     // --- TCP receives ---
@@ -352,7 +408,8 @@ impl SocketState {
         }
         let position = self.send_position;
         self.send_position = position + u64::from(len);
-        Sent { position, first: Moment { ns: first_ns, is_true: first_ns != 0 }, raced: false }
+        let first = Moment { ns: first_ns, is_true: first_ns != 0 };
+        Sent { position, first, raced: false, source: Source::Registers }
     }
 }
 

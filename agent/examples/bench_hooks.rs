@@ -2,6 +2,11 @@
 //!
 //! Every mode is measured once a round, so that a slow minute of the machine hits all of them; the
 //! 25th percentile of all batches stands for a mode, and what it has over no probe is the cost.
+//!
+//! To compare kernel objects in one run, `--object FILE` (repeatable) stands in for the one inside.
+//! `--only WORD` measures the modes whose name has it, next to no probe. `--stats` has the kernel
+//! time each program: what it adds to a program's time is part of every figure then.
+//! `--memory N` measures kernel memory instead: of the maps, and of N connections' sockets.
 
 use agent::probe::OBJECT;
 use agent::probe::control::Maps;
@@ -9,9 +14,13 @@ use agent::probe::load::{LoadConfig, Loaded, load};
 use agent::probe::plan::Feature;
 use agent_common::settings::{Settings, socket_verdict};
 use anyhow::{Context, Result, bail};
+use aya::sys::{Stats, enable_stats};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -21,7 +30,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 6;
 
 /// Batches of each subject in one round of one mode.
-const BATCHES: usize = 30;
+const BATCHES: usize = 60;
 
 /// Bytes of one send and of one receive.
 const MESSAGE: usize = 256;
@@ -58,8 +67,29 @@ const MODES: &[Mode] = &[
 /// Calls of each subject in a batch, and its name.
 const SUBJECTS: [(&str, u32); 3] = [("getppid", 2000), ("zero+null", 500), ("send+recv", 150)];
 
+/// What the command line says.
+struct Options {
+    rounds: usize,
+    /// Kernel objects, with what to call them.
+    objects: Vec<(String, Cow<'static, [u8]>)>,
+    only: String,
+    stats: bool,
+    /// Connections to hold.
+    memory: Option<u32>,
+}
+
+/// One line of the result.
+struct Line<'a> {
+    name: String,
+    mode: &'static Mode,
+    object: &'a [u8],
+    times: [Vec<f64>; 3],
+    /// By program: runs and ns, when the kernel timed them.
+    runs: BTreeMap<String, (u64, Duration)>,
+}
+
 fn main() -> Result<()> {
-    let rounds = rounds()?;
+    let options = options()?;
     // A process of one thread looks its files up without counting references. The modes with
     // probes have a second one, which reads the rings; so all have one.
     std::thread::spawn(|| {
@@ -67,30 +97,85 @@ fn main() -> Result<()> {
             std::thread::sleep(Duration::from_secs(3600));
         }
     });
-    let mut times: Vec<[Vec<f64>; 3]> = MODES.iter().map(|_| Default::default()).collect();
-    for round in 0..rounds {
-        for (mode, times) in MODES.iter().zip(&mut times) {
-            measure(mode, times).with_context(|| format!("{}, round {round}", mode.name))?;
+    if let Some(connections) = options.memory {
+        return memory(connections, &options);
+    }
+    let _stats = if options.stats { Some(enable_stats(Stats::RunTime)?) } else { None };
+    let mut lines = lines(&options);
+    for round in 0..options.rounds {
+        for line in &mut lines {
+            let failed = || format!("{}, round {round}", line.name);
+            let times = &mut line.times;
+            let runs = &mut line.runs;
+            measure(line.mode, line.object, times, runs).with_context(failed)?;
         }
     }
-    let times: Vec<[f64; 3]> =
-        times.iter_mut().map(|all| all.each_mut().map(|times| quarter(times))).collect();
-    print(&times);
+    print(&mut lines);
     Ok(())
 }
 
-fn rounds() -> Result<usize> {
-    let mut arguments = std::env::args().skip(1);
-    match (arguments.next().as_deref(), arguments.next()) {
-        (None, _) => Ok(ROUNDS),
-        (Some("--rounds"), Some(number)) => Ok(number.parse()?),
-        _ => bail!("usage: bench_hooks [--rounds N]"),
+fn lines(options: &Options) -> Vec<Line<'_>> {
+    let mut lines = Vec::new();
+    for mode in
+        MODES.iter().filter(|mode| mode.hooks.is_empty() || mode.name.contains(&options.only))
+    {
+        for (name, object) in &options.objects {
+            lines.push(Line {
+                name: format!("{}{name}", mode.name),
+                mode,
+                object,
+                times: Default::default(),
+                runs: BTreeMap::new(),
+            });
+            if mode.hooks.is_empty() {
+                break;
+            }
+        }
     }
+    lines
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options {
+        rounds: ROUNDS,
+        objects: Vec::new(),
+        only: String::new(),
+        stats: false,
+        memory: None,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--memory" => options.memory = Some(value()?.parse()?),
+            "--only" => options.only = value()?,
+            "--stats" => options.stats = true,
+            "--object" => {
+                let path = value()?;
+                let object = std::fs::read(&path).with_context(|| path.clone())?;
+                let name = Path::new(&path).file_name().unwrap_or_default().to_string_lossy();
+                options.objects.push((format!(" ({name})"), Cow::Owned(object)));
+            }
+            _ => bail!(
+                "usage: bench_hooks [--rounds N] [--object FILE]… [--only WORD] [--stats] [--memory N]"
+            ),
+        }
+    }
+    if options.objects.is_empty() {
+        options.objects.push((String::new(), Cow::Borrowed(OBJECT)));
+    }
+    Ok(options)
 }
 
 /// One round of one mode: attaches, measures, detaches.
-fn measure(mode: &Mode, times: &mut [Vec<f64>; 3]) -> Result<()> {
-    let mut probes = if mode.hooks.is_empty() { None } else { Some(Probes::attach(mode)?) };
+fn measure(
+    mode: &Mode,
+    object: &[u8],
+    times: &mut [Vec<f64>; 3],
+    runs: &mut BTreeMap<String, (u64, Duration)>,
+) -> Result<()> {
+    let mut probes = if mode.hooks.is_empty() { None } else { Some(Probes::attach(mode, object)?) };
     let mut subjects = Subjects::open()?;
     subjects.pair(10)?;
     if mode.muted
@@ -112,21 +197,21 @@ fn measure(mode: &Mode, times: &mut [Vec<f64>; 3]) -> Result<()> {
         }
     }
     match probes {
-        Some(probes) => probes.detach(),
+        Some(probes) => probes.detach(runs),
         None => Ok(()),
     }
 }
 
 /// Attached programs, and the thread that empties their rings.
 struct Probes {
-    _loaded: Loaded,
+    loaded: Loaded,
     verdicts: agent::probe::control::Verdicts,
     stop: Arc<AtomicBool>,
     reader: JoinHandle<()>,
 }
 
 impl Probes {
-    fn attach(mode: &Mode) -> Result<Probes> {
+    fn attach(mode: &Mode, object: &[u8]) -> Result<Probes> {
         let settings = Settings {
             own_tgid: if mode.leaves { std::process::id() } else { 0 },
             head_bytes: 4096,
@@ -140,7 +225,7 @@ impl Probes {
             ring_size: 8 << 20,
             process_filter_size: 1,
         };
-        let mut loaded = load(OBJECT, &config)?;
+        let mut loaded = load(object, &config)?;
         for feature in mode.hooks {
             if !loaded.has(*feature) {
                 bail!("{feature:?} cannot be attached to this kernel");
@@ -157,7 +242,7 @@ impl Probes {
                 std::thread::sleep(POLL);
             }
         });
-        Ok(Probes { _loaded: loaded, verdicts, stop, reader })
+        Ok(Probes { loaded, verdicts, stop, reader })
     }
 
     fn mute(&mut self, subjects: &Subjects) -> Result<()> {
@@ -168,7 +253,14 @@ impl Probes {
         Ok(())
     }
 
-    fn detach(self) -> Result<()> {
+    fn detach(self, runs: &mut BTreeMap<String, (u64, Duration)>) -> Result<()> {
+        for (name, program) in self.loaded.ebpf.programs() {
+            // Not every program was loaded.
+            let Ok(info) = program.info() else { continue };
+            let sum = runs.entry(name.to_owned()).or_default();
+            sum.0 += info.run_count();
+            sum.1 += info.run_time();
+        }
         self.stop.store(true, Ordering::Release);
         match self.reader.join() {
             Ok(()) => Ok(()),
@@ -224,6 +316,80 @@ impl Subjects {
     }
 }
 
+// --- kernel memory ---
+
+/// What the maps take, and what each connection takes over what it does without probes.
+fn memory(connections: u32, options: &Options) -> Result<()> {
+    let files = rustix::process::Rlimit { current: Some(1 << 17), maximum: Some(1 << 17) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?;
+    let capturing = MODES.last().context("a mode")?;
+    let (_, object) = options.objects.first().context("an object")?;
+    let mut without = Vec::new();
+    let mut with = Vec::new();
+    let mut maps = 0;
+    for _ in 0..options.rounds {
+        without.push(held(connections)?);
+        let probes = Probes::attach(capturing, object)?;
+        maps = map_bytes()?;
+        with.push(held(connections)?);
+        probes.detach(&mut BTreeMap::new())?;
+    }
+    let [without, with] = [&mut without, &mut with].map(|held| quarter(held));
+    println!("maps: {:.1} MiB, of which the payload ring has 8", maps as f64 / f64::from(1 << 20));
+    println!(
+        "a connection with both ends here: {with:.0} bytes of unreclaimable slab, {without:.0} \
+         without probes: {:+.0}",
+        with - without
+    );
+    Ok(())
+}
+
+/// Unreclaimable slab that a connection holds once it has carried a message each way, bytes.
+fn held(connections: u32) -> Result<f64> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    // What the sockets before left goes back in the background.
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = slab_bytes()?;
+    let mut ends = Vec::new();
+    for _ in 0..connections {
+        let mut client = TcpStream::connect(address)?;
+        let (mut server, _) = listener.accept()?;
+        let mut byte = [0];
+        client.write_all(&byte)?;
+        server.read_exact(&mut byte)?;
+        server.write_all(&byte)?;
+        client.read_exact(&mut byte)?;
+        ends.push((client, server));
+    }
+    let after = slab_bytes()?;
+    Ok((after as f64 - before as f64) / f64::from(connections))
+}
+
+fn slab_bytes() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    number(&text, "SUnreclaim:").map(|kib| kib * 1024).context("no SUnreclaim in /proc/meminfo")
+}
+
+/// What the kernel says that the maps of this process take.
+fn map_bytes() -> Result<u64> {
+    let mut maps = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc/self/fdinfo")? {
+        // The directory's own descriptor is among them, and gone.
+        let Ok(text) = std::fs::read_to_string(entry?.path()) else { continue };
+        if let (Some(map), Some(bytes)) = (number(&text, "map_id:"), number(&text, "memlock:")) {
+            maps.insert(map, bytes);
+        }
+    }
+    Ok(maps.values().sum())
+}
+
+/// The number behind a label at the beginning of a line.
+fn number(text: &str, label: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
 /// 25th percentile.
 fn quarter(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
@@ -231,17 +397,23 @@ fn quarter(times: &mut [f64]) -> f64 {
 }
 
 /// ns a call, what that is over no probe, and the ratio to it.
-fn print(times: &[[f64; 3]]) {
+fn print(lines: &mut [Line<'_>]) {
+    let wide = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0) + 2;
     let names = SUBJECTS.map(|(name, _)| format!("{name:>24}"));
-    println!("{:24}{}   (ns, over no probe, ratio)", "", names.concat());
-    let Some(base) = times.first() else { return };
-    for (mode, times) in MODES.iter().zip(times) {
+    println!("{:wide$}{}   (ns, over no probe, ratio)", "", names.concat());
+    let mut base = None;
+    for line in lines {
+        let times = line.times.each_mut().map(|times| quarter(times));
+        let base = *base.get_or_insert(times);
         let cells: Vec<String> = times
             .iter()
             .zip(base)
             .map(|(time, base)| format!("{time:>10.0}{:>+7.0}{:>7.2}", time - base, time / base))
             .collect();
-        println!("{:24}{}", mode.name, cells.concat());
+        println!("{:wide$}{}", line.name, cells.concat());
+        for (program, (count, time)) in line.runs.iter().filter(|(_, (count, _))| *count > 0) {
+            println!("  {program}: {count} runs, {} ns each", time.as_nanos() / u128::from(*count));
+        }
     }
     println!("getppid is one call, the others are two: halve them for one send or receive.");
 }

@@ -3,12 +3,16 @@
 //! - [`plan`]: which hook each feature prefers, in one table.
 //! - [`load`]: picks, loads, attaches, and reports what was picked and why.
 //! - [`btf`], [`offsets`]: the running kernel's struct layout.
+//! - [`misses`]: what the kernel did not show to the programs.
+//! - [`patch`]: the one instruction that depends on the kernel.
 //! - [`control`]: what is said to the running programs: verdicts, selections; and their counters.
 
 pub mod btf;
 pub mod control;
 pub mod load;
+pub mod misses;
 pub mod offsets;
+pub mod patch;
 pub mod plan;
 
 /// The kernel object: all programs and maps.

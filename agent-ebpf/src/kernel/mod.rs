@@ -2,9 +2,11 @@
 //!
 //! Fields of pointers that the verifier knows by type are loaded directly at offsets that
 //! userspace took from the running kernel's BTF; a load through a stale pointer gives 0 and never
-//! faults (the kernel handles it). Untyped pointers go through `bpf_probe_read_kernel`.
+//! faults (the kernel handles it). Untyped pointers are given a type by [`cast`] (6.2 and later),
+//! else they go through `bpf_probe_read_kernel`.
 
 pub mod atomic;
+pub mod iterator;
 pub mod messages;
 #[path = "x86_64.rs"]
 pub mod registers;
@@ -12,12 +14,49 @@ pub mod sock;
 pub mod task;
 pub mod user;
 
+use core::arch::asm;
+
+use agent_common::settings::{CAST_CALL, feature};
+
+use crate::settings::{enabled, offset};
+
 /// Loads a field at `offset` from a pointer whose type the verifier knows.
 #[inline(always)]
 pub fn load<T: Copy>(base: *const u8, offset: u32) -> T {
     // SAFETY: the verifier checks that `base` is a kernel object with a field of this size there;
     // volatile keeps the load from being split, merged or repeated.
     unsafe { base.add(offset as usize).cast::<T>().read_volatile() }
+}
+
+/// Gives a pointer a type, by its id, so that [`load`] reads from it. Only under [`feature::CAST`].
+#[inline(always)]
+pub fn cast(address: u64, type_id: u32) -> *const u8 {
+    let typed: u64;
+    // SAFETY: the loader makes a call of `bpf_rdonly_cast(const void *, u32)` of this one: it
+    // clobbers what every call does, reads no memory, and any address will do.
+    unsafe {
+        asm!(
+            "call {number}",
+            number = const CAST_CALL,
+            inout("r1") address => _,
+            inout("r2") u64::from(type_id) => _,
+            lateout("r0") typed,
+            out("r3") _,
+            out("r4") _,
+            out("r5") _,
+            options(nomem, nostack),
+        );
+    }
+    typed as *const u8
+}
+
+/// Reads 64 bits at an address that the verifier knows nothing about. 0 on a fault.
+#[inline(always)]
+pub fn word(address: u64) -> u64 {
+    if enabled(feature::CAST) {
+        return load(cast(address, offset!(type_word)), 0);
+    }
+    probe(address)
 }
 
 /// Reads a value from an address that the verifier knows nothing about. 0-filled on a fault.

@@ -4,8 +4,10 @@ use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
 };
 
-use super::{load, probe};
-use crate::settings::offset;
+use agent_common::settings::feature;
+
+use super::{cast, load, probe};
+use crate::settings::{enabled, offset};
 
 pub const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;
@@ -131,9 +133,12 @@ impl Sock {
         load(net, offset!(net_ns_inum))
     }
 
-    /// As TCP.
+    /// As TCP, which it is: [`Stream::Tcp`].
     #[inline(always)]
     pub fn tcp(self) -> Option<Tcp> {
+        if enabled(feature::CAST) {
+            return Some(Tcp(cast(self.0 as u64, offset!(type_tcp_sock))));
+        }
         // SAFETY: the verifier checks that this is a socket.
         let tcp = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) } as *const u8;
         if tcp.is_null() { None } else { Some(Tcp(tcp)) }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task_btf};
 
-use super::load;
+use super::{load, word};
 use crate::settings::offset;
 
 /// A task known to the verifier.
@@ -64,7 +64,7 @@ impl Task {
             return 0;
         }
         let array: u64 = load(table, offset!(fdtable_fd));
-        super::probe(array + u64::from(fd) * 8)
+        word(array + u64::from(fd) * 8)
     }
 
     /// Threads of its process that have not ended; meaningful in the exit hook.

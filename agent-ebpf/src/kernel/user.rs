@@ -5,7 +5,10 @@ use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user},
 };
 
-use super::messages::{self, Moved};
+use super::{
+    messages::{self, Moved},
+    probe,
+};
 use crate::maps::SCRATCH;
 use agent_common::settings::MAX_CAPTURE;
 
@@ -27,8 +30,8 @@ pub enum Buffer {
 pub enum Pieces {
     /// At this user address.
     One(u64),
-    /// `struct iovec[count]` at `vector`.
-    Many { vector: u64, count: u64 },
+    /// `struct iovec[count]` at `vector`, in the program's memory or the kernel's copy of it.
+    Many { vector: u64, count: u64, in_kernel: bool },
 }
 
 /// Most pieces gathered from one call: servers send a head and a few parts; what lies beyond is a
@@ -60,7 +63,20 @@ impl Buffer {
         if count == 1 {
             return read_user::<Piece>(vector).map(|piece| Pieces::One(piece.base));
         }
-        Some(Pieces::Many { vector, count })
+        Some(Pieces::Many { vector, count, in_kernel: false })
+    }
+}
+
+impl Pieces {
+    /// One piece where the kernel's array has one.
+    #[inline(always)]
+    pub fn simplified(self) -> Pieces {
+        match self {
+            Pieces::Many { vector, count: 1, in_kernel: true } => {
+                Pieces::One(probe::<Piece>(vector).base)
+            }
+            other => other,
+        }
     }
 }
 
@@ -117,7 +133,13 @@ pub fn copy_flat<const ROOM: i64>(to: *mut u8, len: u32, from: u64) -> bool {
 /// Gathers pieces into the scratch room `slot`, up to `want` bytes. Gives the room and the bytes
 /// in it; fewer than `want` on a fault or beyond [`MAX_PIECES`].
 #[inline(always)]
-pub fn gather(slot: u32, vector: u64, count: u64, want: u32) -> Option<(*const u8, u32)> {
+pub fn gather(
+    slot: u32,
+    vector: u64,
+    count: u64,
+    in_kernel: bool,
+    want: u32,
+) -> Option<(*const u8, u32)> {
     let room = SCRATCH.get_ptr_mut(slot)?.cast::<u8>();
     let mut have: u64 = 0;
     let want = u64::from(want);
@@ -126,7 +148,9 @@ pub fn gather(slot: u32, vector: u64, count: u64, want: u32) -> Option<(*const u
         if index >= count || have >= want {
             break;
         }
-        let Some(piece) = read_user::<Piece>(vector + index * 16) else { break };
+        let at = vector + index * 16;
+        let piece = if in_kernel { Some(probe(at)) } else { read_user::<Piece>(at) };
+        let Some(piece) = piece else { break };
         let len = if piece.len < want - have { piece.len } else { want - have };
         if len > 0 {
             // `have` begins at 1 so that one bound serves both; the room's first byte stays free.

@@ -1,4 +1,4 @@
-//! When a TCP send began to fill the socket, and at which position: before the copy, under the
+//! When a TCP send began to fill the socket, at which position, and from where: before the copy, under the
 //! socket's lock, so that two threads on one socket stay apart and effect never precedes cause.
 
 use aya_ebpf::{
@@ -6,40 +6,41 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext},
 };
 
+use agent_common::settings::feature;
+
 use crate::{
-    filter,
     kernel::{
+        iterator::outgoing,
         sock::{Sock, Stream},
         task::current_ids,
     },
+    settings::enabled,
     socket::{self, flag},
 };
 
-/// `tcp_sendmsg_locked(const struct sock *sk, …)`, since 6.16.
+/// `tcp_sendmsg_locked(const struct sock *sk, const struct msghdr *msg, …)`, since 6.16.
 #[btf_tracepoint(function = "tcp_sendmsg_locked")]
 fn send_time_tracepoint(ctx: BtfTracePointContext) -> i32 {
-    begin(Sock(ctx.arg::<*const u8>(0)));
+    begin(Sock(ctx.arg::<*const u8>(0)), ctx.arg::<*const u8>(1));
     0
 }
 
 /// The function of the same name, for kernels before: `(struct sock *sk, struct msghdr *, size_t)`.
 #[fentry(function = "tcp_sendmsg_locked")]
 fn send_time_fentry(ctx: FEntryContext) -> i32 {
-    begin(Sock(ctx.arg::<*const u8>(0)));
+    begin(Sock(ctx.arg::<*const u8>(0)), ctx.arg::<*const u8>(1));
     0
 }
 
 #[inline(always)]
-fn begin(sock: Sock) {
-    let (tgid, tid, _) = current_ids();
-    if filter::is_own(tgid) || sock.stream() != Some(Stream::Tcp) {
-        return;
-    }
+fn begin(sock: Sock, message: *const u8) {
     let Some(state) = socket::get(sock, Stream::Tcp, true) else { return };
     if state.has(flag::LEFT_OUT | flag::MUTED) {
         return;
     }
     if let Some(tcp) = sock.tcp() {
-        state.begin_send(tid, tcp.write_seq());
+        let (_, tid, _) = current_ids();
+        let outgoing = enabled(feature::SEND_SOURCE).then(|| outgoing(message));
+        state.begin_send(tid, tcp.write_seq(), outgoing);
     }
 }

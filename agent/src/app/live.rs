@@ -18,6 +18,7 @@ use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::export::{Destination, Writing};
 use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
+use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
 use crate::process::{self, ProcessReader};
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
@@ -291,7 +292,11 @@ impl Agent {
         listen: Option<SocketAddr>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let shared = Arc::new(Shared::new(loaded.features.clone(), Some(maps.counters)));
+        let shared = Arc::new(Shared::new(
+            loaded.features.clone(),
+            Some(maps.counters),
+            Misses::of(&loaded.ebpf),
+        ));
         let (out, batches) = sync_channel(BATCHES);
         let (spare_in, spare) = sync_channel(SPARES);
         let evidence = settings.link == LinkEvidence::All;

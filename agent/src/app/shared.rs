@@ -1,7 +1,7 @@
 //! What the threads of a run share: a stop flag, and copies of their accounts for whoever asks.
 
 use super::clock::boot_ns;
-use crate::probe::{control::Counters, load::FeatureReport};
+use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
 use agent_common::counter;
 use agent_core::connection::Census;
 use agent_core::ledger::{Entry, Side};
@@ -23,13 +23,14 @@ pub struct Shared {
     /// What each feature got.
     pub features: Vec<FeatureReport>,
     counters: Mutex<Option<Counters>>,
+    misses: Misses,
     accounts: Mutex<BTreeMap<&'static str, Vec<Entry>>>,
     census: Mutex<Census>,
 }
 
 impl Shared {
     /// For a run with these features; `counters` is absent in a replay.
-    pub fn new(features: Vec<FeatureReport>, counters: Option<Counters>) -> Shared {
+    pub fn new(features: Vec<FeatureReport>, counters: Option<Counters>, misses: Misses) -> Shared {
         Shared {
             stop: AtomicBool::new(false),
             drain_until: AtomicU64::new(u64::MAX),
@@ -37,6 +38,7 @@ impl Shared {
             started: Instant::now(),
             features,
             counters: Mutex::new(counters),
+            misses,
             accounts: Mutex::default(),
             census: Mutex::default(),
         }
@@ -66,6 +68,7 @@ impl Shared {
     /// The accounts of all stages; the kernel's is read now, the others are at most a second old.
     pub fn ledger(&self) -> Vec<Entry> {
         let mut entries = self.kernel_ledger();
+        entries.extend(self.misses.ledger());
         entries.extend(lock(&self.accounts).values().flatten().cloned());
         entries
     }

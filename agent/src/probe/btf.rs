@@ -38,6 +38,7 @@ pub struct Btf {
     structs: HashMap<Vec<u8>, u32>,
     functions: HashMap<Vec<u8>, u32>,
     typedefs: HashMap<Vec<u8>, u32>,
+    enums: HashMap<Vec<u8>, u32>,
 }
 
 /// Why bytes are no type information.
@@ -78,6 +79,7 @@ impl Btf {
             structs: HashMap::new(),
             functions: HashMap::new(),
             typedefs: HashMap::new(),
+            enums: HashMap::new(),
         };
         btf.index(types_start, types_end)?;
         Ok(btf)
@@ -95,6 +97,7 @@ impl Btf {
                 KIND_STRUCT => Some(&mut self.structs),
                 KIND_FUNC => Some(&mut self.functions),
                 KIND_TYPEDEF => Some(&mut self.typedefs),
+                KIND_ENUM => Some(&mut self.enums),
                 _ => None,
             };
             if let Some(index) = index
@@ -121,6 +124,26 @@ impl Btf {
             id = self.resolve(member)?;
         }
         Some(total)
+    }
+
+    /// The number behind a name of an enumeration. `None` when absent, or wider than 32 bits.
+    pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
+        let id = *self.enums.get(enumeration.as_bytes())?;
+        let info = self.read(*self.types.get(id as usize)?)?;
+        (0..info.count).map(|index| info.tail + index * 8).find_map(|at| {
+            let found = self.name(u32_at(&self.data, at)? as usize) == name.as_bytes();
+            found.then(|| u32_at(&self.data, at + 4)).flatten()
+        })
+    }
+
+    /// Type id of a struct.
+    pub fn structure(&self, name: &str) -> Option<u32> {
+        self.structs.get(name.as_bytes()).copied()
+    }
+
+    /// Type id of a function.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.functions.get(name.as_bytes()).copied()
     }
 
     /// The kernel has a function of this name that programs can attach to.
@@ -237,6 +260,10 @@ mod tests {
         );
         assert!(btf.offset("task_struct", "tgid").is_some());
         assert_eq!(btf.offset("task_struct", "no_such_field"), None);
+        // include/net/sock.h and include/linux/socket.h fix these numbers.
+        assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_RDWR"), Some(2));
+        assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_NOTHING"), None);
+        assert_eq!(btf.enumerator("no_such_enumeration", "SHUT_RDWR"), None);
         assert!(btf.has_tracepoint("inet_sock_set_state") && btf.has_function("inet_sendmsg"));
     }
 

@@ -40,7 +40,7 @@ impl Verdicts {
 }
 
 /// Counters of the kernel side.
-pub struct Counters(PerCpuArray<MapData, u64>);
+pub struct Counters(PerCpuArray<MapData, [u64; counter::COUNT as usize]>);
 
 impl Counters {
     /// All counters, summed over CPUs, by [`agent_common::counter`] index.
@@ -49,8 +49,10 @@ impl Counters {
     /// The kernel's refusal.
     pub fn read(&self) -> Result<[u64; counter::COUNT as usize], MapError> {
         let mut sums = [0; counter::COUNT as usize];
-        for (index, sum) in sums.iter_mut().enumerate() {
-            *sum = self.0.get(&(index as u32), 0)?.iter().sum();
+        for bank in self.0.get(&0, 0)?.iter() {
+            for (sum, count) in sums.iter_mut().zip(bank) {
+                *sum += count;
+            }
         }
         Ok(sums)
     }
@@ -62,7 +64,8 @@ impl Counters {
     /// # Errors
     /// The kernel's refusal.
     pub fn per_cpu(&self, index: u32) -> Result<Vec<u64>, MapError> {
-        Ok(self.0.get(&index, 0)?.iter().copied().collect())
+        let one = |bank: &[u64; counter::COUNT as usize]| bank.get(index as usize).copied();
+        Ok(self.0.get(&0, 0)?.iter().filter_map(one).collect())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     btf::Btf,
-    offsets,
+    offsets, patch,
     plan::{Choice, Entry, Feature, Hook, PLAN, Part},
 };
 use agent_common::settings::{Offsets, Settings, feature};
@@ -114,6 +114,7 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
     let aya_btf =
         AyaBtf::from_sys_fs().map_err(|error| LoadError::BadBtf(format!("{BTF_PATH}: {error}")))?;
     let mut refused = Refused::default();
+    let mut cast = btf.function("bpf_rdonly_cast");
     // The programs see as constants which hooks are attached. What the kernel offers is guessed
     // from its type information; a guess that attaching disproves costs one more round.
     loop {
@@ -122,13 +123,24 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         let arrival = candidates(&btf, config, &refused, entry(Feature::Arrival)).next().is_some();
         let mut settings = config.settings;
         settings.features |= if send_time { feature::SEND_TIME } else { 0 };
+        let source = send_time && offsets::knows_iterator(&offsets);
+        settings.features |= if source { feature::SEND_SOURCE } else { 0 };
         settings.features |= if arrival { feature::ARRIVAL } else { 0 };
-        let mut ebpf = open(object, config, &settings, &offsets, &aya_btf)?;
+        settings.features |= if cast.is_some() { feature::CAST } else { 0 };
+        let mut object = object.to_vec();
+        patch::casts(&mut object, cast);
+        let mut ebpf = open(&object, config, &settings, &offsets, &aya_btf)?;
         let before = refused.len();
         let features: Vec<_> = PLAN
             .iter()
             .map(|entry| attach_feature(&mut ebpf, &aya_btf, &btf, config, entry, &mut refused))
             .collect();
+        if cast.is_some() && refused.len() > before {
+            // A kernel that has the function and refuses it: it must not cost a feature.
+            cast = None;
+            refused = Refused::default();
+            continue;
+        }
         let settled = refused.len() == before
             || features.iter().any(|f| f.feature == Feature::SendTime && f.is_active())
                 == send_time;

@@ -13,9 +13,19 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         }
         found.unwrap_or(MISSING)
     };
+    let number = |name| btf.enumerator("iter_type", name).unwrap_or(MISSING);
+    let numbers = (number("ITER_UBUF"), number("ITER_IOVEC"));
+    let structure = |name| btf.structure(name).unwrap_or(MISSING);
     macro_rules! offsets {
         ($($field:ident: $($structure:literal . $path:literal)|+;)*) => {
-            Offsets { $($field: find(stringify!($field), &[$(($structure, $path)),+]),)* }
+            Offsets {
+                $($field: find(stringify!($field), &[$(($structure, $path)),+]),)*
+                iter_is_ubuf: numbers.0,
+                iter_is_iovec: numbers.1,
+                type_tcp_sock: structure("tcp_sock"),
+                // { time64_t tv_sec; long tv_nsec; }
+                type_word: structure("timespec64"),
+            }
         };
     }
     let offsets = offsets! {
@@ -69,8 +79,28 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         unix_addr: "unix_sock"."addr";
         unix_address_len: "unix_address"."len";
         unix_address_name: "unix_address"."name";
+        iter_type: "msghdr"."msg_iter.iter_type";
+        iter_offset: "msghdr"."msg_iter.iov_offset";
+        // __iov since 6.4, iov before. In a union with the address of a single piece.
+        iter_pieces: "msghdr"."msg_iter.__iov" | "msghdr"."msg_iter.iov";
+        iter_count: "msghdr"."msg_iter.count";
+        iter_segments: "msghdr"."msg_iter.nr_segs";
     };
     (offsets, missing)
+}
+
+/// Everything is known that tells where a send takes its bytes from (6.0 and later).
+pub fn knows_iterator(offsets: &Offsets) -> bool {
+    let needed = [
+        offsets.iter_type,
+        offsets.iter_offset,
+        offsets.iter_pieces,
+        offsets.iter_count,
+        offsets.iter_segments,
+        offsets.iter_is_ubuf,
+        offsets.iter_is_iovec,
+    ];
+    needed.iter().all(|field| *field != MISSING)
 }
 
 #[cfg(test)]
@@ -80,7 +110,8 @@ mod tests {
     #[test]
     fn the_running_kernel_has_every_field() {
         let Ok(data) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
-        let (_, missing) = resolve(&Btf::parse(data).unwrap());
+        let (offsets, missing) = resolve(&Btf::parse(data).unwrap());
         assert_eq!(missing, Vec::<&str>::new());
+        assert!(knows_iterator(&offsets), "{offsets:?}");
     }
 }

@@ -1,0 +1,89 @@
+//! Calls that the kernel did not show to a program: while a program runs on a CPU, a second run of
+//! it there (an interrupt's, or a call that it brings about itself) is skipped.
+//!
+//! The kernel counts those (`recursion_misses`, Linux 5.12 and later; Documentation/bpf,
+//! `bpf_prog_show_fdinfo` in kernel/bpf/syscall.c), and nobody else can.
+
+use super::plan::PLAN;
+use agent_core::ledger::{Entry, Side};
+use aya::Ebpf;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// The loaded programs, to be asked. Keeps them in memory, but not attached.
+#[derive(Debug, Default)]
+pub struct Misses(Vec<(&'static str, OwnedFd)>);
+
+impl Misses {
+    /// The programs of an object that are loaded.
+    pub fn of(ebpf: &Ebpf) -> Misses {
+        let parts = || PLAN.iter().flat_map(|entry| entry.choices).flat_map(|choice| choice.parts);
+        let programs = ebpf.programs().filter_map(|(name, program)| {
+            let part = parts().find(|part| part.program == name)?;
+            // Not loaded: not asked for, or refused.
+            let fd = program.fd().ok()?.as_fd().try_clone_to_owned().ok()?;
+            Some((part.program, fd))
+        });
+        Misses(programs.collect())
+    }
+
+    /// Calls not shown, by program. An older kernel does not count them.
+    pub fn read(&self) -> Vec<(&'static str, u64)> {
+        let read = |fd: &OwnedFd| {
+            let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+            misses(&std::fs::read_to_string(path).ok()?)
+        };
+        self.0.iter().filter_map(|(name, fd)| Some((*name, read(fd)?))).collect()
+    }
+
+    /// As an account: what came to the programs in vain, and was lost to which.
+    pub fn ledger(&self) -> Vec<Entry> {
+        entries(&self.read())
+    }
+}
+
+fn entries(read: &[(&'static str, u64)]) -> Vec<Entry> {
+    let entry = |side, count| Entry { stage: "kernel_skipped", unit: "calls", side, count };
+    let sum = read.iter().map(|(_, count)| count).sum();
+    let mut entries = vec![entry(Side::In, sum)];
+    entries.extend(read.iter().map(|(name, count)| entry(Side::Lost(name), *count)));
+    entries
+}
+
+/// The number in the description of a program's descriptor.
+fn misses(info: &str) -> Option<u64> {
+    let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{entries, misses};
+    use agent_core::ledger::Side;
+
+    #[test]
+    fn the_number_is_read_from_the_descriptors_description() {
+        for (why, info, expected) in [
+            (
+                "6.18",
+                "pos:\t0\nflags:\t02000002\nprog_type:\t26\nprog_jited:\t1\nrun_time_ns:\t0\n\
+                 run_cnt:\t0\nrecursion_misses:\t17\nverified_insns:\t2817\n",
+                Some(17),
+            ),
+            ("before 5.12", "pos:\t0\nprog_type:\t26\nrun_cnt:\t0\n", None),
+            ("no program", "pos:\t0\nflags:\t02\n", None),
+            ("no number", "recursion_misses:\tmany\n", None),
+        ] {
+            assert_eq!(misses(info), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn the_account_balances() {
+        let entries = entries(&[("send_tracepoint", 3), ("arrival_tracepoint", 4)]);
+        let sum = |of: fn(Side) -> bool| -> u64 {
+            entries.iter().filter(|entry| of(entry.side)).map(|entry| entry.count).sum()
+        };
+        assert_eq!(sum(|side| side == Side::In), 7);
+        assert_eq!(sum(|side| matches!(side, Side::Lost(_))), 7);
+    }
+}

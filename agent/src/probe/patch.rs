@@ -1,0 +1,114 @@
+//! The one instruction that is written into the object when it is loaded.
+//!
+//! `bpf_rdonly_cast` is a function of the kernel: a program calls it by its number in the running
+//! kernel's type information, which aya 0.14 does not fill in. The object has calls of a helper that
+//! does not exist in its place ([`CAST_CALL`]).
+
+use agent_common::settings::CAST_CALL;
+
+/// `BPF_JMP | BPF_CALL` (include/uapi/linux/bpf.h).
+const CALL: u8 = 0x85;
+/// `BPF_PSEUDO_KFUNC_CALL` in the upper half of the register byte.
+const KERNEL_FUNCTION: u8 = 2 << 4;
+/// `BPF_LD | BPF_DW | BPF_IMM`: takes two slots.
+const LOAD_WIDE: u8 = 0x18;
+/// `BPF_ALU64 | BPF_MOV | BPF_K` to r0.
+const MOVE: u8 = 0xb7;
+
+/// `SHT_PROGBITS`, `SHF_EXECINSTR` (elf.h).
+const PROGBITS: u32 = 1;
+const EXECUTABLE: u64 = 4;
+
+/// Makes a call of the kernel function with this number of each cast; without one, `r0 = 0`. Gives
+/// how many there were: 0 for bytes that are no 64-bit little-endian object file.
+pub fn casts(object: &mut [u8], function: Option<u32>) -> usize {
+    let mut count = 0;
+    for (start, end) in code(object) {
+        let Some(code) = object.get_mut(start..end) else { continue };
+        let mut wide = false;
+        for instruction in code.as_chunks_mut::<8>().0 {
+            let second = std::mem::replace(&mut wide, false);
+            wide = !second && instruction[0] == LOAD_WIDE;
+            if !second && is_cast(*instruction) {
+                *instruction = replacement(function);
+                count += 1;
+            }
+        }
+    }
+    count
+}
+
+fn is_cast(instruction: [u8; 8]) -> bool {
+    let [code, registers, _, _, number @ ..] = instruction;
+    code == CALL && registers == 0 && i32::from_le_bytes(number) == CAST_CALL
+}
+
+fn replacement(function: Option<u32>) -> [u8; 8] {
+    let Some(function) = function else { return [MOVE, 0, 0, 0, 0, 0, 0, 0] };
+    let [a, b, c, d] = function.to_le_bytes();
+    [CALL, KERNEL_FUNCTION, 0, 0, a, b, c, d]
+}
+
+/// Byte ranges of the sections that hold code (ELF-64 section header table).
+fn code(object: &[u8]) -> Vec<(usize, usize)> {
+    let bytes = |at: usize, len: usize| object.get(at..at.checked_add(len)?);
+    let half = |at| Some(usize::from(u16::from_le_bytes(bytes(at, 2)?.try_into().ok()?)));
+    let word = |at| Some(u32::from_le_bytes(bytes(at, 4)?.try_into().ok()?));
+    let long = |at| Some(u64::from_le_bytes(bytes(at, 8)?.try_into().ok()?));
+    let section = |at: usize| {
+        let is_code = word(at + 4)? == PROGBITS && long(at + 8)? & EXECUTABLE != 0;
+        let start = usize::try_from(long(at + 24)?).ok()?;
+        let end = start.checked_add(usize::try_from(long(at + 32)?).ok()?)?;
+        (is_code && end <= object.len()).then_some((start, end))
+    };
+    let table = || {
+        let start = usize::try_from(long(40)?).ok().filter(|start| *start < object.len())?;
+        Some((start, half(58)?, half(60)?))
+    };
+    let Some((start, size, count)) = table() else { return Vec::new() };
+    (0..count).filter_map(|index| section(start + index * size)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{casts, code};
+    use agent_common::settings::CAST_CALL;
+
+    /// All code of an object, in order.
+    fn instructions(object: &[u8]) -> Vec<[u8; 8]> {
+        let sections = code(object).into_iter().map(|(start, end)| &object[start..end]);
+        sections.flat_map(|code| code.as_chunks::<8>().0).copied().collect()
+    }
+
+    #[test]
+    fn every_cast_of_the_object_is_replaced_and_nothing_else() {
+        for (why, function, expected) in [
+            ("a kernel function", Some(0x0102_0304), [0x85, 0x20, 0, 0, 4, 3, 2, 1]),
+            ("no such function", None, [0xb7, 0, 0, 0, 0, 0, 0, 0]),
+        ] {
+            let before = crate::probe::OBJECT.to_vec();
+            let mut after = before.clone();
+            let count = casts(&mut after, function);
+            assert!(count > 0, "{why}");
+            let pairs = instructions(&before).into_iter().zip(instructions(&after));
+            let changed: Vec<_> = pairs.filter(|(before, after)| before != after).collect();
+            assert_eq!(changed.len(), count, "{why}");
+            for (before, after) in changed {
+                let [a, b, c, d] = CAST_CALL.to_le_bytes();
+                assert_eq!(before, [0x85, 0, 0, 0, a, b, c, d], "{why}");
+                assert_eq!(after, expected, "{why}");
+            }
+            assert_eq!(casts(&mut after, function), 0, "{why}: none is left");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_object_are_left_alone() {
+        let cut = crate::probe::OBJECT.get(..5000).expect("a longer object");
+        for bytes in [&[][..], &[0xff; 64], &[0; 100], cut] {
+            let mut after = bytes.to_vec();
+            assert_eq!(casts(&mut after, Some(1)), 0);
+            assert_eq!(after, bytes);
+        }
+    }
+}
