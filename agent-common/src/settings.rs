@@ -30,13 +30,13 @@ pub mod feature {
     /// Executables are selected, and nothing else of processes: a program that starts is watched
     /// until userspace has judged it.
     pub const EXECUTABLE_FILTER: u32 = 1 << 7;
-    /// Executables are selected among the descendants of named processes: the same for a program
-    /// that one of these starts. They are in the process map, watched or not.
-    pub const FAMILY_FILTER: u32 = 1 << 10;
     /// With [`SEND_TIME`]: the message iterator says where the bytes of a TCP send are.
     pub const SEND_SOURCE: u32 = 1 << 8;
     /// The loader has turned [`super::CAST_CALL`] into a cast.
     pub const CAST: u32 = 1 << 9;
+    /// Executables are selected among the descendants of named processes: the same for a program
+    /// that one of these starts. They are in the process map, watched or not.
+    pub const FAMILY_FILTER: u32 = 1 << 10;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function

@@ -31,6 +31,9 @@ pub struct Items {
     pub log_records: u64,
 }
 
+/// One of both.
+pub type NumberOf = fn(Items) -> u64;
+
 impl AddAssign for Items {
     fn add_assign(&mut self, other: Items) {
         self.spans += other.spans;
