@@ -1,7 +1,5 @@
 //! Readers that stall, go away or come back.
 
-#![expect(clippy::unwrap_used, reason = "a test panics")]
-
 use super::*;
 use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, Sender, channel};
