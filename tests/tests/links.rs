@@ -108,11 +108,17 @@ fn without_the_linker_no_parent_is_right() {
 /// that the agent sees tells whose a call is, so it has to keep silent.
 #[test]
 fn event_loops_get_no_wrong_parent() {
-    for (requests, concurrency) in [(300, 1), (scaled(1000, 10_000), 16)] {
+    let (python, both) = (["links_async.py"; 2], ["links_async.py", "links.js"]);
+    for (programs, requests, concurrency, before) in [
+        (both, 300, 1, BEFORE),
+        (both, scaled(1000, 10_000), 16, BEFORE),
+        // The agent has just come: no timer has shown itself.
+        (python, 300, 1, Duration::ZERO),
+    ] {
         let Some(scenario) = Scenario::begin("links of event loops", &["node"]) else { return };
-        let load = Load { requests, concurrency, before: BEFORE };
-        let score = run(&scenario, ["links_async.py", "links.js"], load, &[]);
-        told(&format!("event loops at concurrency {concurrency}"), &score);
+        let load = Load { requests, concurrency, before };
+        let score = run(&scenario, programs, load, &[]);
+        told(&format!("event loops at concurrency {concurrency} after {before:?}"), &score);
         assert_eq!((score.wrong, score.misjoined), (0, 0), "{}", score.examples.join("\n"));
         // Not vacuous: the calls were seen, and both ends of each are one.
         assert!(score.linked_calls as u64 >= 4 * requests, "{score:?}");

@@ -9,10 +9,10 @@ use super::order::{ExecCopy, Item};
 use super::request::Request;
 use super::settle::Trees;
 use super::slab::Slab;
-use super::threads::{self, Child, Reading, Threads, World};
+use super::threads::{Child, Reading, Suspicion, Threads, World};
 use crate::event::ProcessKey;
 use crate::id::SpanId;
-use crate::message::{Failure, Finished, Role, Signal, Started};
+use crate::message::{Failure, Finished, Role, Signal, Started, Thread};
 use crate::process::{HostFacts, ProcessTable, ResourceValue};
 use crate::span::Output;
 use agent_common::record::{Exit, Fork, flag};
@@ -170,20 +170,23 @@ impl Core {
             (request.started.thread, request.started.cookie, request.started.start_ns);
         self.plant(slot, hold_until);
         let shared = self.conns.get_mut(cookie).is_some_and(|conn| conn.is_shared_by(thread.tid));
-        let event_loop = !self.threads.knows(&thread) && self.is_event_loop(thread.process, at);
-        let reading = Reading { thread, cookie, shared, event_loop };
+        let suspicion = match self.threads.knows(&thread) {
+            true => Suspicion::None,
+            false => self.suspicion(&thread, at),
+        };
+        let reading = Reading { thread, cookie, shared, at, suspicion };
         self.threads.begin(&reading, slot, &mut self.trees);
         self.index_headers(slot);
     }
 
-    /// The process runs on a runtime whose threads are no evidence.
-    fn is_event_loop(&mut self, process: ProcessKey, at: u64) -> bool {
-        let resource = self.processes.resource(process, at);
+    /// What the program's runtime says of `thread`.
+    fn suspicion(&mut self, thread: &Thread, at: u64) -> Suspicion {
+        let resource = self.processes.resource(thread.process, at);
         let language = resource.attributes.iter().find_map(|(key, value)| match value {
             ResourceValue::Str(text) if key == "telemetry.sdk.language" => Some(text.as_str()),
             _ => None,
         });
-        language.is_some_and(threads::is_event_loop)
+        Suspicion::of(language, thread)
     }
 
     fn finished(&mut self, finished: &Finished, sinks: &mut Sinks<'_>) {

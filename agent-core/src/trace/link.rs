@@ -26,7 +26,8 @@ impl Core {
         let request = self.requests.get(slot)?;
         let started = &request.started;
         let threads = self.config.linker.threads;
-        let by_thread = if threads { self.threads.serves(&started.thread) } else { None };
+        let at = started.start_ns;
+        let by_thread = if threads { self.threads.serves(&started.thread, at) } else { None };
         if let Some(declared) = request.declared {
             let server = self.receiver_of(started, &declared, by_thread)?;
             return Some((server, evidence(&declared)));

@@ -13,10 +13,12 @@
 //! - calls out again before the first answer is complete;
 //! - goes to and fro between connections that no other thread reads (those of a pool of threads are
 //!   read by several);
-//! - belongs to a runtime that has no other way of working ([`is_event_loop`]).
+//! - belongs to a runtime that has no other way of working ([`Suspicion`]).
 //!
 //! What none of these can tell from a blocking thread is the first call of a timer on a loop that has
-//! one connection, never showed any of them, and waits for something other than an answer.
+//! one connection, never showed any of them, and waits for something other than an answer. Where
+//! loops are common, on the main thread of Python and Ruby programs, a thread is evidence only after
+//! it has served for [`PROBATION_NS`] without showing any.
 //!
 //! What a request forks and executes is its work until [`OUTLIVES_NS`] after its end. What still
 //! runs then, a daemon that it started, works for itself, and so does all that it starts.
@@ -45,9 +47,40 @@ const OUTLIVES_NS: u64 = 60_000_000_000;
 /// on Node.js, Deno and Bun all work is done by one loop, Erlang's processes share few threads.
 const EVENT_LOOPS: [&str; 2] = ["nodejs", "erlang"];
 
-/// True for a language whose threads are never evidence.
-pub(super) fn is_event_loop(language: &str) -> bool {
-    EVENT_LOOPS.contains(&language)
+/// Others whose main thread serves either as an event loop (asyncio) or one request after the other
+/// (gunicorn's workers).
+const MAIN_LOOPS: [&str; 2] = ["python", "ruby"];
+
+/// How long such a thread has to serve before it is evidence: most timers have called out by then.
+const PROBATION_NS: u64 = 5_000_000_000;
+
+/// What the runtime says of a thread that begins to serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// Nothing.
+    #[default]
+    None,
+    /// It may be an event loop.
+    Perhaps,
+    /// It is one.
+    Certain,
+}
+
+impl Suspicion {
+    /// Of `thread` in a program of this `telemetry.sdk.language`.
+    pub(super) fn of(language: Option<&str>, thread: &Thread) -> Suspicion {
+        match language {
+            Some(language) if EVENT_LOOPS.contains(&language) => Suspicion::Certain,
+            Some(language) if MAIN_LOOPS.contains(&language) && is_main(thread) => {
+                Suspicion::Perhaps
+            }
+            _ => Suspicion::None,
+        }
+    }
+}
+
+fn is_main(thread: &Thread) -> bool {
+    thread.tid == thread.process.tgid
 }
 
 /// A thread, or, where the runtime has its own, a goroutine or the like.
@@ -81,6 +114,8 @@ struct State {
     called_ns: u64,
     /// It went on calling: it has work of its own.
     own_work: bool,
+    /// It is evidence from then on, boot ns.
+    trusted_ns: u64,
     /// The two connections that it read requests of last.
     connections: [u64; 2],
     /// The latest call that it made since then: slot and span.
@@ -109,8 +144,10 @@ pub(super) struct Reading {
     pub(super) cookie: u64,
     /// Other threads read requests of this connection too.
     pub(super) shared: bool,
-    /// See [`is_event_loop`].
-    pub(super) event_loop: bool,
+    /// When it became readable, boot ns.
+    pub(super) at: u64,
+    /// Looked at when the thread begins to serve.
+    pub(super) suspicion: Suspicion,
 }
 
 /// The request that caused something.
@@ -180,13 +217,17 @@ impl Threads {
         }
         let Some(state) = self.states.get_mut(&key) else { return };
         state.inherited = None;
+        if !state.served && reading.suspicion == Suspicion::Perhaps {
+            state.trusted_ns = reading.at.saturating_add(PROBATION_NS);
+        }
         state.served = true;
         if state.barred {
             return;
         }
         state.open.push(request);
         let returns = state.returns_to(reading.cookie) && !reading.shared;
-        if state.open.len() > MAX_DOUBT || state.own_work || reading.event_loop || returns {
+        let certain = reading.suspicion == Suspicion::Certain;
+        if state.open.len() > MAX_DOUBT || state.own_work || certain || returns {
             self.barred += 1;
             bar(state);
         }
@@ -256,11 +297,14 @@ impl Threads {
         state.calling = Some((slot, call.span));
     }
 
-    /// The one request that `thread` serves.
-    pub(super) fn serves(&self, thread: &Thread) -> Option<u32> {
+    /// The one request that `thread` serves at boot time `at`.
+    pub(super) fn serves(&self, thread: &Thread, at: u64) -> Option<u32> {
         let key = Key::of(thread)?;
         let state = self.states.get(&key)?;
-        if state.barred || self.processes.get(&key.process).is_some_and(|process| process.barred) {
+        if at < state.trusted_ns
+            || state.barred
+            || self.processes.get(&key.process).is_some_and(|process| process.barred)
+        {
             return None;
         }
         match state.open.as_slice() {
@@ -329,7 +373,8 @@ impl Threads {
         let requests = world.requests;
         let entry = self.processes.get(&process);
         if let Some(state) = self.states.get(&Key::task(process, tid)) {
-            if state.barred || entry.is_some_and(|process| process.barred) {
+            let doubtful = world.now < state.trusted_ns && !state.open.is_empty();
+            if state.barred || doubtful || entry.is_some_and(|process| process.barred) {
                 return None;
             }
             match (state.open.as_slice(), state.inherited) {

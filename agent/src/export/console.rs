@@ -11,7 +11,7 @@ mod tree;
 pub use text::Style;
 
 use super::Destination;
-use super::writer::{self, Chunk, Items, NumberOf, Writer, Writing};
+use super::writer::{self, Chunk, Items, Of, Writer, Writing};
 use agent_core::id::TraceId;
 use agent_core::ledger::{Entry, Side};
 use agent_core::span::{LogRecord, Output, Span};
@@ -178,7 +178,7 @@ impl Destination for ConsoleOutput {
 
     fn ledger(&self, entries: &mut Vec<Entry>) {
         let settled = self.writer.settled();
-        let kinds: [(_, _, NumberOf); 2] = [
+        let kinds: [(_, _, Of); 2] = [
             ("spans", self.spans, |items| items.spans),
             ("log_records", self.events, |items| items.log_records),
         ];

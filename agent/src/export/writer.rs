@@ -31,8 +31,8 @@ pub struct Items {
     pub log_records: u64,
 }
 
-/// One of both.
-pub type NumberOf = fn(Items) -> u64;
+/// Picks one of the two.
+pub type Of = fn(Items) -> u64;
 
 impl AddAssign for Items {
     fn add_assign(&mut self, other: Items) {
@@ -223,7 +223,7 @@ impl Settled {
         &self,
         stage: &'static str,
         unit: &'static str,
-        of: impl Fn(Items) -> u64,
+        of: Of,
         entries: &mut Vec<Entry>,
     ) {
         let mut add = |side, items| entries.push(Entry { stage, unit, side, count: of(items) });

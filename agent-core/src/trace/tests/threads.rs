@@ -281,3 +281,28 @@ fn a_runtime_of_event_loops_is_no_evidence() {
         assert_eq!(script.run().span(inner.client).parent.is_some(), linked, "{program}");
     }
 }
+
+#[test]
+fn the_main_thread_of_a_python_program_is_evidence_only_after_a_while() {
+    const SECOND: u64 = 1_000_000;
+    for (why, program, tid, linked) in [
+        ("asyncio or a blocking worker", "/usr/bin/python3", 101, [false, true]),
+        ("a thread of its own", "/usr/bin/python3", 102, [true, true]),
+        ("nginx", "/usr/sbin/nginx", 101, [true, true]),
+    ] {
+        let mut script = Script::default();
+        script.exec(1, thread(101, 101), program, "x\0app\0");
+        let (mut link, mut back) = (script.tcp(), script.tcp());
+        let server = thread(101, tid);
+        let calls = [SECOND, 7 * SECOND].map(|at| {
+            let served = script.call(&mut link, at, thread(100, 1), server);
+            let call = script.call(&mut back, at + 100, server, thread(102, 3));
+            script.reply(call, at + 200);
+            script.reply(served, at + 300);
+            call
+        });
+        let seen = script.run();
+        let found = calls.map(|call| seen.span(call.client).parent.is_some());
+        assert_eq!(found, linked, "{why}");
+    }
+}

@@ -3,7 +3,7 @@
 
 use super::Destination;
 use crate::export::json;
-use crate::export::writer::{self, Chunk, Items, NumberOf, Writer, Writing};
+use crate::export::writer::{self, Chunk, Items, Of, Writer, Writing};
 use agent_core::ledger::{Entry, Side};
 use agent_core::otlp::{Batch, Signal};
 use agent_core::span::{LogRecord, Output, Span};
@@ -121,7 +121,7 @@ impl Destination for JsonOutput {
 
     fn ledger(&self, entries: &mut Vec<Entry>) {
         let settled = self.writer.settled();
-        let kinds: [(_, NumberOf); 2] =
+        let kinds: [(_, Of); 2] =
             [(Signal::Traces, |items| items.spans), (Signal::Logs, |items| items.log_records)];
         for (signal, of) in kinds {
             let account = self.batch.account(signal);
