@@ -323,8 +323,9 @@ impl Subjects {
 
 /// What the maps take, and what each connection takes over what it does without probes.
 fn memory(connections: u32, options: &Options) -> Result<()> {
-    let files = rustix::process::Rlimit { current: Some(1 << 17), maximum: Some(1 << 17) };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?;
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: files.maximum, ..files };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, most)?;
     let capturing = MODES.last().context("a mode")?;
     let (_, object) = options.objects.first().context("an object")?;
     let mut without = Vec::new();

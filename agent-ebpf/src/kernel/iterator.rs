@@ -1,7 +1,7 @@
 //! `struct msghdr` and its `struct iov_iter`: where a send takes its bytes from. Exact whoever
 //! calls: the kernel copies from there and nowhere else.
 
-use super::load;
+use super::{load, word};
 use crate::settings::offset;
 
 /// What a send has left to copy.
@@ -31,7 +31,8 @@ pub fn outgoing(message: *const u8) -> Outgoing {
     let kind = u32::from(load::<u8>(message, offset!(iter_type)));
     let done: u64 = load(message, offset!(iter_offset));
     let left = load::<u64>(message, offset!(iter_count)) as u32;
-    let address: u64 = load(message, offset!(iter_pieces));
+    // As a number: a typed pointer may not be calculated with.
+    let address = word(message as u64 + u64::from(offset!(iter_pieces)));
     if kind == offset!(iter_is_ubuf) {
         return Outgoing { address: address + done, pieces: FLAT, left };
     }
