@@ -80,6 +80,7 @@ impl Send {
         let Outgoing { address, pieces, .. } = self.outgoing;
         match pieces {
             0 => Source::Nowhere,
+            iterator::UNSURE => Source::Registers,
             iterator::FLAT => Source::Iterator(Pieces::One(address)),
             count => Source::Iterator(Pieces::Many {
                 vector: address,
@@ -250,11 +251,14 @@ impl SocketState {
     #[inline(always)]
     pub fn begin_send(&mut self, tid: u32, sequence: u32, outgoing: Option<Outgoing>) {
         let slot = &mut self.sends[(tid % SENDS) as usize];
-        let known = slot.tid == tid
-            && outgoing.is_none_or(|outgoing| slot.is_continued_by(sequence, outgoing));
-        if !known {
-            let outgoing = outgoing.unwrap_or(Outgoing { address: 0, pieces: 0, left: 0 });
+        if slot.tid != tid {
+            let outgoing = outgoing.unwrap_or(Outgoing::UNSURE);
             *slot = Send { first_ns: now(), sequence, tid, outgoing };
+        } else if let Some(outgoing) = outgoing
+            && !slot.is_continued_by(sequence, outgoing)
+        {
+            // Another thread's bytes came between, or the slot is stale.
+            slot.outgoing = Outgoing::UNSURE;
         }
     }
 

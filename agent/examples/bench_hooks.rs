@@ -1,7 +1,8 @@
 //! Time that the attached programs add to single calls: `cargo xtask bench hooks [--rounds N]`.
 //!
-//! Every mode is measured once a round, so that a slow minute of the machine hits all of them; the
-//! 25th percentile of all batches stands for a mode, and what it has over no probe is the cost.
+//! Every mode is measured once a round, so that a slow minute of the machine hits all of them. The
+//! 25th percentile of a round's batches stands for it; what it has over no probe in the same round
+//! is the cost, and the median of the rounds is shown.
 //!
 //! To compare kernel objects in one run, `--object FILE` (repeatable) stands in for the one inside.
 //! `--only WORD` measures the modes whose name has it, next to no probe. `--stats` has the kernel
@@ -83,7 +84,8 @@ struct Line<'a> {
     name: String,
     mode: &'static Mode,
     object: &'a [u8],
-    times: [Vec<f64>; 3],
+    /// ns a call, by subject and round.
+    rounds: [Vec<f64>; 3],
     /// By program: runs and ns, when the kernel timed them.
     runs: BTreeMap<String, (u64, Duration)>,
 }
@@ -105,9 +107,10 @@ fn main() -> Result<()> {
     for round in 0..options.rounds {
         for line in &mut lines {
             let failed = || format!("{}, round {round}", line.name);
-            let times = &mut line.times;
-            let runs = &mut line.runs;
-            measure(line.mode, line.object, times, runs).with_context(failed)?;
+            let times = measure(line.mode, line.object, &mut line.runs).with_context(failed)?;
+            for (all, one) in line.rounds.iter_mut().zip(times) {
+                all.push(one);
+            }
         }
     }
     print(&mut lines);
@@ -124,7 +127,7 @@ fn lines(options: &Options) -> Vec<Line<'_>> {
                 name: format!("{}{name}", mode.name),
                 mode,
                 object,
-                times: Default::default(),
+                rounds: Default::default(),
                 runs: BTreeMap::new(),
             });
             if mode.hooks.is_empty() {
@@ -172,9 +175,8 @@ fn options() -> Result<Options> {
 fn measure(
     mode: &Mode,
     object: &[u8],
-    times: &mut [Vec<f64>; 3],
     runs: &mut BTreeMap<String, (u64, Duration)>,
-) -> Result<()> {
+) -> Result<[f64; 3]> {
     let mut probes = if mode.hooks.is_empty() { None } else { Some(Probes::attach(mode, object)?) };
     let mut subjects = Subjects::open()?;
     subjects.pair(10)?;
@@ -183,6 +185,7 @@ fn measure(
     {
         probes.mute(&subjects)?;
     }
+    let mut times: [Vec<f64>; 3] = Default::default();
     // Warm: caches, the verdict, the connection's own records.
     subjects.pair(100)?;
     for _ in 0..BATCHES {
@@ -196,10 +199,10 @@ fn measure(
             times.push(began.elapsed().as_nanos() as f64 / f64::from(*calls));
         }
     }
-    match probes {
-        Some(probes) => probes.detach(runs),
-        None => Ok(()),
+    if let Some(probes) = probes {
+        probes.detach(runs)?;
     }
+    Ok(times.each_mut().map(|times| part(times, 4)))
 }
 
 /// Attached programs, and the thread that empties their rings.
@@ -320,8 +323,9 @@ impl Subjects {
 
 /// What the maps take, and what each connection takes over what it does without probes.
 fn memory(connections: u32, options: &Options) -> Result<()> {
-    let files = rustix::process::Rlimit { current: Some(1 << 17), maximum: Some(1 << 17) };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?;
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: files.maximum, ..files };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, most)?;
     let capturing = MODES.last().context("a mode")?;
     let (_, object) = options.objects.first().context("an object")?;
     let mut without = Vec::new();
@@ -334,7 +338,7 @@ fn memory(connections: u32, options: &Options) -> Result<()> {
         with.push(held(connections)?);
         probes.detach(&mut BTreeMap::new())?;
     }
-    let [without, with] = [&mut without, &mut with].map(|held| quarter(held));
+    let [without, with] = [&mut without, &mut with].map(|held| part(held, 2));
     println!("maps: {:.1} MiB, of which the payload ring has 8", maps as f64 / f64::from(1 << 20));
     println!(
         "a connection with both ends here: {with:.0} bytes of unreclaimable slab, {without:.0} \
@@ -390,26 +394,27 @@ fn number(text: &str, label: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// 25th percentile.
-fn quarter(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 4).copied().unwrap_or(f64::NAN)
+/// The value below which one part in so many lies: 2 is the median, 4 the 25th percentile.
+fn part(values: &mut [f64], of: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / of).copied().unwrap_or(f64::NAN)
 }
 
 /// ns a call, what that is over no probe, and the ratio to it.
+fn cell((rounds, base): (&mut Vec<f64>, &Vec<f64>)) -> String {
+    let mut over: Vec<f64> = rounds.iter().zip(base).map(|(time, base)| time - base).collect();
+    let (time, over) = (part(rounds, 2), part(&mut over, 2));
+    format!("{time:>10.0}{over:>+7.0}{:>7.2}", time / (time - over))
+}
+
+/// One line a mode.
 fn print(lines: &mut [Line<'_>]) {
     let wide = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0) + 2;
     let names = SUBJECTS.map(|(name, _)| format!("{name:>24}"));
     println!("{:wide$}{}   (ns, over no probe, ratio)", "", names.concat());
-    let mut base = None;
+    let Some(base) = lines.first().map(|line| line.rounds.clone()) else { return };
     for line in lines {
-        let times = line.times.each_mut().map(|times| quarter(times));
-        let base = *base.get_or_insert(times);
-        let cells: Vec<String> = times
-            .iter()
-            .zip(base)
-            .map(|(time, base)| format!("{time:>10.0}{:>+7.0}{:>7.2}", time - base, time / base))
-            .collect();
+        let cells: Vec<String> = line.rounds.iter_mut().zip(&base).map(cell).collect();
         println!("{:wide$}{}", line.name, cells.concat());
         for (program, (count, time)) in line.runs.iter().filter(|(_, (count, _))| *count > 0) {
             println!("  {program}: {count} runs, {} ns each", time.as_nanos() / u128::from(*count));

@@ -3,7 +3,7 @@
 //! | file | hooks | gives |
 //! |---|---|---|
 //! | `payload` | `sock_send_length`, `sock_recv_length` (6.3), or fexit on the socket families | bytes |
-//! | `send_time` | `tcp_sendmsg_locked` (6.16), or fentry on it | when a send began, exact positions |
+//! | `send_time` | `tcp_sendmsg_locked` (6.16), or fentry on it | when a send began, exact positions, its bytes |
 //! | `arrival` | `sk_data_ready` (6.3), or fentry on `sock_def_readable` | when data became readable |
 //! | `state` | `inet_sock_set_state` | who connected, when it closes |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
