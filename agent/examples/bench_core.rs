@@ -191,7 +191,14 @@ struct Sink {
 impl Sink {
     fn flush(&mut self) {
         let Some(batch) = &mut self.batch else { return };
-        batch.flush(|request| self.out += request.body.len() as u64);
+        let mut sent = None;
+        batch.flush(|request| {
+            self.out += request.body.len() as u64;
+            sent = Some(request.body);
+        });
+        if let Some(body) = sent {
+            batch.reuse(body);
+        }
     }
 }
 

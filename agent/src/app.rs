@@ -1,8 +1,8 @@
 //! Builds every stage once, connects them, stops them. The only place that knows them all.
 //!
 //! ```text
-//! process ring ─ thread ─┐
-//! payload ring ─ thread ─┴─ bounded channel ─► assembler's thread ─► outputs ─► tokio: OTLP
+//! process ring ─ thread ─ bounded channel ─┐
+//! payload ring ─ thread: connections ──────┴─► assembler ─► outputs ─► tokio: OTLP
 //! ```
 
 mod assemble;
@@ -17,6 +17,7 @@ mod payload;
 mod preamble;
 mod privilege;
 mod processes;
+mod progress;
 mod recorder;
 mod replay;
 mod selected;

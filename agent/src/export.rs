@@ -172,6 +172,11 @@ impl Submitter {
         self.queue.push(signal, body, items);
     }
 
+    /// The memory of a trace request that was sent, to be filled again.
+    pub fn spare(&self) -> Option<Vec<u8>> {
+        self.queue.spare()
+    }
+
     /// The account of one signal.
     pub fn account(&self, signal: Signal) -> Account {
         self.queue.status(signal).0

@@ -66,6 +66,11 @@ impl Batch {
         [self.traces.take(), self.logs.take()].into_iter().flatten().for_each(emit);
     }
 
+    /// Takes back the body of a trace request that was sent, for a later one.
+    pub fn reuse(&mut self, body: Vec<u8>) {
+        self.traces.reuse(body);
+    }
+
     /// What came in of `signal` so far; what went out is the rest.
     pub fn account(&self, signal: Signal) -> BatchAccount {
         let groups = match signal {

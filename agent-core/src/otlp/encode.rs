@@ -100,7 +100,8 @@ pub fn severity_text(number: u8) -> &'static str {
 fn attributes(out: &mut Vec<u8>, field: u32, attributes: &[Attribute<'_>]) {
     for (key, value) in attributes {
         match value {
-            // Most of a span is these two: their lengths are known, so nothing is moved.
+            // Most of a span is these: their lengths are known, so nothing is moved.
+            Value::Str(text) if is_short(field, key, text) => short_text(out, field, key, text),
             Value::Str(text) => {
                 key_of_len(out, field, key, wire::field_len(text.len()));
                 wire::bytes(out, 1, text.as_bytes());
@@ -110,9 +111,28 @@ fn attributes(out: &mut Vec<u8>, field: u32, attributes: &[Attribute<'_>]) {
                 key_of_len(out, field, key, 1 + wire::varint_len(number));
                 wire::uint(out, 3, number);
             }
+            Value::Double(number) => {
+                key_of_len(out, field, key, 9);
+                wire::fixed64(out, 4, number.to_bits());
+            }
             value => key_value(out, field, key, |out| any_value(out, *value)),
         }
     }
+}
+
+/// All lengths of this KeyValue, and the number of its field, take one byte each.
+fn is_short(field: u32, key: &str, text: &str) -> bool {
+    (1..16).contains(&field) && !key.is_empty() && key.len() + text.len() <= 0x7f - 6
+}
+
+/// KeyValue with a text, one that [`is_short`].
+fn short_text(out: &mut Vec<u8>, field: u32, key: &str, text: &str) {
+    let (key_len, text_len) = (key.len() as u8, text.len() as u8);
+    out.reserve(8 + key.len() + text.len());
+    out.extend_from_slice(&[(field << 3 | 2) as u8, 6 + key_len + text_len, 1 << 3 | 2, key_len]);
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(&[2 << 3 | 2, 2 + text_len, 1 << 3 | 2, text_len]);
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// KeyValue up to a value of `len` bytes that is to follow.

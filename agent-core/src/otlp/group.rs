@@ -18,6 +18,13 @@ const MAX_RESOURCES: usize = 4096;
 /// Capacity of idle buffers kept for the next flush, all together.
 const MAX_IDLE_BYTES: usize = 2 * 1024 * 1024;
 
+/// Used bodies kept for the next flush, and the largest that is.
+const MAX_SPARE: usize = 2;
+const MAX_SPARE_BYTES: usize = 1024 * 1024;
+
+/// Bodies of about the same size are to have the same capacity, so that one can follow another.
+const BODY_STEP: usize = 128 * 1024;
+
 /// Encoded fields that are the same for every group.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -60,6 +67,8 @@ pub struct Groups {
     /// Those with items, in the order in which each came first.
     active: Vec<Group>,
     idle: Vec<Vec<u8>>,
+    /// Used bodies.
+    spare: Vec<Vec<u8>>,
     bytes: usize,
     items: u64,
     count: Count,
@@ -90,6 +99,7 @@ impl Groups {
             resources: HashMap::default(),
             active: Vec::new(),
             idle: Vec::new(),
+            spare: Vec::new(),
             bytes: 0,
             items: 0,
             count: Count::default(),
@@ -179,7 +189,7 @@ impl Groups {
 
     /// The request body of everything that waits; nothing when nothing does.
     pub fn take(&mut self) -> Option<Request> {
-        let mut body = Vec::with_capacity(if self.items == 0 { 0 } else { self.bytes });
+        let mut body = self.body();
         for group in self.active.iter().filter(|group| !group.items.is_empty()) {
             group.write(&mut body, &self.scope);
         }
@@ -187,6 +197,26 @@ impl Groups {
         self.bytes = 0;
         self.release();
         (items > 0).then_some(Request { signal: self.signal, body, items })
+    }
+
+    /// Takes back a body that was sent, for a later one: fresh memory would have to be cleared by
+    /// the kernel first.
+    pub fn reuse(&mut self, mut body: Vec<u8>) {
+        if self.spare.len() < MAX_SPARE && body.capacity() <= MAX_SPARE_BYTES {
+            body.clear();
+            self.spare.push(body);
+        }
+    }
+
+    /// An empty body with room for everything that waits.
+    fn body(&mut self) -> Vec<u8> {
+        if self.items == 0 {
+            return Vec::new();
+        }
+        match self.spare.pop_if(|spare| spare.capacity() >= self.bytes) {
+            Some(spare) => spare,
+            None => Vec::with_capacity(self.bytes.next_multiple_of(BODY_STEP)),
+        }
     }
 
     /// Empties all groups and keeps their buffers, and the encoded resources, within bounds.

@@ -13,6 +13,10 @@ pub(super) const AF_UNIX: u16 = 1;
 /// Addresses of this host that are remembered; hosts have tens, container hosts hundreds.
 const MAX_LOCAL_ADDRESSES: usize = 4096;
 
+/// Requests on one connection that wait for the other end's, in vain and in a row, before further
+/// ones do not: that end is not watched. One that is seen after all is waited for again.
+const PATIENCE: u8 = 8;
+
 /// One socket.
 #[derive(Debug, Default)]
 pub(super) struct Conn {
@@ -25,6 +29,8 @@ pub(super) struct Conn {
     pub(super) peer: u64,
     /// Slots of its requests that are not given out yet, oldest first.
     pub(super) requests: SmallVec<[u32; 2]>,
+    /// Requests in a row that waited for the other end's request in vain: see [`PATIENCE`].
+    pub(super) unmet: u8,
     /// The other end is on this host for certain.
     pub(super) same_host: bool,
     /// The socket is gone: the entry goes with its last request.
@@ -133,11 +139,19 @@ impl Conns {
         conn.ends = Some(ends);
     }
 
-    /// True when the other end is a socket of this host: then its client span is worth waiting
-    /// for.
+    /// True when the other end is a socket of this host and not known to be left out: then its
+    /// client span is worth waiting for.
     pub(super) fn peer_is_here(&self, conn: &Conn) -> bool {
-        conn.same_host
-            || conn.ends.as_ref().is_some_and(|ends| self.local.contains(&ends.remote_addr))
+        let here = conn.same_host
+            || conn.ends.as_ref().is_some_and(|ends| self.local.contains(&ends.remote_addr));
+        here && conn.unmet < PATIENCE
+    }
+
+    /// A request on `cookie` waited for the other end's in vain.
+    pub(super) fn unmet(&mut self, cookie: u64) {
+        if let Some(conn) = self.map.get_mut(&cookie) {
+            conn.unmet = conn.unmet.saturating_add(1);
+        }
     }
 
     /// Takes a request off its connection; the entry goes when nothing needs it.

@@ -15,12 +15,16 @@ impl Core {
         match waiting {
             Waiting::Request(slot, span) => {
                 let request = self.requests.get(slot).filter(|r| r.started.span == span);
-                let Some(tree) = request.map(|request| request.tree) else { return };
+                let Some(request) = request else { return };
+                let tree = request.tree;
                 // It may have moved into a tree that waits longer.
                 let until = self.trees.hold_until(tree);
                 if until >= self.now && until != 0 && !sinks.last {
                     self.held.push_request(until, slot, span);
                 } else {
+                    if request.role == Role::Server && !request.joined {
+                        self.conns.unmet(request.started.cookie);
+                    }
                     self.give_out(slot, sinks);
                 }
             }

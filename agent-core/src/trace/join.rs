@@ -132,6 +132,7 @@ impl Core {
         for (this, that) in [(one, other), (other, one)] {
             if let Some(conn) = self.conns.get_mut(this) {
                 conn.peer = that;
+                conn.unmet = 0;
             }
         }
         self.withdraw(client);

@@ -1,31 +1,22 @@
-//! What the ring threads hand to the assembler's thread.
+//! What the thread of the process ring hands on.
 
 use agent_core::event::{Event, decode};
-use agent_core::message::Signal;
 use agent_core::process::ProcessFacts;
 
-/// One round of one ring.
-pub enum Batch {
-    /// From a payload ring.
-    Signals {
-        /// Ring, from 1.
-        ring: usize,
-        /// In the ring's order.
-        signals: Vec<Signal>,
-        /// Everything written before this boot time has been delivered.
-        tick: u64,
-    },
-    /// From the process ring.
-    Processes {
-        /// In the ring's order.
-        records: Records,
-        /// What was read about processes. Taken before the records, which may need it.
-        facts: Vec<ProcessFacts>,
-        /// As above.
-        tick: u64,
-    },
-    /// A ring ended; nothing follows from it.
-    Ended,
+/// One round of the process ring.
+#[derive(Default)]
+pub struct Batch {
+    /// In the ring's order.
+    pub records: Records,
+    /// What was read about processes. Taken before the records, which may need it.
+    pub facts: Vec<ProcessFacts>,
+}
+
+impl Batch {
+    /// Nothing came.
+    pub fn is_empty(&self) -> bool {
+        self.records.places.is_empty() && self.facts.is_empty()
+    }
 }
 
 /// Copies of records, aligned as [`decode`] needs them.

@@ -1,13 +1,14 @@
 //! `run` and `record`: probes, threads, outputs, and an orderly end.
 
 use super::{
-    assemble::AssemblerThread,
+    assemble::{Assembly, Spare},
     clock::boot_ns,
     outputs::{self, Outputs},
     payload::PayloadThread,
     preamble::{self, Recorded},
     privilege,
     processes::{ProcessThread, Selector},
+    progress::Reading,
     recorder::Recorder,
     shared::{Shared, log_ledger},
     status::Status,
@@ -28,17 +29,16 @@ use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
 use agent_core::trace::{Assembler, AssemblerConfig, LinkerSwitches};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
-/// Batches between the ring threads and the assembler. Small: the kernel's rings are the buffer.
+/// Batches between the process ring's thread and the assembler. Small: the kernel's ring is the
+/// buffer.
 const BATCHES: usize = 32;
-
-/// Used messages on their way back.
-const SPARES: usize = 4096;
 
 /// Time to empty the rings at the end.
 const DRAIN_NS: u64 = 700_000_000;
@@ -275,8 +275,8 @@ struct Agent {
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
-    rings: Vec<std::thread::JoinHandle<()>>,
-    assembler: std::thread::JoinHandle<crate::export::Fanout>,
+    processes: std::thread::JoinHandle<()>,
+    payload: std::thread::JoinHandle<crate::export::Fanout>,
 }
 
 impl Agent {
@@ -298,19 +298,21 @@ impl Agent {
             Misses::of(&loaded.ebpf),
         ));
         let (out, batches) = sync_channel(BATCHES);
-        let (spare_in, spare) = sync_channel(SPARES);
+        let reading = Reading::default();
+        let ring = maps.process_ring.as_fd().try_clone_to_owned();
         let evidence = settings.link == LinkEvidence::All;
-        let assembler = AssemblerThread {
+        let assembly = Assembly {
             assembler: Assembler::new(assembler_config(settings, evidence, id_key), host),
             outputs: outputs.fanout,
-            batches,
-            spare: spare_in,
-            rings: 2,
+            processes: batches,
+            progress: reading.progress(ring.map_err(anyhow::Error::new)?),
             recorder: recorder.clone(),
             silence: super::silence::Silence::default(),
             shared: Arc::clone(&shared),
+            spare: Spare::default(),
+            flushed: 0,
+            published: boot_ns(),
         };
-        let assembler = spawn("kernspan-trace", move || assembler.run())?;
         let mut processes = ProcessThread {
             ring: maps.process_ring,
             reader: ProcessReader::default(),
@@ -320,7 +322,8 @@ impl Agent {
                 pids: (!settings.selection.pids.is_empty())
                     .then(|| settings.selection.pids.iter().copied().collect()),
             },
-            out: out.clone(),
+            out,
+            reading,
             recorder: recorder.clone(),
             report_execs: settings.probes.contains(&Probe::Exec),
             poll_interval: settings.poll_interval,
@@ -337,8 +340,7 @@ impl Agent {
             shard,
             verdicts: maps.verdicts,
             never_mute: settings.capture == Capture::Full,
-            out,
-            spare,
+            assembly,
             recorder: recorder.clone(),
             poll_interval: settings.poll_interval,
             shared: Arc::clone(&shared),
@@ -358,8 +360,8 @@ impl Agent {
             outputs: outputs.exporter,
             metrics,
             recorder,
-            rings: vec![processes, payload],
-            assembler,
+            processes,
+            payload,
         })
     }
 
@@ -371,10 +373,8 @@ impl Agent {
         // Detached first: the rings then hold all there will ever be.
         drop(self.loaded);
         self.shared.stop.store(true, Ordering::Release);
-        for ring in self.rings {
-            joined(ring.join())?;
-        }
-        let mut outputs = joined(self.assembler.join())?;
+        joined(self.processes.join())?;
+        let mut outputs = joined(self.payload.join())?;
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)
         {

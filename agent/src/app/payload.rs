@@ -1,6 +1,8 @@
-//! The thread of a payload ring: drains it, parses in place, owns its connections.
+//! The thread of a payload ring: drains it, parses in place, owns its connections, and has the
+//! assembler work on what they say.
 
-use super::{batch::Batch, clock::boot_ns, recorder::Recorder, shared::Shared};
+use super::{assemble::Assembly, clock::boot_ns, recorder::Recorder, shared::Shared};
+use crate::export::Fanout;
 use crate::probe::control::Verdicts;
 use agent_common::settings::socket_verdict;
 use agent_core::connection::{Shard, ShardOutput};
@@ -10,7 +12,6 @@ use agent_core::message::{Signal, Started};
 use agent_core::recording::Scrubber;
 use aya::maps::{MapData, RingBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +21,8 @@ pub const RING: usize = 1;
 /// How often accounts are published and idle connections looked for, ns.
 const HOUSEKEEPING_NS: u64 = 500_000_000;
 
-/// Signals handed on at once. With the batches under way this bounds what waits in memory: under
-/// load the kernel's ring is to be the buffer.
-const BATCH: usize = 512;
-
-/// Records after which a ring that does not run empty counts as delivered so far.
+/// Records after which a ring that does not run empty counts as delivered so far. Bounds what waits
+/// in memory: under load the kernel's ring is to be the buffer.
 const ROUND: u32 = 4096;
 
 /// Records between two looks at the clock while the end of the run is near.
@@ -46,10 +44,8 @@ pub struct PayloadThread {
     pub verdicts: Verdicts,
     /// Connections of other protocols are not muted (`--capture full`).
     pub never_mute: bool,
-    /// To the assembler. When it is full the thread waits, and the kernel's ring takes the load.
-    pub out: SyncSender<Batch>,
-    /// Used messages come back here.
-    pub spare: Receiver<Box<Started>>,
+    /// What makes spans of it.
+    pub assembly: Assembly,
     /// The recording, if one is made.
     pub recorder: Option<Arc<Recorder>>,
     /// Pause between two looks at the ring.
@@ -59,16 +55,15 @@ pub struct PayloadThread {
 }
 
 struct Outlet {
-    signals: Vec<Signal>,
+    assembly: Assembly,
     verdicts: Verdicts,
     never_mute: bool,
-    spare: Receiver<Box<Started>>,
     refused_verdicts: u64,
 }
 
 impl ShardOutput for Outlet {
     fn signal(&mut self, signal: Signal) {
-        self.signals.push(signal);
+        self.assembly.signal(RING, signal);
     }
 
     fn verdict(&mut self, cookie: u64, verdict: u32) {
@@ -81,14 +76,13 @@ impl ShardOutput for Outlet {
     }
 
     fn reuse(&mut self) -> Option<Box<Started>> {
-        self.spare.try_recv().ok()
+        self.assembly.spare.take()
     }
 }
 
 struct State {
     shard: Shard,
     outlet: Outlet,
-    out: SyncSender<Batch>,
     scrubber: Option<Scrubber>,
     recorder: Option<Arc<Recorder>>,
     shared: Arc<Shared>,
@@ -97,26 +91,25 @@ struct State {
 }
 
 impl PayloadThread {
-    /// Runs until the stop flag is set, then drains what is left.
-    pub fn run(self) {
+    /// Runs until the stop flag is set, then drains what is left. Gives the outputs back, finished.
+    pub fn run(self) -> Fanout {
         let scrubs = self.recorder.as_ref().is_some_and(|recorder| !recorder.is_raw());
         let mut ring = self.ring;
         let mut state = State {
             shard: self.shard,
             outlet: Outlet {
-                signals: Vec::with_capacity(BATCH),
+                assembly: self.assembly,
                 verdicts: self.verdicts,
                 never_mute: self.never_mute,
-                spare: self.spare,
                 refused_verdicts: 0,
             },
-            out: self.out,
             scrubber: scrubs.then(Scrubber::new),
             recorder: self.recorder,
             shared: self.shared,
             undecoded: 0,
             housekept: 0,
         };
+        state.outlet.assembly.sample_clock();
         let mut pause = Pause::new(self.poll_interval);
         loop {
             let last = state.shared.stop.load(Ordering::Acquire);
@@ -128,7 +121,7 @@ impl PayloadThread {
             }
             std::thread::sleep(pause.after(taken > 0));
         }
-        state.finish();
+        state.finish()
     }
 }
 
@@ -176,9 +169,6 @@ impl State {
             if taken.is_multiple_of(ROUND) {
                 // Under load it never runs empty, and what is known must not pile up.
                 self.idle(event.header().boot_ns);
-            } else if self.outlet.signals.len() >= BATCH {
-                // Not a tick: the ring is not empty.
-                self.hand_on(0);
             }
         }
         taken
@@ -224,20 +214,10 @@ impl State {
             }
             (None, _) => self.shard.idle(now, &mut self.outlet),
         }
-        self.hand_on(now);
+        self.outlet.assembly.tick(RING, now);
         if now.saturating_sub(self.housekept) >= HOUSEKEEPING_NS {
             self.housekept = now;
             self.publish();
-        }
-    }
-
-    fn hand_on(&mut self, tick: u64) {
-        let next = Vec::with_capacity(self.outlet.signals.len());
-        let signals = std::mem::replace(&mut self.outlet.signals, next);
-        // The assembler ends only after this thread: a closed channel means that it panicked, and
-        // there is nobody left to work for.
-        if self.out.send(Batch::Signals { ring: RING, signals, tick }).is_err() {
-            self.shared.stop.store(true, Ordering::Release);
         }
     }
 
@@ -259,7 +239,7 @@ impl State {
         self.shared.publish_census(self.shard.census());
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> Fanout {
         for (cpu, next) in self.shared.payload_tried().into_iter().enumerate() {
             let cpu = u16::try_from(cpu).unwrap_or(u16::MAX);
             self.shard.settle(cpu, next);
@@ -276,9 +256,8 @@ impl State {
             }
             _ => self.shard.finish(&mut self.outlet),
         }
-        self.hand_on(boot_ns());
         self.publish();
-        let _ = self.out.send(Batch::Ended);
+        self.outlet.assembly.finish()
     }
 }
 

@@ -2,7 +2,7 @@
 //! processes that the kernel side goes by.
 
 use super::{
-    batch::Batch, batch::Records, clock::boot_ns, payload::Pause, recorder::Recorder,
+    batch::Batch, clock::boot_ns, payload::Pause, progress::Reading, recorder::Recorder,
     shared::Shared,
 };
 use crate::config::Executables;
@@ -106,8 +106,10 @@ pub struct ProcessThread {
     pub reader: ProcessReader,
     /// The selection, when there is a filter.
     pub selector: Selector,
-    /// To the assembler.
+    /// To the assembler. When it is full the thread waits, and the kernel's ring takes the load.
     pub out: SyncSender<Batch>,
+    /// Tells the assembler how far the ring has been read.
+    pub reading: Reading,
     /// The recording, if one is made.
     pub recorder: Option<Arc<Recorder>>,
     /// Exec events are wanted.
@@ -116,12 +118,6 @@ pub struct ProcessThread {
     pub poll_interval: Duration,
     /// See [`Shared`].
     pub shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Round {
-    records: Records,
-    facts: Vec<ProcessFacts>,
 }
 
 #[derive(Default)]
@@ -135,13 +131,12 @@ impl ProcessThread {
     /// Reads all processes that run already, and hands their facts on. To be called once probes
     /// are attached, so that none falls between.
     pub fn scan(&mut self) {
-        let mut round = Round::default();
+        let mut round = Batch::default();
         match self.reader.scan() {
             Ok(all) => all.into_iter().for_each(|facts| self.learn(facts, &mut round)),
             Err(error) => tracing::warn!("processes that run already stay unnamed: {error}"),
         }
-        let batch = Batch::Processes { records: round.records, facts: round.facts, tick: 0 };
-        if self.out.send(batch).is_err() {
+        if self.out.send(round).is_err() {
             self.shared.stop.store(true, Ordering::Release);
         }
     }
@@ -153,18 +148,25 @@ impl ProcessThread {
         let mut pause = Pause::new(self.poll_interval);
         loop {
             let last = self.shared.stop.load(Ordering::Acquire);
+            self.reading.begins();
             let began = boot_ns();
-            let mut round = Round::default();
+            let mut round = Batch::default();
             let before = counts.records;
             self.drain(&mut round, &mut counts);
             counts.facts += round.facts.len() as u64;
             if let Some(recorder) = &self.recorder {
                 recorder.tick(0, began);
             }
-            let Round { records, facts } = round;
-            if self.out.send(Batch::Processes { records, facts, tick: began }).is_err() || last {
+            if !round.is_empty() && self.out.send(round).is_err() {
+                // The assembler ends only after this thread: it panicked, and there is nobody left
+                // to work for.
+                self.shared.stop.store(true, Ordering::Release);
                 break;
             }
+            if last {
+                break;
+            }
+            self.reading.is_done(began);
             if began.saturating_sub(housekept) >= HOUSEKEEPING_NS {
                 housekept = began;
                 self.publish(&counts);
@@ -172,10 +174,9 @@ impl ProcessThread {
             self.wait(pause.after(counts.records != before));
         }
         self.publish(&counts);
-        let _ = self.out.send(Batch::Ended);
     }
 
-    fn drain(&mut self, round: &mut Round, counts: &mut Counts) {
+    fn drain(&mut self, round: &mut Batch, counts: &mut Counts) {
         let mut copies = Vec::new();
         while let Some(item) = self.ring.next() {
             counts.records += 1;
@@ -201,7 +202,7 @@ impl ProcessThread {
         }
     }
 
-    fn follow(&mut self, change: Change, round: &mut Round) {
+    fn follow(&mut self, change: Change, round: &mut Batch) {
         match change {
             Change::Exec(exec, arguments) => {
                 let facts = self.reader.exec_facts(&exec, &arguments, None);
@@ -226,7 +227,7 @@ impl ProcessThread {
         }
     }
 
-    fn learn(&mut self, facts: ProcessFacts, round: &mut Round) {
+    fn learn(&mut self, facts: ProcessFacts, round: &mut Batch) {
         if !self.selector.is_everything() {
             self.selector.judge(&facts);
         }

@@ -58,6 +58,9 @@ impl OtlpOutput {
 
     fn send(&mut self) {
         let OtlpOutput { batch, submitter, .. } = self;
+        while let Some(body) = submitter.spare() {
+            batch.reuse(body);
+        }
         batch.flush(|request| {
             submitter.submit(request.signal, request.body.into(), request.items);
         });

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// Complaints of a receiver are logged at most this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Bodies kept to be filled again: as many as are under way at a time under load.
+const MAX_SPARE: usize = 2;
+
 /// One request that waits.
 #[derive(Debug)]
 pub struct Item {
@@ -116,6 +119,8 @@ pub struct Queue {
     state: Mutex<State>,
     arrivals: [Notify; 3],
     max_bytes: usize,
+    /// Bodies of trace requests that were sent.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Debug)]
@@ -139,7 +144,8 @@ impl Queue {
             enabled,
         });
         let state = Mutex::new(State { lanes, bytes: 0, closed: false });
-        Queue { state, arrivals: std::array::from_fn(|_| Notify::new()), max_bytes }
+        let arrivals = std::array::from_fn(|_| Notify::new());
+        Queue { state, arrivals, max_bytes, spare: Mutex::default() }
     }
 
     /// Takes a request or counts why not. Never waits for the network.
@@ -164,6 +170,21 @@ impl Queue {
         state.bytes += charge;
         drop(state);
         self.arrivals[signal as usize].notify_one();
+    }
+
+    /// Keeps the memory of a trace request that was sent, unless somebody still holds it.
+    pub fn recycle(&self, body: Bytes) {
+        let Ok(mut body) = body.try_into_mut() else { return };
+        body.clear();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MAX_SPARE {
+            spare.push(body.into());
+        }
+    }
+
+    /// Memory for the body of a trace request.
+    pub fn spare(&self) -> Option<Vec<u8>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     /// The oldest waiting request. It stays in the account until [`Queue::settle`].

@@ -11,6 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+/// Largest body whose memory is kept to be filled again.
+const MAX_KEPT: usize = 1024 * 1024;
+
 /// When the exporter must be done; none while it runs.
 pub type Closing = watch::Receiver<Option<Instant>>;
 
@@ -50,6 +53,10 @@ impl Worker {
 
     async fn deliver(&mut self, item: Item) {
         let Item { body, items, charge } = item;
+        // The large ones are rare, and would stay beside their compressed form for as long as the
+        // receiver is away.
+        let usual = self.signal == Signal::Traces && body.len() <= MAX_KEPT;
+        let kept = usual.then(|| body.clone());
         let (lost, loss) = match self.transport.prepare(body) {
             Ok(message) => self.send(message, items).await,
             Err(why) => {
@@ -58,6 +65,9 @@ impl Worker {
             }
         };
         self.queue.settle(self.signal, items, charge, lost, loss);
+        if let Some(body) = kept {
+            self.queue.recycle(body);
+        }
     }
 
     /// Sends until it is settled: how many items were lost, and why.

@@ -27,6 +27,10 @@ pub struct Options {
     /// Connections that wrk keeps open.
     #[arg(long, default_value_t = 16)]
     connections: u32,
+    /// Paces the load to about so many requests per second, in place of full speed and of
+    /// `--connections`: for memory at a given rate. What was reached is printed.
+    #[arg(long)]
+    rate: Option<u32>,
     /// Only the rounds without the agent: shows the noise of the machine.
     #[arg(long)]
     baseline: bool,
@@ -130,10 +134,16 @@ impl Rig<'_> {
 
     /// Runs wrk; the number of requests it says were answered.
     fn wrk(&self) -> Result<f64> {
-        let (seconds, connections) = (self.options.seconds, self.options.connections);
+        let (seconds, rate) = (self.options.seconds, self.options.rate);
+        let connections = rate.map_or(self.options.connections, paced_connections);
         let duration = format!("-d{seconds}s");
         let arguments = ["-t1", &format!("-c{connections}"), &duration];
         let mut wrk = command("wrk", arguments);
+        if rate.is_some() {
+            let script = self.home.join("pace.lua");
+            fs::write(&script, format!("function delay() return {PAUSE_MS} end\n"))?;
+            wrk.arg("-s").arg(script);
+        }
         let text = output(wrk.arg(format!("http://127.0.0.1:{}/", self.web)))?;
         ensure!(!text.contains("Socket errors"), "wrk saw errors: {text}");
         answered(&text).with_context(|| format!("wrk said: {text}"))
@@ -215,6 +225,16 @@ impl Rig<'_> {
     }
 }
 
+/// Pause of each paced connection before each request. wrk counts milliseconds, and its timers fire
+/// up to one late.
+const PAUSE_MS: u32 = 4;
+
+/// Connections that reach `rate` together: each sends at most every `PAUSE_MS`, mostly half a
+/// millisecond later.
+fn paced_connections(rate: u32) -> u32 {
+    (rate.saturating_mul(2 * PAUSE_MS + 1) / 2000).max(1)
+}
+
 /// `  123456 requests in 5.00s, 100.00MB read`
 fn answered(text: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.contains(" requests in "))?;
@@ -243,6 +263,13 @@ mod tests {
         let text = "  Latency 1ms\n  290431 requests in 5.00s, 100.00MB read\nRequests/sec: 1\n";
         assert_eq!(answered(text), Some(290_431.0));
         assert_eq!(answered("  0 requests in 5.00s, 0.00B read\n"), None);
+    }
+
+    #[test]
+    fn a_rate_takes_as_many_connections_as_wait_meanwhile() {
+        for (rate, connections) in [(20_000, 90), (1, 1), (u32::MAX, 2_147_483)] {
+            assert_eq!(paced_connections(rate), connections, "{rate}/s");
+        }
     }
 
     #[test]

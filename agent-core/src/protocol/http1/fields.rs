@@ -57,7 +57,11 @@ enum Known {
 impl<'a> Fields<'a> {
     /// Takes one field line, with its folds.
     pub(super) fn add(&mut self, line: &'a [u8]) {
-        let Some(colon) = memchr::memchr(b':', line) else { return };
+        // Most lines end here; most names that go on are too short for a vector search to pay.
+        if !line.first().is_some_and(|first| FIRST_LETTERS.contains(&(first | 0x20))) {
+            return;
+        }
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
         let (name, value) = line.split_at_checked(colon).unwrap_or_default();
         // A space before the colon must be refused by servers (RFC 9112, 5.1); not all do.
         let bare = name.trim_ascii_end();
@@ -178,6 +182,9 @@ fn keep_first<'a>(slot: Option<&mut Option<&'a [u8]>>, value: &'a [u8]) {
         *slot = Some(value);
     }
 }
+
+/// With what the names in [`known`] begin.
+const FIRST_LETTERS: [u8; 8] = *b"bcefhtux";
 
 fn known(name: &[u8]) -> Option<Known> {
     let (text, known) = match name.len() {

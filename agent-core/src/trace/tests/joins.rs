@@ -1,6 +1,7 @@
 //! Both ends of a connection on one host.
 
 use super::script::*;
+use crate::id::SpanId;
 use crate::message::{Endpoints, Failure, Role};
 
 #[test]
@@ -236,4 +237,47 @@ fn an_unobserved_end_gives_way_to_what_the_other_end_saw() {
         let (client_expected, server_expected) = expected;
         assert_eq!((client.end, server.end), (client_expected * US, server_expected * US), "{why}");
     }
+}
+
+#[test]
+fn a_peer_that_never_shows_is_not_waited_for_and_one_that_does_is() {
+    for (alone, joined) in [(7, true), (8, false)] {
+        let mut script = Script::default();
+        let mut link = script.tcp();
+        // Requests of which only the server's end is seen; each is given out before the next.
+        for n in 1..=alone {
+            let server = started(Role::Server, &link, n * 200_000 * US, thread(101, 2));
+            script.end(server.span, link.server, n * 200_000 + 20, Some(200), None);
+            script.send(server);
+            Script::default().call(&mut link, 0, thread(100, 1), thread(101, 2));
+        }
+        // A client that is reported 50 ms late finds its server's end waiting, or it does not.
+        let first = late_client(&mut script, &mut link, 5_000_000);
+        let usual = script.call(&mut link, 6_000_000, thread(100, 1), thread(101, 2));
+        script.reply(usual, 6_000_100);
+        let last = late_client(&mut script, &mut link, 7_000_000);
+        let seen = script.run();
+        for (why, (client, server), expected) in [
+            ("the first that shows", first, joined),
+            ("in time", (usual.client, usual.server), true),
+            ("waited for again", last, true),
+        ] {
+            let parent = seen.span(server).parent;
+            assert_eq!(parent, expected.then_some(client), "{why}, {alone} alone before");
+        }
+    }
+}
+
+/// A request whose client end is reported 50 ms late: its spans.
+fn late_client(script: &mut Script, link: &mut Link, at: u64) -> (SpanId, SpanId) {
+    let mut client = started(Role::Client, link, at * US, thread(100, 1));
+    client.taken_ns = (at + 50_000) * US;
+    let server = started(Role::Server, link, (at + 10) * US, thread(101, 2));
+    let ids = (client.span, server.span);
+    script.end(ids.1, link.server, at + 20, Some(200), None);
+    script.end(ids.0, link.client, at + 50_010, Some(200), None);
+    script.send(client);
+    script.send(server);
+    Script::default().call(link, 0, thread(100, 1), thread(101, 2));
+    ids
 }
