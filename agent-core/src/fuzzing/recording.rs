@@ -106,12 +106,14 @@ fn balanced(entries: &[Entry]) {
     for Entry { stage, unit, .. } in entries {
         let of = |wanted: fn(Side) -> bool| -> u64 {
             let same = |e: &&Entry| (e.stage, e.unit) == (*stage, *unit) && wanted(e.side);
-            entries.iter().filter(same).map(|e| e.count).sum()
+            entries.iter().filter(same).fold(0, |sum, e| sum.saturating_add(e.count))
         };
         let came_in = of(|side| side == Side::In);
         let rest = of(|side| matches!(side, Side::Out | Side::Held | Side::Lost(_)));
         let counted = entries.iter().any(|e| e.unit == *unit && e.side == Side::In);
-        assert!(!counted || came_in == rest, "{stage} {unit}: {entries:?}");
+        // Made-up sequence numbers make for losses at which counting ends.
+        let endless = came_in.max(rest) > u64::MAX / 2;
+        assert!(!counted || endless || came_in == rest, "{stage} {unit}: {entries:?}");
     }
 }
 
