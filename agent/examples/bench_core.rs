@@ -25,6 +25,8 @@ const STEP_NS: u64 = 12_500;
 const TICK: usize = 400;
 /// Looks between two flushes: 50 ms of record time.
 const FLUSH: usize = 10;
+/// A batch this large is flushed at once, as in the agent.
+const FLUSH_BYTES: usize = 512 * 1024;
 /// Part of a pass after which tables and buffers have their size.
 const WARM: usize = 4;
 
@@ -207,6 +209,9 @@ impl Output for Sink {
         self.spans += 1;
         if let Some(batch) = &mut self.batch {
             batch.span(span);
+            if batch.bytes() >= FLUSH_BYTES {
+                self.flush();
+            }
         }
     }
 
