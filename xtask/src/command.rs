@@ -20,6 +20,14 @@ const LEFT_IN_PIPE: Duration = Duration::from_millis(200);
 pub fn command<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(crate::paths::root());
+    // What cargo tells this program about itself. Build scripts that look at it would run again
+    // whenever a build from here follows one from a shell.
+    for (name, _) in std::env::vars_os() {
+        let own = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if name.to_str().is_some_and(|name| own.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
