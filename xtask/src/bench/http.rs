@@ -247,8 +247,9 @@ fn losses(status: &Value) -> Option<Vec<String>> {
     let lost = lines.iter().filter(|line| {
         line.get("side").and_then(Value::as_str) == Some("lost")
             && line.get("count").and_then(Value::as_u64) != Some(0)
-            // What --exclude left out was not lost.
+            // What --exclude left out, and what is muted because it is no HTTP, was not lost.
             && line.get("stage").and_then(Value::as_str) != Some("selection")
+            && line.get("cause").and_then(Value::as_str) != Some("muted")
     });
     Some(lost.map(Value::to_string).collect())
 }
