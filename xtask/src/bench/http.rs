@@ -219,7 +219,7 @@ impl Rig<'_> {
         let mut numbers = ages.split_whitespace();
         let [spans, median, most] = [(); 3].map(|()| numbers.next().unwrap_or("?"));
         println!(
-            "  {spans} spans, received within {median} ms (median), {most} ms (99 %) of their end"
+            "  of a sample of {spans} spans: received within {median} ms (median), {most} ms (99 %) of their end"
         );
         Ok(())
     }

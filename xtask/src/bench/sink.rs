@@ -11,6 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 static AGES: Mutex<Option<Ages>> = Mutex::new(None);
 
+/// Of so many requests one is read for the ages of its spans: a receiver that works takes caches
+/// and turns on the processors from what is measured, which subtracting its CPU time does not undo.
+const LOOK_AT: u32 = 16;
+
 /// A head has a few hundred bytes; more is not ours.
 const MAX_HEAD: u64 = 64 * 1024;
 
@@ -27,6 +31,7 @@ pub fn serve(port: u16) -> Result<()> {
 fn connection(stream: &TcpStream) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
     let mut body = Vec::new();
+    let mut requests = 0_u32;
     while let Some((what, length)) = head(&mut reader)? {
         let mut stream = stream;
         if what == Ask::Ages {
@@ -34,9 +39,10 @@ fn connection(stream: &TcpStream) -> io::Result<()> {
         }
         body.clear();
         (&mut reader).take(length).read_to_end(&mut body)?;
-        if what == Ask::Traces {
+        if what == Ask::Traces && requests.is_multiple_of(LOOK_AT) {
             note(&body);
         }
+        requests = requests.wrapping_add(1);
         stream.write_all(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n",
         )?;
