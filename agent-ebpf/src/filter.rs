@@ -22,11 +22,17 @@ pub fn is_own(tgid: u32) -> bool {
 /// True when the running process is watched. Prunes to `true` without filters.
 #[inline(always)]
 pub fn watches(tgid: u32) -> bool {
-    let watched = in_selection(tgid) && in_cgroup();
+    let watched = selects(tgid);
     if !watched {
         count(counter::FILTERED_CALLS, 1);
     }
     watched
+}
+
+/// The same for a hook in the middle of a call: the call's own hook counts it.
+#[inline(always)]
+pub fn selects(tgid: u32) -> bool {
+    in_selection(tgid) && in_cgroup()
 }
 
 #[inline(always)]

@@ -62,17 +62,36 @@ pub struct Send {
     pub outgoing: Outgoing,
 }
 
+/// How a turn of the send loop stands to the call that a slot is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The same call, and its bytes lie in the stream without a gap.
+    Same,
+    /// The same call, with bytes of another thread between its own.
+    Mixed,
+    /// Another call: the slot was left behind.
+    Other,
+}
+
 impl Send {
-    /// The same call, further on: what it moved since and what it has left are what it had.
+    /// What a call has sent of its own since its slot was taken is what it has less to send, and
+    /// as far has the place moved where its bytes are.
     #[inline(always)]
-    fn is_continued_by(&self, sequence: u32, outgoing: Outgoing) -> bool {
-        let moved = sequence.wrapping_sub(self.sequence);
+    fn turn(&self, sequence: u32, outgoing: Outgoing) -> Turn {
         let had = self.outgoing;
+        let own = had.left.wrapping_sub(outgoing.left);
+        let moved = sequence.wrapping_sub(self.sequence);
         let same_place = match outgoing.pieces {
-            iterator::FLAT => outgoing.address == had.address.wrapping_add(u64::from(moved)),
-            _ => moved != 0 || outgoing.address == had.address,
+            iterator::FLAT => outgoing.address == had.address.wrapping_add(u64::from(own)),
+            _ => own != 0 || outgoing.address == had.address,
         };
-        moved.wrapping_add(outgoing.left) == had.left && same_place
+        if own > had.left || moved < own || !same_place {
+            Turn::Other
+        } else if moved == own {
+            Turn::Same
+        } else {
+            Turn::Mixed
+        }
     }
 
     #[inline(always)]
@@ -251,14 +270,27 @@ impl SocketState {
     #[inline(always)]
     pub fn begin_send(&mut self, tid: u32, sequence: u32, outgoing: Option<Outgoing>) {
         let slot = &mut self.sends[(tid % SENDS) as usize];
-        if slot.tid != tid {
-            let outgoing = outgoing.unwrap_or(Outgoing::UNSURE);
-            *slot = Send { first_ns: now(), sequence, tid, outgoing };
-        } else if let Some(outgoing) = outgoing
-            && !slot.is_continued_by(sequence, outgoing)
-        {
-            // Another thread's bytes came between, or the slot is stale.
-            slot.outgoing = Outgoing::UNSURE;
+        if slot.tid == tid {
+            let turn = outgoing.map_or(Turn::Same, |outgoing| slot.turn(sequence, outgoing));
+            if turn == Turn::Mixed {
+                slot.outgoing.pieces = iterator::UNSURE;
+            }
+            if turn != Turn::Other {
+                return;
+            }
+        }
+        let outgoing = outgoing.unwrap_or(Outgoing::UNSURE);
+        // Without an owner while it changes: the end of another thread's send reads it unlocked.
+        // SAFETY: a live slot; volatile so that the order stays.
+        unsafe {
+            (&raw mut slot.tid).write_volatile(0);
+            (&raw mut slot.outgoing).write_volatile(outgoing);
+        }
+        slot.first_ns = now();
+        // SAFETY: as above.
+        unsafe {
+            (&raw mut slot.sequence).write_volatile(sequence);
+            (&raw mut slot.tid).write_volatile(tid);
         }
     }
 
@@ -291,7 +323,15 @@ impl SocketState {
         // since they lie between its beginning and this send's end.
         let fits = end == write_seq || (other.tid != 0 && other.sequence == end);
         if enabled(feature::SEND_SOURCE) && slot.tid == tid && fits {
-            source = slot.source();
+            let noted = slot.source();
+            let left = slot.outgoing.left;
+            // SAFETY: a live slot; volatile, so that it is asked again whose it is: another
+            // thread's send may have taken it over in between.
+            let still = unsafe { (&raw const slot.tid).read_volatile() } == tid;
+            // A call cannot have sent more than it had left when its slot was taken.
+            if still && len <= left {
+                source = noted;
+            }
         }
         if slot.tid == tid && (end == write_seq || followed) {
             sequence = slot.sequence;

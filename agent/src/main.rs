@@ -3,6 +3,7 @@
 use agent::cli::{self, Command, Failure, Stop};
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Many small, short-lived allocations on several threads: about what mimalloc is made for.
 #[global_allocator]
@@ -29,12 +30,18 @@ fn carry_out(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// What a log reader may take longer than usual at the end.
+const LOG_PATIENCE: Duration = Duration::from_millis(200);
+
 fn finish(result: Result<(), Failure>) -> ExitCode {
+    let heard = agent::telemetry::drain(LOG_PATIENCE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody is left to tell when standard error is gone: the code still says it.
-            let _ = writeln!(std::io::stderr(), "kernspan: {failure}");
+            // Nobody is left to tell when standard error is gone or stalls: the code still says it.
+            if heard {
+                let _ = writeln!(std::io::stderr(), "kernspan: {failure}");
+            }
             ExitCode::from(failure.exit_code())
         }
     }

@@ -13,6 +13,8 @@
 mod runtime;
 mod stderr;
 
+pub use stderr::drain;
+
 use crate::export::{self, OtlpConfig, Protocol, SignalConfig, StartError};
 use agent_core::ledger::{Entry, Side};
 use opentelemetry::KeyValue;

@@ -193,3 +193,35 @@ fn connections_older_than_the_agent_are_used_at_once() {
     let complaints = kernspan_tests::counts::pairs(&servers, &clients);
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
+
+#[test]
+fn a_selection_that_is_still_being_made_harms_no_connection() {
+    let Some(scenario) = Scenario::begin("selection under load", &[]) else { return };
+    let port = free_port().to_string();
+    let server = Python::serve(&scenario, "server", "server.py", &["--port", &port], &[]);
+    let words = ["--port", &port, "--requests", "12000", "--concurrency", "8"];
+    let client = Python::start(
+        &scenario,
+        "client",
+        "client.py",
+        &[&words[..], &["--path", "/load/size/10"]].concat(),
+        &[],
+    );
+    kernspan_tests::process::until("load", Duration::from_secs(20), || {
+        (server.log().len() > 80).then_some(())
+    });
+    // Sends go on while the agent attaches, and before it knows which processes it is to watch.
+    let agent = Agent::run(&scenario, &["--include", "*python*", "--port", &port]);
+    client.finish(Duration::from_secs(60));
+    let report = agent.stop();
+    let spans = report.telemetry.under("/load/");
+    let servers: Vec<_> = spans.into_iter().filter(|span| span.kind == Kind::Server).collect();
+    assert!(servers.len() > 800, "{} server spans", servers.len());
+    let without: Vec<_> = servers.iter().filter(|span| span.status() != Some(200)).collect();
+    assert!(
+        without.is_empty(),
+        "{} responses were not found, such as {}",
+        without.len(),
+        without[0].brief()
+    );
+}

@@ -81,8 +81,13 @@ const TOOLS: &[Tool] = &[
             ("--json", Part::Body),
             ("--form", Part::After(b'=')),
             ("--form-string", Part::After(b'=')),
+            ("--url-query", Part::After(b'=')),
+            ("--expand-user", Part::After(b':')),
+            ("--expand-data", Part::Body),
+            ("--expand-data-raw", Part::Whole),
+            ("--expand-json", Part::Body),
         ],
-        cluster: b"#0123469BGIJLMNOSVafgijklnpqsv",
+        cluster: b"#0123469:BGIJLMNORSVZafgijklnpqsv",
         ..PLAIN
     },
     Tool {

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use agent_common::settings::feature;
 
 use crate::{
+    filter,
     kernel::{
         iterator::outgoing,
         sock::{Sock, Stream},
@@ -34,12 +35,16 @@ fn send_time_fentry(ctx: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn begin(sock: Sock, message: *const u8) {
+    let (tgid, tid, _) = current_ids();
+    // Whoever is not watched when a send ends must leave no slot behind when it begins.
+    if filter::is_own(tgid) || !filter::selects(tgid) {
+        return;
+    }
     let Some(state) = socket::get(sock, Stream::Tcp, true) else { return };
     if state.has(flag::LEFT_OUT | flag::MUTED) {
         return;
     }
     if let Some(tcp) = sock.tcp() {
-        let (_, tid, _) = current_ids();
         let outgoing = enabled(feature::SEND_SOURCE).then(|| outgoing(message));
         state.begin_send(tid, tcp.write_seq(), outgoing);
     }
