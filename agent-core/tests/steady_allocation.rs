@@ -1,6 +1,8 @@
 //! A steady stream of requests on kept connections, from the record to the encoded span,
 //! allocates nothing per event: what grows, grows once.
 
+mod counting;
+
 use agent_core::connection::{Shard, ShardConfig, ShardOutput};
 use agent_core::event::{ProcessKey, decode};
 use agent_core::id::IdKey;
@@ -10,38 +12,7 @@ use agent_core::process::{HostFacts, ProcessFacts};
 use agent_core::span::{LogRecord, Output, Span};
 use agent_core::testing::{Socket, Tape};
 use agent_core::trace::{Assembler, AssemblerConfig};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: hands everything to the system's allocator and counts beside it; the counter is a
-// constant-initialised thread-local cell, which does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use counting::ALLOCATIONS;
 
 /// Kept connections.
 const CONNECTIONS: u64 = 32;
