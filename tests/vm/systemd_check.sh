@@ -9,6 +9,7 @@ requests=20
 
 wrong() {
     echo "WRONG: $*"
+    # Both fail for a service that is down, which is what is shown here.
     systemctl status --no-pager --full kernspan.service || true
     journalctl --no-pager -n 40 -u kernspan.service || true
     exit 1
@@ -78,6 +79,7 @@ sees_requests() {
     journalctl --no-pager -o cat -u kernspan.service >"$work/journal"
     i=0
     while [ "$i" -lt "$requests" ]; do
+        # Without a match grep fails, and says 0.
         seen=$(grep -c "/systemd/$i\b" "$work/journal" || true)
         [ "$seen" -ge 1 ] || wrong "no trace of request $i in the journal"
         i=$((i + 1))
@@ -101,6 +103,7 @@ stays_down_after_a_mistake() {
     printf '[Service]\nEnvironment=OTEL_EXPORTER_OTLP_ENDPOINT=no-url\n' \
         >/run/systemd/system/kernspan.service.d/mistake.conf
     systemctl daemon-reload
+    # Type=exec: whether this fails depends on how soon the agent has read its configuration.
     systemctl start kernspan.service || true
     sleep 7
     [ "$(property ExecMainStatus)" = 2 ] || wrong "a mistake ended it with $(property ExecMainStatus)"

@@ -1,5 +1,6 @@
-//! When a TCP send began to fill the socket, at which position, and from where: before the copy, under the
-//! socket's lock, so that two threads on one socket stay apart and effect never precedes cause.
+//! When a TCP send began to fill the socket, at which position, and from where: before the copy,
+//! under the socket's lock, so that two threads on one socket stay apart and effect never precedes
+//! cause.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fentry},
