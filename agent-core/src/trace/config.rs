@@ -32,7 +32,7 @@ impl Default for AssemblerConfig {
         AssemblerConfig {
             id_key: IdKey::default(),
             rings: 2,
-            slack_ns: 2_000_000,
+            slack_ns: 500_000,
             hold_ns: 100_000_000,
             sample_ratio: 1.0,
             linker: LinkerSwitches::default(),

@@ -23,7 +23,7 @@ const HOUSEKEEPING_NS: u64 = 500_000_000;
 
 /// Records after which a ring that does not run empty counts as delivered so far. Bounds what waits
 /// in memory: under load the kernel's ring is to be the buffer.
-const ROUND: u32 = 4096;
+const ROUND: u32 = 128;
 
 /// Records between two looks at the clock while the end of the run is near.
 const CHECK: u32 = 64;
