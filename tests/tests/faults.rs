@@ -164,6 +164,30 @@ fn short_lives_leave_memory_flat() {
     assert_eq!(report.telemetry.under(PAGE).len(), 2 * 32_000, "{:?}", report.ledger);
 }
 
+#[test]
+fn memory_under_load_stays_within_its_bounds() {
+    /// More than 20,000 requests a second on any machine that has two processors for them.
+    const CONNECTIONS: usize = 64;
+    /// 64 MB, and what the JSON output takes at this rate: a queue of 8 MiB and the lines in work.
+    const ANONYMOUS: u64 = 64_000_000 + 32_000_000;
+    const KERNEL: u64 = 32_000_000;
+    let Some(scenario) = Scenario::begin("memory", &["nginx", "wrk"]) else { return };
+    let (nginx, listen, _) = nginx(&scenario);
+    let agent = Agent::run(&scenario, &[]);
+    let asked = wrk(&scenario, &format!("http://{listen}{PAGE}"), CONNECTIONS, 3);
+    let (anonymous, kernel) = (anonymous_bytes(agent.pid()), kernel_memory(agent.pid()));
+    let report = agent.stop();
+    drop(nginx);
+    say(&format!(
+        "memory: {} requests/s, heap {} KiB, kernel maps {} KiB",
+        asked / 3,
+        anonymous / 1024,
+        kernel / 1024
+    ));
+    assert!(anonymous <= ANONYMOUS, "{anonymous} bytes of its own\n{:?}", report.ledger);
+    assert!(kernel > 0 && kernel <= KERNEL, "{kernel} bytes of kernel maps");
+}
+
 /// Connections of one request each, then processes that end at once.
 fn short_lives(scenario: &Scenario, listen: &str, connections: u64, processes: u32) {
     let mut left = connections;

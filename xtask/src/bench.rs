@@ -1,6 +1,7 @@
 //! What kernspan costs.
 
 mod age;
+mod aims;
 mod http;
 mod report;
 mod sink;

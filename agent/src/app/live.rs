@@ -182,7 +182,7 @@ fn attach(settings: &Settings) -> Result<Loaded, Failure> {
         ring_size: settings.ring_size,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
     };
-    let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
+    let mut loaded = load_apart(&config)?;
     if let Some(cgroup) = &settings.selection.cgroup {
         crate::probe::control::select_cgroup(&mut loaded.ebpf, cgroup).map_err(operator)?;
     }
@@ -194,6 +194,16 @@ fn attach(settings: &Settings) -> Result<Loaded, Failure> {
         }
     }
     Ok(loaded)
+}
+
+/// Loads on a thread of its own: the kernel's types take 60 MB while they are read, and the
+/// allocator gives back what a thread leaves when that ends.
+fn load_apart(config: &LoadConfig) -> Result<Loaded, Failure> {
+    let loading = spawn("kernspan-load", {
+        let config = config.clone();
+        move || load(crate::probe::OBJECT, &config)
+    })?;
+    joined(loading.join())?.map_err(operator)
 }
 
 fn filters_processes(settings: &Settings) -> bool {

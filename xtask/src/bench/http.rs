@@ -1,7 +1,8 @@
 //! `bench http`: nginx and wrk at full speed, rounds without and with the agent one after the
 //! other, CPU time of the whole machine per request.
 
-use super::report::{self, Mode, Round};
+use super::aims::{self, Aim};
+use super::report::{self, Mode, Round, Seen};
 use super::usage;
 use crate::command::{self, command, output};
 use crate::service::{Service, free_ports, scratch};
@@ -36,12 +37,15 @@ pub struct Options {
     baseline: bool,
 }
 
-/// Name, and the agent's arguments; `None` runs without it.
-type Plan = (&'static str, Option<&'static [&'static str]>);
+/// Name, the agent's arguments (`None` runs without it), and what it is to add at most.
+type Plan = (&'static str, Option<&'static [&'static str]>, Option<Aim>);
 
-const PLANS: [Plan; 3] =
-    [("none", None), ("both ends", Some(&[])), ("one end", Some(&["--exclude", "wrk"]))];
-const BASELINE: [Plan; 2] = [("none", None), ("none again", None)];
+const PLANS: [Plan; 3] = [
+    ("none", None, None),
+    ("both ends", Some(&[]), Some(aims::BOTH_ENDS)),
+    ("one end", Some(&["--exclude", "wrk"]), Some(aims::ONE_END)),
+];
+const BASELINE: [Plan; 2] = [("none", None, None), ("none again", None, None)];
 
 /// What is still under way when the load ends counts too.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -79,9 +83,9 @@ fn measure(options: &Options, plans: &[Plan], agent: &Path, home: &Path) -> Resu
     let _nginx = rig.start_nginx()?;
     let receiver = rig.start_receiver()?;
     let mut modes: Vec<_> =
-        plans.iter().map(|(name, _)| Mode { name, rounds: Vec::new() }).collect();
+        plans.iter().map(|&(name, _, aim)| Mode { name, aim, rounds: Vec::new() }).collect();
     for round in 1..=options.rounds {
-        for (mode, (name, arguments)) in modes.iter_mut().zip(plans) {
+        for (mode, (name, arguments, _)) in modes.iter_mut().zip(plans) {
             let measured = rig.part(*arguments, &receiver)?;
             println!(
                 "round {round}, {name}: {:.0} requests/s, {:.2} us/request",
@@ -106,14 +110,14 @@ impl Rig<'_> {
     /// One part of a round: the agent, when there is one, from its start to its end.
     fn part(&self, arguments: Option<&[&str]>, receiver: &Service) -> Result<Round> {
         let Some(arguments) = arguments else { return self.load(None, receiver) };
-        let agent = self.start_agent(arguments)?;
+        let (agent, ready) = self.start_agent(arguments)?;
         let round = self.load(Some(&agent), receiver)?;
-        self.show_agent(&agent)?;
-        self.show_ages()?;
+        let mut seen = Seen { ready, age: self.show_ages()?, ..self.show_agent(&agent)? };
         let asked = Instant::now();
         agent.stop(Duration::from_secs(10))?;
-        println!("  agent stopped after {:.2} s", asked.elapsed().as_secs_f64());
-        Ok(round)
+        seen.stopped = asked.elapsed().as_secs_f64();
+        println!("  agent stopped after {:.2} s", seen.stopped);
+        Ok(Round { seen: Some(seen), ..round })
     }
 
     fn load(&self, agent: Option<&Service>, receiver: &Service) -> Result<Round> {
@@ -129,6 +133,7 @@ impl Rig<'_> {
             cpu: per_request(machine.saturating_sub(receiver)),
             receiver: per_request(receiver),
             agent: per_request(after.2 - before.2),
+            seen: None,
         })
     }
 
@@ -181,7 +186,8 @@ impl Rig<'_> {
         Ok(service)
     }
 
-    fn start_agent(&self, arguments: &[&str]) -> Result<Service> {
+    /// The agent, and the seconds until it was ready.
+    fn start_agent(&self, arguments: &[&str]) -> Result<(Service, f64)> {
         let listen = format!("127.0.0.1:{}", self.listen);
         let started = Instant::now();
         let mut run = command(
@@ -196,24 +202,28 @@ impl Rig<'_> {
         agent.until(Duration::from_secs(20), || {
             command::succeeds(&mut command("curl", ["-sf", "--max-time", "2", &ready]))
         })?;
-        println!("  agent ready after {:.2} s", started.elapsed().as_secs_f64());
-        Ok(agent)
+        let ready = started.elapsed().as_secs_f64();
+        println!("  agent ready after {ready:.2} s");
+        Ok((agent, ready))
     }
 
     /// Prints the agent's memory and losses. A round with a loss measured less work than it claims.
-    fn show_agent(&self, agent: &Service) -> Result<()> {
+    fn show_agent(&self, agent: &Service) -> Result<Seen> {
         let (resident, anonymous) = usage::memory(agent.pid())?;
+        let kernel = usage::kernel_memory(agent.pid())?;
         println!("  agent resident {resident} KiB, of which anonymous {anonymous} KiB");
+        println!("  its kernel maps {} KiB", kernel / 1024);
         let url = format!("http://127.0.0.1:{}/status", self.listen);
         let status = output(&mut command("curl", ["-sf", "--max-time", "5", &url]))?;
         let status: Value = serde_json::from_str(&status).context("/status is no JSON")?;
         let lost = losses(&status).context("/status has no ledger")?;
         ensure!(lost.is_empty(), "the agent lost something:\n  {}", lost.join("\n  "));
-        Ok(())
+        let (anonymous, kernel) = (anonymous as f64 * 1024.0 / 1e6, kernel as f64 / 1e6);
+        Ok(Seen { anonymous, kernel, ..Seen::default() })
     }
 
-    /// Prints how old spans were at the receiver, and starts anew.
-    fn show_ages(&self) -> Result<()> {
+    /// Prints how old spans were at the receiver, and starts anew. The 99th percentile, ms.
+    fn show_ages(&self) -> Result<f64> {
         let url = format!("http://127.0.0.1:{}/ages", self.sink);
         let ages = output(&mut command("curl", ["-sf", "--max-time", "5", &url]))?;
         let mut numbers = ages.split_whitespace();
@@ -221,7 +231,7 @@ impl Rig<'_> {
         println!(
             "  of a sample of {spans} spans: received within {median} ms (median), {most} ms (99 %) of their end"
         );
-        Ok(())
+        Ok(most.parse().unwrap_or(f64::NAN))
     }
 }
 

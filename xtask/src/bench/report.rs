@@ -1,7 +1,9 @@
 //! Medians of rounds, and what a mode costs more than another.
 
+use super::aims::{self, Aim};
+
 /// One round of load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
     /// Requests answered per second.
     pub rate: f64,
@@ -11,6 +13,23 @@ pub struct Round {
     pub receiver: f64,
     /// The agent's own process, per request, µs.
     pub agent: f64,
+    /// What else was seen of the agent, when there was one.
+    pub seen: Option<Seen>,
+}
+
+/// An agent beside its own CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// From its start until it says that it is ready, s.
+    pub ready: f64,
+    /// From SIGTERM to its end, s.
+    pub stopped: f64,
+    /// Anonymous memory after the load, MB: without the mapped rings and files.
+    pub anonymous: f64,
+    /// Memory of its kernel maps, MB.
+    pub kernel: f64,
+    /// Age at the receiver below which 99 % of the spans are, ms.
+    pub age: f64,
 }
 
 /// All rounds of one mode.
@@ -18,6 +37,8 @@ pub struct Round {
 pub struct Mode {
     /// What it is called.
     pub name: &'static str,
+    /// What it is to add at most.
+    pub aim: Option<Aim>,
     /// In the order in which they ran.
     pub rounds: Vec<Round>,
 }
@@ -43,6 +64,33 @@ pub fn print(modes: &[Mode]) {
         let ratio = mode.median(|round| round.cpu) / base.median(|round| round.cpu);
         let added = format!("{:+.2} ({low:+.2}..{high:+.2})", median(added));
         line(mode, &added, &format!("{ratio:.2}"));
+    }
+    judge(base, others);
+}
+
+/// How the run stands to the aims: the medians, and the worst of what must always hold.
+fn judge(base: &Mode, modes: &[Mode]) {
+    println!();
+    for mode in modes {
+        if let Some(aim) = mode.aim {
+            println!("{}", aim.line(median(differences(base, mode))));
+        }
+    }
+    let worst = |value: fn(&Seen) -> f64| {
+        let seen = modes.iter().flat_map(|mode| &mode.rounds).filter_map(|round| round.seen);
+        seen.map(|seen| value(&seen)).fold(f64::NAN, f64::max)
+    };
+    if modes.iter().all(|mode| mode.aim.is_none()) {
+        return;
+    }
+    for (aim, value) in [
+        (aims::EXPORT, worst(|seen| seen.age)),
+        (aims::ANONYMOUS, worst(|seen| seen.anonymous)),
+        (aims::KERNEL, worst(|seen| seen.kernel)),
+        (aims::READY, worst(|seen| seen.ready)),
+        (aims::STOPPED, worst(|seen| seen.stopped)),
+    ] {
+        println!("{}", aim.line(value));
     }
 }
 
@@ -90,8 +138,8 @@ mod tests {
     #[test]
     fn differences_are_taken_within_a_round() {
         let mode = |cpu: [f64; 2]| Mode {
-            name: "",
-            rounds: cpu.map(|cpu| Round { rate: 0.0, cpu, receiver: 0.0, agent: 0.0 }).to_vec(),
+            rounds: cpu.map(|cpu| Round { cpu, ..Round::default() }).to_vec(),
+            ..Mode::default()
         };
         assert_eq!(differences(&mode([10.0, 20.0]), &mode([14.0, 23.0])), [4.0, 3.0]);
     }

@@ -1,6 +1,7 @@
 //! CPU time and memory as the kernel accounts for them.
 
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -47,6 +48,25 @@ pub fn memory(pid: u32) -> Result<(u64, u64)> {
         line.split_whitespace().next()?.parse().ok()
     };
     field("VmRSS:").zip(field("RssAnon:")).with_context(|| format!("memory of process {pid}"))
+}
+
+/// Bytes of the kernel maps that a process holds (`/proc/PID/fdinfo`), each counted once.
+pub fn kernel_memory(pid: u32) -> Result<u64> {
+    let mut maps = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // A descriptor may be closed by now.
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        if let (Some(map), Some(bytes)) = (number(&text, "map_id:"), number(&text, "memlock:")) {
+            maps.insert(map, bytes);
+        }
+    }
+    Ok(maps.values().sum())
+}
+
+/// The number behind a label at the beginning of a line.
+fn number(text: &str, label: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
