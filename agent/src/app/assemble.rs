@@ -109,7 +109,6 @@ impl Assembly {
     /// Works on a thread of its own, until all payload rings' threads have ended. Gives the
     /// outputs back, finished.
     pub fn run(mut self, inboxes: &[Inbox], poll_interval: Duration) -> Fanout {
-        self.sample_clock();
         let mut pause = Pause::new(poll_interval.min(LOOK));
         let mut looked = Vec::with_capacity(inboxes.len());
         let mut last: Vec<Vec<Signal>> = inboxes.iter().map(|_| Vec::new()).collect();
@@ -161,7 +160,7 @@ impl Assembly {
     }
 
     /// Tells the assembler what time it is by the wall clock.
-    fn sample_clock(&mut self) {
+    pub fn sample_clock(&mut self) {
         let (boot, offset) = match &self.recorder {
             Some(recorder) => recorder.clock(unix_offset),
             None => unix_offset(),
@@ -194,10 +193,6 @@ impl Assembly {
 /// On the thread of the only payload ring.
 impl Downstream for Assembly {
     type End = Fanout;
-
-    fn begin(&mut self) {
-        self.sample_clock();
-    }
 
     fn signal(&mut self, signal: Signal) {
         self.assembler.signal(FIRST_RING, signal);

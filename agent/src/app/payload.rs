@@ -42,8 +42,6 @@ const CALM_PAUSE: Duration = Duration::from_millis(20);
 pub trait Downstream {
     /// What is left of it.
     type End;
-    /// The thread begins.
-    fn begin(&mut self);
     /// Takes a signal, in the order of the ring.
     fn signal(&mut self, signal: Signal);
     /// A used message to fill again, where there is one.
@@ -90,8 +88,6 @@ pub struct Remote {
 
 impl Downstream for Remote {
     type End = ();
-
-    fn begin(&mut self) {}
 
     fn signal(&mut self, signal: Signal) {
         self.outbox.signal(signal);
@@ -181,7 +177,6 @@ impl<D: Downstream> PayloadThread<D> {
             undecoded: 0,
             housekept: 0,
         };
-        state.outlet.downstream.begin();
         let mut pause = Pause::new(self.poll_interval);
         loop {
             let last = state.shared.stop.load(Ordering::Acquire);

@@ -21,10 +21,14 @@ pub struct Rings {
 }
 
 impl Rings {
+    /// How many there are where nobody says.
+    pub fn count_here() -> u32 {
+        by_processors(available_parallelism().map_or(1, usize::from))
+    }
+
     /// As the settings say, else by the processors that the agent may use.
     pub fn of(settings: &Settings) -> Rings {
-        let processors = available_parallelism().map_or(1, usize::from);
-        let count = settings.payload_rings.unwrap_or_else(|| by_processors(processors));
+        let count = settings.payload_rings.unwrap_or_else(Rings::count_here);
         Rings { count, bytes: settings.ring_size.unwrap_or_else(|| default_bytes(count)) }
     }
 }

@@ -76,7 +76,7 @@ impl Threads {
         let ring = process_ring.as_fd().try_clone_to_owned();
         let evidence = settings.link == LinkEvidence::All;
         let config = assembler_config(settings, payload_rings.len(), evidence, id_key);
-        let assembly = Assembly {
+        let mut assembly = Assembly {
             assembler: Assembler::new(config, host),
             outputs,
             processes: batches,
@@ -88,6 +88,8 @@ impl Threads {
             flushed: 0,
             published: boot_ns(),
         };
+        // Before the first tick of any ring, in a recording as well.
+        assembly.sample_clock();
         let mut processes = ProcessThread {
             ring: process_ring,
             reader: ProcessReader::default(),
