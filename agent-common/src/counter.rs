@@ -1,43 +1,52 @@
-//! What the kernel side counts: indices into the per-CPU counter array.
+//! What the kernel side counts: indices into the per-CPU counter array. Each ring has two, then come
+//! those of calls.
+
+use crate::settings::MAX_PAYLOAD_RINGS;
 
 /// Number of counters in use.
-pub const COUNT: u32 = 14;
+pub const COUNT: u32 = FIRST_OF_CALLS + 10;
 
-/// Records tried on the process ring (the next sequence number).
-pub const PROCESS_TRIED: u32 = 0;
-/// Records lost because the process ring was full.
-pub const PROCESS_LOST: u32 = 1;
-/// Records tried on the payload ring (the next sequence number).
-pub const PAYLOAD_TRIED: u32 = 2;
-/// Records lost because the payload ring was full.
-pub const PAYLOAD_LOST: u32 = 3;
+/// Records tried on a ring (the next sequence number). Ring 0 is that of processes, the payload
+/// rings follow.
+pub const fn tried(ring: u32) -> u32 {
+    2 * ring
+}
+
+/// Records lost because the ring was full.
+pub const fn lost(ring: u32) -> u32 {
+    2 * ring + 1
+}
+
+/// [`tried`] of the process ring.
+pub const PROCESS_TRIED: u32 = tried(0);
+/// [`lost`] of the process ring.
+pub const PROCESS_LOST: u32 = lost(0);
+
+/// The first that is not of a ring.
+pub const FIRST_OF_CALLS: u32 = tried(MAX_PAYLOAD_RINGS + 1);
 /// Calls whose bytes could not be read safely (in-kernel senders, io_uring, 32-bit callers).
-pub const UNREACHABLE_CALLS: u32 = 4;
+pub const UNREACHABLE_CALLS: u32 = FIRST_OF_CALLS;
 /// Bytes of those calls.
-pub const UNREACHABLE_BYTES: u32 = 5;
+pub const UNREACHABLE_BYTES: u32 = FIRST_OF_CALLS + 1;
 /// Calls on muted sockets.
-pub const MUTED_CALLS: u32 = 6;
+pub const MUTED_CALLS: u32 = FIRST_OF_CALLS + 2;
 /// Bytes on muted sockets.
-pub const MUTED_BYTES: u32 = 7;
+pub const MUTED_BYTES: u32 = FIRST_OF_CALLS + 3;
 /// Calls left out by the filters.
-pub const FILTERED_CALLS: u32 = 8;
+pub const FILTERED_CALLS: u32 = FIRST_OF_CALLS + 4;
 /// Calls of the agent itself.
-pub const OWN_CALLS: u32 = 9;
+pub const OWN_CALLS: u32 = FIRST_OF_CALLS + 5;
 /// Sockets for which no storage could be had: they are not observed.
-pub const NO_STORAGE: u32 = 10;
+pub const NO_STORAGE: u32 = FIRST_OF_CALLS + 6;
 /// Reads of the program's memory that failed (page not present).
-pub const FAULTS: u32 = 11;
+pub const FAULTS: u32 = FIRST_OF_CALLS + 7;
 /// Sends whose position was raced by another thread.
-pub const RACED_SENDS: u32 = 12;
+pub const RACED_SENDS: u32 = FIRST_OF_CALLS + 8;
 /// Calls on sockets of families or types that are not captured.
-pub const OTHER_SOCKETS: u32 = 13;
+pub const OTHER_SOCKETS: u32 = FIRST_OF_CALLS + 9;
 
-/// Name of each counter as it is exported, by index.
-pub const NAMES: [&str; COUNT as usize] = [
-    "process_records_tried",
-    "process_records_lost",
-    "payload_records_tried",
-    "payload_records_lost",
+/// Names of the counters of calls as they are exported, from [`FIRST_OF_CALLS`] on.
+pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
     "payload_unreachable",
     "payload_unreachable_bytes",
     "muted_calls",

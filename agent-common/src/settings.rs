@@ -44,6 +44,20 @@ pub mod feature {
 /// The verifier puts a move in place of that call: it costs nothing when it runs.
 pub const CAST_CALL: i32 = 0x7e5f_0001;
 
+/// Most payload rings: each is a map of its own in the kernel object.
+pub const MAX_PAYLOAD_RINGS: u32 = 4;
+
+/// Number of a socket's payload ring, from 1, where there are `rings` of them (a power of two).
+///
+/// Cookies are handed out in turn, and programs open sockets in patterns (one that connects, one that
+/// accepts): the upper bits of a product with the golden ratio spread these too (Knuth, The Art of
+/// Computer Programming, 6.4).
+#[inline(always)]
+pub const fn payload_ring(cookie: u64, rings: u32) -> u32 {
+    let spread = cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62;
+    1 + (spread as u32 & rings.wrapping_sub(1))
+}
+
 /// How many ports `--port` takes.
 pub const MAX_PORTS: usize = 16;
 
@@ -65,6 +79,8 @@ pub struct Settings {
     pub port_count: u32,
     /// Ports to watch (local or remote), host byte order.
     pub ports: [u16; MAX_PORTS],
+    /// Payload rings in use: a power of two up to [`MAX_PAYLOAD_RINGS`]. 0 is 1.
+    pub payload_rings: u32,
 }
 
 /// Verdict of the process map: value for a tgid.
@@ -221,4 +237,27 @@ impl Offsets {
         type_tcp_sock: MISSING,
         type_word: MISSING,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_of_cookies_is_spread_over_the_rings() {
+        for rings in [1, 2, 4] {
+            for stride in 1..=16 {
+                let mut sockets = [0; MAX_PAYLOAD_RINGS as usize + 1];
+                for n in 0..400 {
+                    sockets[payload_ring(4096 + stride * n, rings) as usize] += 1;
+                }
+                let (used, unused) = sockets[1..].split_at(rings as usize);
+                let fair = 400 / rings;
+                for count in used {
+                    assert!(*count > fair / 2 && *count < 2 * fair, "{rings} {stride}: {used:?}");
+                }
+                assert_eq!((sockets[0], unused.iter().sum::<u32>()), (0, 0));
+            }
+        }
+    }
 }

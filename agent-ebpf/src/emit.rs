@@ -1,12 +1,21 @@
 //! The only way out of the kernel: reserve, fill, submit; what is lost is counted here, once.
 
-use agent_common::record::{Header, VERSION};
+use agent_common::{
+    counter,
+    record::{Header, VERSION},
+    settings::{MAX_PAYLOAD_RINGS, payload_ring},
+};
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+    maps::{RingBuf, ring_buf::RingBufBytes},
 };
 
-use crate::{kernel::atomic, maps::COUNTERS};
+use crate::{
+    kernel::atomic,
+    maps::{COUNTERS, PAYLOAD_RING_1, PAYLOAD_RING_2, PAYLOAD_RING_3, PAYLOAD_RING_4},
+    settings::setting,
+};
 
 /// `CLOCK_BOOTTIME`, ns.
 #[inline(always)]
@@ -58,11 +67,43 @@ impl Bank {
 
 /// Next sequence number of a ring on this CPU. Atomic, since an interrupt may emit as well.
 #[inline(always)]
-pub fn next_sequence(tried: u32) -> u64 {
+fn next_sequence(ring: u32) -> u64 {
     match bank() {
         // SAFETY: as in `Bank::add`.
-        Some(bank) => unsafe { atomic::fetch_add(bank.counter(tried), 1) },
+        Some(bank) => unsafe { atomic::fetch_add(bank.counter(counter::tried(ring)), 1) },
         None => 0,
+    }
+}
+
+/// Numbers a record of the socket `cookie` and reserves `len` bytes, a constant, in its payload ring.
+#[inline(always)]
+pub fn reserve(cookie: u64, len: usize) -> Option<(u64, RingBufBytes<'static>)> {
+    let ring = ring_of(cookie);
+    let sequence = next_sequence(ring);
+    let slot = payload_map(ring).reserve_bytes(len, 0);
+    if slot.is_none() {
+        count(counter::lost(ring), 1);
+    }
+    slot.map(|slot| (sequence, slot))
+}
+
+/// With one ring the verifier removes the other branch: all that is left is one load.
+#[inline(always)]
+fn ring_of(cookie: u64) -> u32 {
+    if setting!(payload_rings) <= 1 {
+        return 1;
+    }
+    // Read again: the compiler must not work on the cookie before it knows that it has to.
+    payload_ring(cookie, setting!(payload_rings)).min(MAX_PAYLOAD_RINGS)
+}
+
+#[inline(always)]
+fn payload_map(ring: u32) -> &'static RingBuf {
+    match ring {
+        2 => &PAYLOAD_RING_2,
+        3 => &PAYLOAD_RING_3,
+        4 => &PAYLOAD_RING_4,
+        _ => &PAYLOAD_RING_1,
     }
 }
 

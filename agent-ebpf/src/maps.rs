@@ -14,9 +14,22 @@ use crate::socket::SocketState;
 #[map]
 pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Payload. 8 MiB holds 5 ms of the highest rate measured many times over; resized by `--ring-size`.
+/// Payload, ring 1. 8 MiB holds 5 ms of the highest rate measured many times over; resized by
+/// `--ring-size`.
 #[map]
-pub static PAYLOAD_RING: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub static PAYLOAD_RING_1: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Payload, ring 2. The loader gives the rings in use the size of the first; the others keep a page.
+#[map]
+pub static PAYLOAD_RING_2: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Payload, ring 3.
+#[map]
+pub static PAYLOAD_RING_3: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Payload, ring 4.
+#[map]
+pub static PAYLOAD_RING_4: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// State of each observed socket. Lives and dies with the socket.
 #[btf_map]

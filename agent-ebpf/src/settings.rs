@@ -11,6 +11,7 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
     later_bytes: 256,
     port_count: 0,
     ports: [0; agent_common::settings::MAX_PORTS],
+    payload_rings: 1,
 });
 
 #[unsafe(no_mangle)]

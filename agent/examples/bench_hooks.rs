@@ -7,7 +7,7 @@
 //! To compare kernel objects in one run, `--object FILE` (repeatable) stands in for the one inside.
 //! `--only WORD` measures the modes whose name has it, next to no probe. `--stats` has the kernel
 //! time each program: what it adds to a program's time is part of every figure then.
-//! `--memory N` measures kernel memory instead: of the maps, and of N connections' sockets.
+//! `--rings N` uses so many payload rings. `--memory N` measures kernel memory instead: of the maps, and of N connections' sockets.
 
 use agent::probe::OBJECT;
 use agent::probe::control::Maps;
@@ -75,6 +75,8 @@ struct Options {
     objects: Vec<(String, Cow<'static, [u8]>)>,
     only: String,
     stats: bool,
+    /// Payload rings in use.
+    rings: u32,
     /// Connections to hold.
     memory: Option<u32>,
 }
@@ -107,7 +109,8 @@ fn main() -> Result<()> {
     for round in 0..options.rounds {
         for line in &mut lines {
             let failed = || format!("{}, round {round}", line.name);
-            let times = measure(line.mode, line.object, &mut line.runs).with_context(failed)?;
+            let times = measure(line.mode, line.object, options.rings, &mut line.runs)
+                .with_context(failed)?;
             for (all, one) in line.rounds.iter_mut().zip(times) {
                 all.push(one);
             }
@@ -144,6 +147,7 @@ fn options() -> Result<Options> {
         objects: Vec::new(),
         only: String::new(),
         stats: false,
+        rings: 1,
         memory: None,
     };
     let mut arguments = std::env::args().skip(1);
@@ -154,6 +158,7 @@ fn options() -> Result<Options> {
             "--memory" => options.memory = Some(value()?.parse()?),
             "--only" => options.only = value()?,
             "--stats" => options.stats = true,
+            "--rings" => options.rings = value()?.parse()?,
             "--object" => {
                 let path = value()?;
                 let object = std::fs::read(&path).with_context(|| path.clone())?;
@@ -161,7 +166,8 @@ fn options() -> Result<Options> {
                 options.objects.push((format!(" ({name})"), Cow::Owned(object)));
             }
             _ => bail!(
-                "usage: bench_hooks [--rounds N] [--object FILE]… [--only WORD] [--stats] [--memory N]"
+                "usage: bench_hooks [--rounds N] [--object FILE]… [--only WORD] [--stats] [--rings N] \
+                 [--memory N]"
             ),
         }
     }
@@ -175,9 +181,11 @@ fn options() -> Result<Options> {
 fn measure(
     mode: &Mode,
     object: &[u8],
+    rings: u32,
     runs: &mut BTreeMap<String, (u64, Duration)>,
 ) -> Result<[f64; 3]> {
-    let mut probes = if mode.hooks.is_empty() { None } else { Some(Probes::attach(mode, object)?) };
+    let mut probes =
+        if mode.hooks.is_empty() { None } else { Some(Probes::attach(mode, object, rings)?) };
     let mut subjects = Subjects::open()?;
     subjects.pair(10)?;
     if mode.muted
@@ -214,11 +222,12 @@ struct Probes {
 }
 
 impl Probes {
-    fn attach(mode: &Mode, object: &[u8]) -> Result<Probes> {
+    fn attach(mode: &Mode, object: &[u8], rings: u32) -> Result<Probes> {
         let settings = Settings {
             own_tgid: if mode.leaves { std::process::id() } else { 0 },
             head_bytes: 4096,
             later_bytes: MESSAGE as u32,
+            payload_rings: rings,
             ..Settings::default()
         };
         let config = LoadConfig {
@@ -234,13 +243,15 @@ impl Probes {
                 bail!("{feature:?} cannot be attached to this kernel");
             }
         }
-        let Maps { mut process_ring, mut payload_ring, verdicts, .. } =
-            Maps::take(&mut loaded.ebpf)?;
+        let Maps { mut process_ring, mut payload_rings, verdicts, .. } =
+            Maps::take(&mut loaded.ebpf, rings)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let reader = std::thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
-                while payload_ring.next().is_some() {}
+                for ring in &mut payload_rings {
+                    while ring.next().is_some() {}
+                }
                 while process_ring.next().is_some() {}
                 std::thread::sleep(POLL);
             }
@@ -333,13 +344,14 @@ fn memory(connections: u32, options: &Options) -> Result<()> {
     let mut maps = 0;
     for _ in 0..options.rounds {
         without.push(held(connections)?);
-        let probes = Probes::attach(capturing, object)?;
+        let probes = Probes::attach(capturing, object, options.rings)?;
         maps = map_bytes()?;
         with.push(held(connections)?);
         probes.detach(&mut BTreeMap::new())?;
     }
     let [without, with] = [&mut without, &mut with].map(|held| part(held, 2));
-    println!("maps: {:.1} MiB, of which the payload ring has 8", maps as f64 / f64::from(1 << 20));
+    let mib = maps as f64 / f64::from(1 << 20);
+    println!("maps: {mib:.1} MiB, of which each payload ring in use has 8");
     println!(
         "a connection with both ends here: {with:.0} bytes of unreclaimable slab, {without:.0} \
          without probes: {:+.0}",

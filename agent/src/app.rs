@@ -4,6 +4,9 @@
 //! process ring ─ thread ─ bounded channel ─┐
 //! payload ring ─ thread: connections ──────┴─► assembler ─► outputs ─► tokio: OTLP
 //! ```
+//!
+//! With several payload rings, each thread has its own connections, and the assembler one of its
+//! own, with a bounded queue from each.
 
 mod assemble;
 mod batch;
@@ -18,12 +21,15 @@ mod preamble;
 mod privilege;
 mod processes;
 mod progress;
+mod queue;
 mod recorder;
 mod replay;
+mod rings;
 mod selected;
 mod shared;
 mod silence;
 mod status;
+mod threads;
 
 use crate::cli::{Command, Failure};
 

@@ -39,6 +39,7 @@ fn help_keeps_its_promises() {
                 "--probes <NAMES>",
                 "--head-bytes <BYTES>",
                 "256 to 4096",
+                "--payload-rings <NUMBER>",
                 "--ring-size <SIZE>",
                 "--poll-interval <TIME>",
                 "--sample <RATIO>",

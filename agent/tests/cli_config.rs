@@ -70,6 +70,7 @@ fn wrong_flags_are_all_reported() {
         "--cgroup=/no/such/group",
         "--probes=http,htttp",
         "--head-bytes=255",
+        "--payload-rings=3",
         "--ring-size=2TiB",
         "--poll-interval=5",
         "--sample",
@@ -96,6 +97,7 @@ fn wrong_flags_are_all_reported() {
         r#"--cgroup: "/no/such/group" is no version 2 cgroup, here or under /sys/fs/cgroup; a cgroup directory, for example /sys/fs/cgroup/system.slice/nginx.service"#,
         r#"--probes: "htttp" is no probe; did you mean http? allowed: process, http, exec"#,
         r#"--head-bytes: "255" is out of range; a size from 256 to 4KiB"#,
+        r#"--payload-rings: "3" is no number of rings; allowed: 1, 2, 4"#,
         r#"--ring-size: "2TiB" is no size; a size from 64KiB to 1GiB, for example 8MiB"#,
         r#"--poll-interval: "5" has no unit; a time from 1ms to 1s, for example 5ms"#,
         r#"--sample: "-0.5" is not between 0 and 1; a number from 0 to 1, for example 0.1 for every tenth trace"#,
@@ -256,7 +258,7 @@ otlp-endpoint: http://x
         r#"FILE:7:9: sample: a list is not possible here; write one value"#,
         r#"FILE:9:1: "listen" is already given in line 8; keep one; several values go in a list"#,
         r#"FILE:10:1: config cannot be given in a file; give it on the command line"#,
-        r#"FILE:11:1: unknown key "verbose"; known are output, listen, include, exclude, pid, port, cgroup, probes, head-bytes, ring-size, poll-interval, sample, log-level, hooks, capture, link, otlp-endpoint, otlp-protocol, otlp-header, otlp-compression, otlp-timeout, otlp-ca, otlp-client-cert, otlp-client-key, otlp-insecure, otlp-queue-bytes"#,
+        r#"FILE:11:1: unknown key "verbose"; known are output, listen, include, exclude, pid, port, cgroup, probes, head-bytes, payload-rings, ring-size, poll-interval, sample, log-level, hooks, capture, link, otlp-endpoint, otlp-protocol, otlp-header, otlp-compression, otlp-timeout, otlp-ca, otlp-client-cert, otlp-client-key, otlp-insecure, otlp-queue-bytes"#,
         r#"FILE:12:1: the key is not a name; write lines such as sample: 0.1"#,
         r#"FILE:14:13: "gopher://x" is neither http nor https; a URL such as http://localhost:4317 or https://collector.example:4318"#,
         r#"FILE:15:11: the header has no =; NAME=VALUE, for example x-api-key=…"#,
@@ -317,7 +319,10 @@ fn defaults_are_as_documented() {
     assert_eq!(settings.listen, None);
     assert!(settings.selection.executables.is_everything());
     assert_eq!(settings.probes, [Probe::Process, Probe::Http, Probe::Exec]);
-    assert_eq!((settings.head_bytes, settings.ring_size), (4096, 8 << 20));
+    assert_eq!(
+        (settings.head_bytes, settings.payload_rings, settings.ring_size),
+        (4096, None, None)
+    );
     assert_eq!(settings.poll_interval, Duration::from_millis(5));
     assert_eq!((settings.sample, settings.hooks), (1.0, Hooks::Auto));
     assert_eq!(settings.log_level, LogLevel::Info);
@@ -357,6 +362,7 @@ pid: [3, 1, 3]
 port: 0080
 probes: [exec]
 head-bytes: 4KiB
+payload-rings: 2
 ring-size: 100 KiB
 poll-interval: 10ms
 sample: 0.25
@@ -384,7 +390,8 @@ otlp:
     assert!(settings.selection.executables.watches("/usr/sbin/nginx"));
     assert!(!settings.selection.executables.watches("/opt/a/nginx"));
     assert_eq!(settings.probes, [Probe::Process, Probe::Exec]);
-    assert_eq!((settings.head_bytes, settings.ring_size), (4096, 128 << 10));
+    assert_eq!((settings.head_bytes, settings.payload_rings), (4096, Some(2)));
+    assert_eq!(settings.ring_size, Some(128 << 10));
     assert_eq!(settings.poll_interval, Duration::from_millis(10));
     assert_eq!((settings.sample, settings.log_level), (0.25, LogLevel::Debug));
     assert_eq!(settings.hooks, Hooks::Fexit);

@@ -1,6 +1,7 @@
 //! A recording as the scenarios read it: records by kind, sequence numbers, gaps.
 
 use crate::streams::Piece;
+use agent_common::counter;
 use agent_common::record::{direction, flag};
 use agent_core::event::{Event, decode};
 use agent_core::recording::{Item, Reader};
@@ -13,15 +14,35 @@ use zerocopy::IntoBytes;
 /// The ring of processes; those after it carry payload.
 const PROCESS_RING: u8 = 0;
 
+/// Numbers of records, by ring and CPU.
+pub type Sequences = BTreeMap<(u8, u16), BTreeSet<u64>>;
+
 /// All records of a recording, as they lay in the rings.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     /// Whole words, so that records are aligned.
     words: Vec<u64>,
-    /// First word and bytes of each record.
-    records: Vec<(usize, usize)>,
-    /// How many records each CPU tried to write to the payload ring, where the recording says so.
-    tried: BTreeMap<u16, u64>,
+    /// Ring, first word and bytes of each record.
+    records: Vec<(u8, usize, usize)>,
+    /// How many records each CPU tried to write to a payload ring, where the recording says so.
+    tried: BTreeMap<(u8, u16), u64>,
+    /// What the kernel side counted, where the recording says so.
+    counters: Vec<u64>,
+}
+
+/// One payload ring's account, from the kernel's counters and from its records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounts {
+    /// From 1.
+    pub ring: u8,
+    /// Records tried, by the kernel's counter.
+    pub tried: u64,
+    /// Records lost, by the kernel's counter.
+    pub lost: u64,
+    /// Records that came out.
+    pub decoded: u64,
+    /// Records that a sequence number is missing for.
+    pub missing: u64,
 }
 
 /// What is known of one socket from its records.
@@ -47,48 +68,73 @@ impl Recording {
         let mut recording = Recording::default();
         while let Some(item) = reader.item().unwrap_or_else(|error| panic!("{name}: {error}")) {
             match item {
-                Item::Record { bytes, .. } => recording.push(bytes),
+                Item::Record { ring, bytes } => recording.push(ring, bytes),
                 Item::Settle { ring, cpu, next } if ring != PROCESS_RING => {
-                    recording.tried.insert(cpu, next);
+                    recording.tried.insert((ring, cpu), next);
                 }
+                Item::Counters(counters) => recording.counters = counters,
                 _ => {}
             }
         }
         recording
     }
 
-    fn push(&mut self, record: &[u8]) {
+    fn push(&mut self, ring: u8, record: &[u8]) {
         let (start, len) = (self.words.len(), record.len());
         self.words.resize(start + len.div_ceil(8), 0);
         self.words[start..].as_mut_bytes()[..len].copy_from_slice(record);
-        self.records.push((start, len));
+        self.records.push((ring, start, len));
     }
 
     fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        self.records.iter().map(|(start, len)| {
+        self.by_ring().map(|(_, event)| event)
+    }
+
+    fn by_ring(&self) -> impl Iterator<Item = (u8, Event<'_>)> {
+        self.records.iter().map(|(ring, start, len)| {
             match decode(&self.words[*start..].as_bytes()[..*len]) {
-                Ok(event) => event,
+                Ok(event) => (*ring, event),
                 Err(error) => panic!("a record of the recording: {error}"),
             }
         })
     }
 
-    /// Records that the kernel side tried to write to the payload ring, as told at the end.
+    /// Records that the kernel side tried to write to the payload rings, as told at the end.
     pub fn payload_tried(&self) -> u64 {
         self.tried.values().sum()
     }
 
-    /// Records of the payload ring that a number is missing for.
+    /// Records of the payload rings that a number is missing for.
     pub fn payload_missing(&self) -> u64 {
         let seen = self.payload_sequences();
-        let cpus: BTreeSet<u16> = seen.keys().chain(self.tried.keys()).copied().collect();
-        let missing = |cpu: u16| {
-            let numbers = seen.get(&cpu);
-            let last = numbers.and_then(|numbers| numbers.last().copied()).map_or(0, |n| n + 1);
-            let next = self.tried.get(&cpu).copied().unwrap_or(0).max(last);
-            next - numbers.map_or(0, |numbers| numbers.len() as u64)
-        };
-        cpus.into_iter().map(missing).sum()
+        let places: BTreeSet<_> = seen.keys().chain(self.tried.keys()).copied().collect();
+        places.into_iter().map(|place| self.missing_at(&seen, place)).sum()
+    }
+
+    fn missing_at(&self, seen: &Sequences, place: (u8, u16)) -> u64 {
+        let numbers = seen.get(&place);
+        let last = numbers.and_then(|numbers| numbers.last().copied()).map_or(0, |n| n + 1);
+        let next = self.tried.get(&place).copied().unwrap_or(0).max(last);
+        next - numbers.map_or(0, |numbers| numbers.len() as u64)
+    }
+
+    /// Each payload ring that the recording knows, by itself.
+    pub fn payload_rings(&self) -> Vec<RingCounts> {
+        let seen = self.payload_sequences();
+        let mut rings: BTreeMap<u8, RingCounts> = BTreeMap::new();
+        for place in seen.keys().chain(self.tried.keys()).copied().collect::<BTreeSet<_>>() {
+            let ring = rings.entry(place.0).or_default();
+            ring.decoded += seen.get(&place).map_or(0, |numbers| numbers.len() as u64);
+            ring.missing += self.missing_at(&seen, place);
+        }
+        let counter = |index: u32| self.counters.get(index as usize).copied().unwrap_or(0);
+        let complete = rings.into_iter().map(|(ring, counts)| RingCounts {
+            ring,
+            tried: counter(counter::tried(ring.into())),
+            lost: counter(counter::lost(ring.into())),
+            ..counts
+        });
+        complete.collect()
     }
 
     /// Payload records.
@@ -106,17 +152,26 @@ impl Recording {
         payloads.collect()
     }
 
-    /// Sequence numbers on the payload ring, by CPU.
-    pub fn payload_sequences(&self) -> BTreeMap<u16, BTreeSet<u64>> {
-        let mut seen: BTreeMap<u16, BTreeSet<u64>> = BTreeMap::new();
-        for event in self.events() {
-            if matches!(event, Event::Connection(..) | Event::Payload(..) | Event::Closing(..)) {
-                let header = event.header();
-                let fresh = seen.entry(header.cpu).or_default().insert(header.seq);
-                assert!(fresh, "sequence number {} of CPU {} twice", header.seq, header.cpu);
-            }
+    /// Sequence numbers on the payload rings, by ring and CPU.
+    pub fn payload_sequences(&self) -> Sequences {
+        let mut seen = Sequences::new();
+        for (ring, event) in self.by_ring().filter(|(ring, _)| *ring != PROCESS_RING) {
+            let (cpu, number) = (event.header().cpu, event.header().seq);
+            let fresh = seen.entry((ring, cpu)).or_default().insert(number);
+            assert!(fresh, "ring {ring}: sequence number {number} of CPU {cpu} twice");
         }
         seen
+    }
+
+    /// The ring of each socket; one whose records lie in several is named twice.
+    pub fn rings_of_sockets(&self) -> BTreeSet<(u64, u8)> {
+        let sockets = self.by_ring().filter_map(|(ring, event)| match event {
+            Event::Connection(record, _) => Some((record.cookie, ring)),
+            Event::Payload(record, _) => Some((record.cookie, ring)),
+            Event::Closing(record) => Some((record.cookie, ring)),
+            _ => None,
+        });
+        sockets.collect()
     }
 
     /// Ports `remote` of the sockets with the local port `local` whose records have a hole: bytes
@@ -195,7 +250,7 @@ mod tests {
 
     fn recording(records: &[Vec<u8>]) -> Recording {
         let mut recording = Recording::default();
-        records.iter().for_each(|record| recording.push(record));
+        records.iter().for_each(|record| recording.push(1, record));
         recording
     }
 
@@ -247,8 +302,21 @@ mod tests {
     fn a_lost_last_record_is_missing_once_the_kernel_told_its_count() {
         let mut recording = recording(&[opened(), sent(1, 100, b"abc")]);
         assert_eq!(recording.payload_missing(), 0);
-        recording.tried.insert(0, 4);
+        recording.tried.insert((1, 0), 4);
         assert_eq!((recording.payload_missing(), recording.payload_tried()), (2, 4));
+    }
+
+    #[test]
+    fn each_ring_has_numbers_and_counters_of_its_own() {
+        let mut recording = recording(&[opened(), sent(1, 100, b"abc")]);
+        recording.push(2, &closed(0, 104));
+        recording.tried = BTreeMap::from([((1, 0), 2), ((2, 0), 3), ((2, 1), 1)]);
+        recording.counters = vec![9, 9, 2, 0, 4, 3];
+        let first = RingCounts { ring: 1, tried: 2, lost: 0, decoded: 2, missing: 0 };
+        let second = RingCounts { ring: 2, tried: 4, lost: 3, decoded: 1, missing: 3 };
+        assert_eq!(recording.payload_rings(), [first, second]);
+        assert_eq!(recording.rings_of_sockets(), BTreeSet::from([(7, 1), (7, 2)]));
+        assert_eq!((recording.payload_tried(), recording.payload_missing()), (6, 3));
     }
 
     #[test]

@@ -25,10 +25,21 @@ fn nginx(scenario: &Scenario) -> (Nginx, String, u16) {
 
 #[test]
 fn a_tiny_ring_loses_in_the_open() {
+    tiny_rings(1);
+}
+
+#[test]
+fn several_tiny_rings_lose_in_the_open_each_by_itself() {
+    tiny_rings(4);
+}
+
+fn tiny_rings(count: usize) {
     const CONNECTIONS: usize = 32;
-    let Some(scenario) = Scenario::begin("tiny ring", &["nginx", "wrk"]) else { return };
+    let name = format!("tiny rings: {count}");
+    let Some(scenario) = Scenario::begin(&name, &["nginx", "wrk"]) else { return };
     let (nginx, listen, port) = nginx(&scenario);
-    let arguments = ["--ring-size", "64KiB", "--poll-interval", "100ms"];
+    let rings = count.to_string();
+    let arguments = ["--ring-size", "64KiB", "--poll-interval", "100ms", "--payload-rings", &rings];
     let agent = Agent::record(&scenario, "tiny.rec", &arguments);
     let asked = wrk(&scenario, &format!("http://{listen}{PAGE}"), CONNECTIONS, 2);
     let report = agent.stop();
@@ -46,6 +57,16 @@ fn a_tiny_ring_loses_in_the_open() {
     assert_eq!(recording.payload_tried(), tried, "the counter and the last sequence numbers");
     let gaps = recording.payload_missing();
     assert_eq!(gaps, lost, "the loss counter and the gaps in the sequence numbers");
+    let by_ring = recording.payload_rings();
+    assert_eq!(by_ring.len(), count, "{by_ring:?}");
+    for ring in &by_ring {
+        let told = (ring.tried, ring.lost);
+        assert_eq!(told, (ring.decoded + ring.missing, ring.missing), "{ring:?}");
+        assert!(ring.lost > 0 && ring.decoded > 0, "a ring was not used or not tiny: {by_ring:?}");
+    }
+    let sockets = recording.rings_of_sockets();
+    let cookies: BTreeSet<u64> = sockets.iter().map(|(cookie, _)| *cookie).collect();
+    assert_eq!(cookies.len(), sockets.len(), "a socket in several rings");
 
     let spans = report.telemetry.on_ports(&[port]);
     no_false_span(&spans);
@@ -56,7 +77,7 @@ fn a_tiny_ring_loses_in_the_open() {
         assert!(open, "{count} requests missing on port {client}, which has no gap");
     }
     say(&format!(
-        "tiny ring: {asked} responses, {} log lines, {} spans; tried {tried} = decoded {decoded} + \
+        "{name}: {asked} responses, {} log lines, {} spans; tried {tried} = decoded {decoded} + \
          lost {lost} = gaps {gaps}; requests missing on {} connections, all with gaps",
         access.len(),
         spans.len(),

@@ -95,6 +95,17 @@ fn parents_are_right() {
     assert!(score.share() >= 0.995 && score.joined_share() >= 0.995, "{score:?}");
 }
 
+/// The two ends of a connection are mostly in different rings, and so is what a request calls.
+#[test]
+fn parents_are_right_across_rings() {
+    let Some(scenario) = Scenario::begin("links across rings", &[]) else { return };
+    let score = run(&scenario, THREADS, Load::full(), &["--payload-rings", "4"]);
+    told("links across rings", &score);
+    assert!(score.linked_calls >= 4000 && score.calls > score.linked_calls, "{score:?}");
+    assert_eq!((score.wrong, score.misjoined), (0, 0), "{}", score.examples.join("\n"));
+    assert!(score.share() >= 0.995 && score.joined_share() >= 0.995, "{score:?}");
+}
+
 #[test]
 fn without_the_linker_no_parent_is_right() {
     let Some(scenario) = Scenario::begin("links off", &[]) else { return };

@@ -1,6 +1,6 @@
 """Compares what the agent reported in a guest with nginx's access log.
 
-count.py DIRECTORY payload|processes HOOKS REQUESTS SECONDS
+count.py DIRECTORY payload|processes HOOKS RINGS REQUESTS SECONDS
 
 Ends with a line for the table of `cargo xtask vm`.
 """
@@ -38,11 +38,12 @@ def path_of(span):
 
 
 def hooks_in_use(directory):
-    """The agent's own word: the hook of payload and that of send times."""
+    """The agent's own word: the hook of payload and that of send times; payload rings read from."""
     with open(f"{directory}/status.json", encoding="utf-8") as file:
-        hooks = {h["feature"]: h["hook"] for h in json.load(file)["hooks"]}
+        status = json.load(file)
+    hooks = {h["feature"]: h["hook"] for h in status["hooks"]}
     kind = {name: (hook or "off").split(":")[0] for name, hook in hooks.items()}
-    return kind
+    return kind, sum(ring["read"] > 0 for ring in status["payload_rings"])
 
 
 def scored(spans, kind):
@@ -67,7 +68,7 @@ def is_inside(client, server):
 
 
 def main():
-    directory, promise, wanted, requests, seconds = sys.argv[1:]
+    directory, promise, wanted, rings, requests, seconds = sys.argv[1:]
     requests = int(requests)
     with open(f"{directory}/access.log", encoding="utf-8") as log:
         logged = sum("GET /vm/" in line for line in log)
@@ -77,7 +78,7 @@ def main():
     joined = pairs(clients, servers)
     inside = sum(is_inside(*pair) for pair in joined)
     runs = sum(map(of_curl, execs))
-    hooks = hooks_in_use(directory)
+    hooks, used = hooks_in_use(directory)
 
     problems = []
     for name, found in (("client", clients), ("server", servers)):
@@ -90,6 +91,7 @@ def main():
         ("server spans joined to their client span", len(joined), len(expected)),
         ("server spans inside their client span", inside, len(expected)),
         ("exec records of curl", runs, requests),
+        ("payload rings in use", used, 0 if promise == "processes" else int(rings)),
         ("payload hooks", hooks["payload"], "off" if promise == "processes" else
          hooks["payload"] if wanted == "auto" else wanted),
     ):
@@ -99,7 +101,8 @@ def main():
         problems.append("payload hooks: off")
     for problem in problems:
         print(f"WRONG: {problem}")
-    cells = [os.uname().release, hooks["payload"], hooks["send time"], logged, len(servers),
+    shown = hooks["payload"] + ("" if rings == "1" else f"/{rings}")
+    cells = [os.uname().release, shown, hooks["send time"], logged, len(servers),
              len(clients), len(joined), inside, runs, seconds]
     print(ROW + "|".join(map(str, cells)))
     sys.exit(bool(problems))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The scenario of `cargo xtask vm`, run inside a guest: guest.sh AGENT payload|processes HOOKS...
-# For each of HOOKS (auto, tracepoint, fexit): 100 requests from curl to nginx; what the agent
-# reports must agree with the access log. All that is written lies in the guest's memory.
+# For each of HOOKS (auto, tracepoint, fexit; auto/4 with four payload rings): 100 requests from curl to
+# nginx; what the agent reports must agree with the access log. All that is written lies in the guest's memory.
 set -eu
 agent=$1
 promise=$2
@@ -48,8 +48,8 @@ examine() {
 }
 
 start_agent() {
-    chosen=
-    [ "$1" = auto ] || chosen="--hooks $1"
+    chosen="--payload-rings $2"
+    [ "$1" = auto ] || chosen="$chosen --hooks $1"
     # shellcheck disable=SC2086
     "$agent" run --output "json:$work/out.json" --listen "127.0.0.1:$listen" $chosen \
         >"$work/agent.log" 2>&1 &
@@ -82,15 +82,17 @@ send_requests() {
 
 examine
 start_nginx
-for hooks in "$@"; do
+for way in "$@"; do
+    hooks=${way%/*} rings=1
+    [ "$hooks" = "$way" ] || rings=${way#*/}
     rm -f "$work/out.json"
     : >"$work/access.log"
-    start_agent "$hooks"
+    start_agent "$hooks" "$rings"
     began=$(date +%s)
     send_requests
     stop_agent
     seconds=$(($(date +%s) - began))
-    if ! /usr/bin/python3 "$here/count.py" "$work" "$promise" "$hooks" "$requests" "$seconds"; then
+    if ! /usr/bin/python3 "$here/count.py" "$work" "$promise" "$hooks" "$rings" "$requests" "$seconds"; then
         echo "-- the agent's log"; tail -n 30 "$work/agent.log"
         exit 1
     fi

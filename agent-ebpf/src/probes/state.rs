@@ -1,20 +1,16 @@
 //! Who connected, and when a TCP connection closes: `inet_sock_set_state`, fired at every change of
 //! state, in the caller's context or in an interrupt.
 
-use agent_common::{
-    counter,
-    record::{Closing, Header, flag as record_flag, kind},
-};
+use agent_common::record::{Closing, Header, flag as record_flag, kind};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    emit::{QUIET, count, header, next_sequence, now},
+    emit::{QUIET, header, now, reserve},
     filter,
     kernel::{
         sock::{Sock, Stream, state},
         task::current_ids,
     },
-    maps::PAYLOAD_RING,
     socket::{self, SocketState, flag},
 };
 
@@ -75,9 +71,7 @@ fn closing(sock: Sock, old: u8, new: u8, what: u16) {
 
 #[inline(always)]
 fn write(sock: Sock, state: &mut SocketState, old: u8, new: u8, what: u16) {
-    let sequence = next_sequence(counter::PAYLOAD_TRIED);
-    let Some(mut slot) = PAYLOAD_RING.reserve_bytes(size_of::<Closing>(), 0) else {
-        count(counter::PAYLOAD_LOST, 1);
+    let Some((sequence, mut slot)) = reserve(state.cookie, size_of::<Closing>()) else {
         return;
     };
     let record = Closing {

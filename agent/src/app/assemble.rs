@@ -1,29 +1,38 @@
 //! The assembler of a run: puts the rings' findings in order, and feeds the outputs.
 //!
-//! It works on the thread of the payload ring. That ring's signals are nearly all there is, and
-//! handing them to a thread of their own would move each through the caches of two processors;
-//! only what the process ring's thread read comes through a channel.
+//! With one payload ring it works on that ring's thread. Its signals are nearly all there is, and
+//! handing them to a thread of their own would move each through the caches of two processors; only
+//! what the process ring's thread read comes through a channel. With several payload rings it has a
+//! thread of its own, and each ring's signals come through a [`super::queue`].
 
 use super::{
     batch::Batch,
     clock::{boot_ns, unix_offset},
+    payload::{Downstream, FIRST_RING, Pause},
     progress::Progress,
+    queue::Inbox,
     recorder::Recorder,
-    shared::Shared,
+    shared::{Shared, Thread},
     silence::Silence,
 };
 use crate::export::{Destination, Fanout};
+use agent_core::ledger::Entry;
 use agent_core::message::{Signal, Started};
 use agent_core::trace::Assembler;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 /// How often outputs are flushed, ns.
 const FLUSH_NS: u64 = 50_000_000;
 
 /// How often the wall clock is sampled and accounts are published, ns.
 const SECOND_NS: u64 = 1_000_000_000;
+
+/// Longest time between two looks at the queues while something comes: they are made for it,
+/// whatever the rings are made for.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Used messages that are kept: those under way at full load, and then some.
 const MAX_SPARE: usize = 4096;
@@ -72,14 +81,9 @@ impl Spare {
 }
 
 impl Assembly {
-    /// Takes a signal of the payload ring `ring`.
-    pub fn signal(&mut self, ring: usize, signal: Signal) {
-        self.assembler.signal(ring, signal);
-    }
-
-    /// All that was written to the payload ring `ring` before `now` (boot time, ns) has been
-    /// taken: settles what can be settled by that.
-    pub fn tick(&mut self, ring: usize, now: u64) {
+    /// All that was written to each of these rings before a boot time (ns) has been taken: settles
+    /// what can be settled by that, at `now`.
+    fn tick(&mut self, rings: impl IntoIterator<Item = (usize, u64)>, now: u64) {
         // Asked before the channel is emptied: what it vouches for is in there.
         let processes = self.progress.read_until();
         while let Ok(batch) = self.processes.try_recv() {
@@ -88,7 +92,9 @@ impl Assembly {
         let Assembly { assembler, outputs, spare, .. } = self;
         let mut recycle = |used| spare.keep(used);
         assembler.tick(0, processes, outputs, &mut recycle);
-        assembler.tick(ring, now, outputs, &mut recycle);
+        for (ring, until) in rings {
+            assembler.tick(ring, until, outputs, &mut recycle);
+        }
         if now.saturating_sub(self.flushed) >= FLUSH_NS {
             self.flushed = now;
             self.outputs.flush(now);
@@ -100,9 +106,41 @@ impl Assembly {
         }
     }
 
-    /// The payload ring has ended: waits for the process ring to do so, and settles everything.
-    /// Gives the outputs back, finished.
-    pub fn finish(mut self) -> Fanout {
+    /// Works on a thread of its own, until all payload rings' threads have ended. Gives the
+    /// outputs back, finished.
+    pub fn run(mut self, inboxes: &[Inbox], poll_interval: Duration) -> Fanout {
+        let mut pause = Pause::new(poll_interval.min(LOOK));
+        let mut looked = Vec::with_capacity(inboxes.len());
+        let mut last: Vec<Vec<Signal>> = inboxes.iter().map(|_| Vec::new()).collect();
+        loop {
+            looked.clear();
+            let now = boot_ns();
+            for ((inbox, last), ring) in inboxes.iter().zip(&mut last).zip(FIRST_RING..) {
+                let Assembly { assembler, spare, .. } = &mut self;
+                let take = |signal, is_last| match is_last {
+                    // Behind what all rings have to say, as in a replay.
+                    true => last.push(signal),
+                    false => assembler.signal(ring, signal),
+                };
+                looked.push(inbox.empty(take, || spare.take()));
+            }
+            self.tick((FIRST_RING..).zip(looked.iter().map(|looked| looked.until)), now);
+            if looked.iter().all(|looked| looked.ended) {
+                for (last, ring) in last.into_iter().zip(FIRST_RING..) {
+                    last.into_iter().for_each(|signal| self.assembler.signal(ring, signal));
+                }
+                return self.end();
+            }
+            if looked.iter().any(|looked| looked.ended) {
+                // At the end they follow each other; else one panicked, and the rest is no run.
+                self.shared.stop.store(true, Ordering::Release);
+            }
+            std::thread::sleep(pause.after(looked.iter().any(|looked| looked.signals > 0)));
+        }
+    }
+
+    /// The payload rings have ended: waits for the process ring to do so, and settles everything.
+    fn end(mut self) -> Fanout {
         while let Ok(batch) = self.processes.recv() {
             self.take(batch);
         }
@@ -123,21 +161,21 @@ impl Assembly {
 
     /// Tells the assembler what time it is by the wall clock.
     pub fn sample_clock(&mut self) {
-        let (boot, offset) = unix_offset();
+        let (boot, offset) = match &self.recorder {
+            Some(recorder) => recorder.clock(unix_offset),
+            None => unix_offset(),
+        };
         self.assembler.clock(boot, offset);
-        if let Some(recorder) = &self.recorder {
-            recorder.clock(boot, offset);
-        }
     }
 
     fn publish(&mut self) {
         if let Some(text) = self.silence.note(&self.shared.census(), super::status::task_name) {
             self.outputs.note(&text);
         }
-        self.shared.publish("assembler", self.assembler.ledger());
+        self.shared.publish(Thread::Assembler, self.assembler.ledger());
         let mut entries = Vec::new();
         self.outputs.ledger(&mut entries);
-        self.shared.publish("outputs", entries);
+        self.shared.publish(Thread::Outputs, entries);
         self.end_without_readers();
     }
 
@@ -149,5 +187,30 @@ impl Assembly {
         {
             tracing::info!("nobody reads the output any more: stopping");
         }
+    }
+}
+
+/// On the thread of the only payload ring.
+impl Downstream for Assembly {
+    type End = Fanout;
+
+    fn signal(&mut self, signal: Signal) {
+        self.assembler.signal(FIRST_RING, signal);
+    }
+
+    fn reuse(&mut self) -> Option<Box<Started>> {
+        self.spare.take()
+    }
+
+    fn tick(&mut self, now: u64) {
+        Assembly::tick(self, [(FIRST_RING, now)], now);
+    }
+
+    fn ends(&mut self) {}
+
+    fn ledger(&self, _entries: &mut Vec<Entry>) {}
+
+    fn finish(self) -> Fanout {
+        self.end()
     }
 }

@@ -1,6 +1,6 @@
 //! `kernspan doctor`: what this kernel offers, found out by loading and attaching everything once.
 
-use super::privilege;
+use super::{privilege, rings::Rings};
 use crate::cli::Failure;
 use crate::cli::doctor::{Fact, HookReport, Report};
 use crate::probe::load::{FeatureReport, LoadConfig, load};
@@ -53,6 +53,7 @@ fn everything() -> LoadConfig {
             own_tgid: std::process::id(),
             head_bytes: MAX_CAPTURE,
             later_bytes: 256,
+            payload_rings: Rings::count_here(),
             ..Settings::default()
         },
         ring_size: 1 << 16,

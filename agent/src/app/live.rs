@@ -1,17 +1,17 @@
 //! `run` and `record`: probes, threads, outputs, and an orderly end.
 
+#[cfg(feature = "kernel-log")]
+use super::threads::spawn;
 use super::{
-    assemble::{Assembly, Spare},
     clock::boot_ns,
     outputs::{self, Outputs},
-    payload::PayloadThread,
     preamble::{self, Recorded},
     privilege,
-    processes::{ProcessThread, Selector},
-    progress::Reading,
     recorder::Recorder,
-    shared::{Shared, log_ledger},
+    rings::Rings,
+    shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
+    threads::{Parts, Threads, joined, own_endpoint},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};
@@ -21,24 +21,16 @@ use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
-use crate::process::{self, ProcessReader};
+use crate::process;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
-use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
+use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
-use agent_core::trace::{Assembler, AssemblerConfig, LinkerSwitches};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
-
-/// Batches between the process ring's thread and the assembler. Small: the kernel's ring is the
-/// buffer.
-const BATCHES: usize = 32;
 
 /// Time to empty the rings at the end.
 const DRAIN_NS: u64 = 700_000_000;
@@ -73,21 +65,22 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         Some(address) => Some(runtime.block_on(async { admin::bind(address) }).map_err(operator)?),
         None => None,
     };
-    let listen = server.as_ref().map(|server| server.address);
+    let own = server.as_ref().map(|server| own_endpoint(server.address));
+    let rings = Rings::of(settings);
     let outputs = outputs::open(settings, runtime.handle(), Writing::Thread)?;
     let host = process::host_facts();
     let id_key = random_key()?;
     let recorder = match record {
         Some(record) => {
-            let own = listen.map(own_endpoint);
-            Some(Arc::new(start_recording(record, settings, own, id_key, &host)?))
+            Some(Arc::new(start_recording(record, settings, rings, own, id_key, &host)?))
         }
         None => None,
     };
     // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
     // tens of megabytes for a moment.
-    let mut loaded = std::thread::scope(|scope| joined(scope.spawn(|| attach(settings)).join()))??;
-    let maps = Maps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+    let mut loaded =
+        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings)).join()))??;
+    let maps = Maps::take(&mut loaded.ebpf, rings.count).map_err(anyhow::Error::new)?;
     #[cfg(feature = "kernel-log")]
     let kernel_log = super::kernel_log::start(&mut loaded.ebpf).map_err(operator)?;
     let agent = Agent::start(
@@ -98,7 +91,7 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         recorder,
         id_key,
         host,
-        listen,
+        own,
         runtime.handle(),
     )?;
     let shared = Arc::clone(&agent.shared);
@@ -143,6 +136,7 @@ fn random_key() -> Result<IdKey, Failure> {
 fn start_recording(
     record: &Record,
     settings: &Settings,
+    rings: Rings,
     own: Option<OwnEndpoint>,
     id_key: IdKey,
     host: &HostFacts,
@@ -154,7 +148,7 @@ fn start_recording(
         host: host.clone(),
         settings: preamble::write(
             settings.head_bytes,
-            Recorded { link: settings.link == LinkEvidence::All, own },
+            Recorded { rings: rings.count, link: settings.link == LinkEvidence::All, own },
         ),
     };
     Recorder::create(&record.file, &preamble).map_err(|error| {
@@ -162,7 +156,7 @@ fn start_recording(
     })
 }
 
-fn attach(settings: &Settings) -> Result<Loaded, Failure> {
+fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
     let mut wanted = vec![Feature::Processes];
     if settings.probes.contains(&Probe::Http) {
         wanted.extend([
@@ -178,8 +172,8 @@ fn attach(settings: &Settings) -> Result<Loaded, Failure> {
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
-        settings: kernel_settings(settings),
-        ring_size: settings.ring_size,
+        settings: KernelSettings { payload_rings: rings.count, ..kernel_settings(settings) },
+        ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
     };
     let mut loaded = load_apart(&config)?;
@@ -285,8 +279,7 @@ struct Agent {
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
-    processes: std::thread::JoinHandle<()>,
-    payload: std::thread::JoinHandle<crate::export::Fanout>,
+    threads: Threads,
 }
 
 impl Agent {
@@ -299,63 +292,28 @@ impl Agent {
         recorder: Option<Arc<Recorder>>,
         id_key: IdKey,
         host: HostFacts,
-        listen: Option<SocketAddr>,
+        own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
+        let Maps { process_ring, payload_rings, verdicts, counters, selection } = maps;
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
-            Some(maps.counters),
+            Some(counters),
             Misses::of(&loaded.ebpf),
         ));
-        let (out, batches) = sync_channel(BATCHES);
-        let reading = Reading::default();
-        let ring = maps.process_ring.as_fd().try_clone_to_owned();
-        let evidence = settings.link == LinkEvidence::All;
-        let assembly = Assembly {
-            assembler: Assembler::new(assembler_config(settings, evidence, id_key), host),
+        let parts = Parts {
+            process_ring,
+            payload_rings,
+            verdicts,
+            selection,
             outputs: outputs.fanout,
-            processes: batches,
-            progress: reading.progress(ring.map_err(anyhow::Error::new)?),
             recorder: recorder.clone(),
-            silence: super::silence::Silence::default(),
-            shared: Arc::clone(&shared),
-            spare: Spare::default(),
-            flushed: 0,
-            published: boot_ns(),
-        };
-        let mut processes = ProcessThread {
-            ring: maps.process_ring,
-            reader: ProcessReader::default(),
-            selector: Selector {
-                selection: maps.selection,
-                executables: settings.selection.executables.clone(),
-                pids: (!settings.selection.pids.is_empty())
-                    .then(|| settings.selection.pids.iter().copied().collect()),
-            },
-            out,
-            reading,
-            recorder: recorder.clone(),
-            report_execs: settings.probes.contains(&Probe::Exec),
-            poll_interval: settings.poll_interval,
+            id_key,
+            host,
+            own,
             shared: Arc::clone(&shared),
         };
-        processes.scan();
-        let processes = spawn("kernspan-proc", move || processes.run())?;
-        let mut shard = Shard::new(ShardConfig { id_key, ..ShardConfig::default() });
-        if let Some(address) = listen {
-            shard.mute_endpoint(own_endpoint(address));
-        }
-        let payload = PayloadThread {
-            ring: maps.payload_ring,
-            shard,
-            verdicts: maps.verdicts,
-            never_mute: settings.capture == Capture::Full,
-            assembly,
-            recorder: recorder.clone(),
-            poll_interval: settings.poll_interval,
-            shared: Arc::clone(&shared),
-        };
-        let payload = spawn("kernspan-ring1", move || payload.run())?;
+        let threads = Threads::start(settings, parts)?;
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -364,15 +322,7 @@ impl Agent {
             }
             None => None,
         };
-        Ok(Agent {
-            loaded,
-            shared,
-            outputs: outputs.exporter,
-            metrics,
-            recorder,
-            processes,
-            payload,
-        })
+        Ok(Agent { loaded, shared, outputs: outputs.exporter, metrics, recorder, threads })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -383,8 +333,7 @@ impl Agent {
         // Detached first: the rings then hold all there will ever be.
         drop(self.loaded);
         self.shared.stop.store(true, Ordering::Release);
-        joined(self.processes.join())?;
-        let mut outputs = joined(self.payload.join())?;
+        let mut outputs = self.threads.join()?;
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)
         {
@@ -397,78 +346,14 @@ impl Agent {
         // In place of what the assembler published while requests were still under way.
         let mut entries = Vec::new();
         outputs.ledger(&mut entries);
-        self.shared.publish("outputs", entries);
+        self.shared.publish(Thread::Outputs, entries);
         drop(outputs);
+        log_rings(&self.shared.rings());
         log_ledger(&self.shared.ledger());
         if let Some(recorder) = &self.recorder {
             recorder.counters(self.shared.kernel_counters());
             recorder.finish()?;
         }
         Ok(())
-    }
-}
-
-/// `evidence`: client spans are linked by headers and threads.
-pub(super) fn assembler_config(
-    settings: &Settings,
-    evidence: bool,
-    id_key: IdKey,
-) -> AssemblerConfig {
-    AssemblerConfig {
-        id_key,
-        rings: 2,
-        sample_ratio: settings.sample,
-        linker: LinkerSwitches {
-            headers: evidence,
-            threads: evidence,
-            ..LinkerSwitches::default()
-        },
-        ..AssemblerConfig::default()
-    }
-}
-
-fn own_endpoint(address: SocketAddr) -> OwnEndpoint {
-    let addr = match address.ip() {
-        ip if ip.is_unspecified() => None,
-        IpAddr::V4(v4) => Some(v4.to_ipv6_mapped().octets()),
-        IpAddr::V6(v6) => Some(v6.octets()),
-    };
-    OwnEndpoint { addr, port: address.port(), netns: own_netns() }
-}
-
-/// The agent's network namespace, as the kernel side names it: the same port in another one is
-/// somebody else's. `None` where it cannot be told.
-fn own_netns() -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    let namespace = std::fs::metadata("/proc/self/ns/net").ok()?;
-    u32::try_from(namespace.ino()).ok()
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> Result<std::thread::JoinHandle<T>, Failure> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(run)
-        .map_err(|error| anyhow::Error::new(error).context(format!("starting {name}")).into())
-}
-
-fn joined<T>(result: std::thread::Result<T>) -> Result<T, Failure> {
-    result.map_err(|_| anyhow::anyhow!("a thread of the agent panicked; this is a bug").into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::own_endpoint;
-
-    #[test]
-    fn the_own_endpoint_is_in_the_own_network_namespace() {
-        let link = std::fs::read_link("/proc/self/ns/net").expect("procfs");
-        let name = link.to_string_lossy();
-        let inode = name.trim_start_matches("net:[").trim_end_matches(']').parse().ok();
-        assert!(inode.is_some(), "{name}");
-        let own = own_endpoint(([0, 0, 0, 0], 9464).into());
-        assert_eq!((own.addr, own.port, own.netns), (None, 9464, inode));
     }
 }

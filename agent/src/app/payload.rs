@@ -1,8 +1,12 @@
-//! The thread of a payload ring: drains it, parses in place, owns its connections, and has the
-//! assembler work on what they say.
+//! The thread of a payload ring: drains it, parses in place, owns its connections, and hands on what
+//! they say.
 
-use super::{assemble::Assembly, clock::boot_ns, recorder::Recorder, shared::Shared};
-use crate::export::Fanout;
+use super::{
+    clock::boot_ns,
+    queue::Outbox,
+    recorder::Recorder,
+    shared::{Shared, Thread},
+};
 use crate::probe::control::Verdicts;
 use agent_common::settings::socket_verdict;
 use agent_core::connection::{Shard, ShardOutput};
@@ -15,8 +19,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-/// Number of the only payload ring: ring 0 is that of processes.
-pub const RING: usize = 1;
+/// Number of the first payload ring: ring 0 is that of processes.
+pub const FIRST_RING: usize = 1;
 
 /// How often accounts are published and idle connections looked for, ns.
 const HOUSEKEEPING_NS: u64 = 500_000_000;
@@ -34,8 +38,28 @@ const CALM: u32 = 100;
 /// Pause between two looks when nothing happens: 50 wakeups a second cost 0.1 % of a processor.
 const CALM_PAUSE: Duration = Duration::from_millis(20);
 
+/// Where a payload ring's signals go.
+pub trait Downstream {
+    /// What is left of it.
+    type End;
+    /// Takes a signal, in the order of the ring.
+    fn signal(&mut self, signal: Signal);
+    /// A used message to fill again, where there is one.
+    fn reuse(&mut self) -> Option<Box<Started>>;
+    /// All that was written to the ring before `now` (boot time, ns) has been taken.
+    fn tick(&mut self, now: u64);
+    /// What comes from now on is the last.
+    fn ends(&mut self);
+    /// Its account.
+    fn ledger(&self, entries: &mut Vec<Entry>);
+    /// Nothing follows.
+    fn finish(self) -> Self::End;
+}
+
 /// What the thread needs.
-pub struct PayloadThread {
+pub struct PayloadThread<D> {
+    /// Number of its ring.
+    pub number: usize,
     /// Its ring.
     pub ring: RingBuf<MapData>,
     /// Its connections.
@@ -44,8 +68,8 @@ pub struct PayloadThread {
     pub verdicts: Verdicts,
     /// Connections of other protocols are not muted (`--capture full`).
     pub never_mute: bool,
-    /// What makes spans of it.
-    pub assembly: Assembly,
+    /// Where what they say goes.
+    pub downstream: D,
     /// The recording, if one is made.
     pub recorder: Option<Arc<Recorder>>,
     /// Pause between two looks at the ring.
@@ -54,16 +78,57 @@ pub struct PayloadThread {
     pub shared: Arc<Shared>,
 }
 
-struct Outlet {
-    assembly: Assembly,
+/// To the assembler's own thread.
+pub struct Remote {
+    /// The way there.
+    pub outbox: Outbox,
+    /// See [`Shared`].
+    pub shared: Arc<Shared>,
+}
+
+impl Downstream for Remote {
+    type End = ();
+
+    fn signal(&mut self, signal: Signal) {
+        self.outbox.signal(signal);
+    }
+
+    fn reuse(&mut self) -> Option<Box<Started>> {
+        self.outbox.reuse()
+    }
+
+    fn tick(&mut self, now: u64) {
+        self.outbox.tick(now);
+        if self.outbox.is_closed() {
+            // The assembler ends only after this thread: it panicked, and there is nobody left to
+            // work for.
+            self.shared.stop.store(true, Ordering::Release);
+        }
+    }
+
+    fn ends(&mut self) {
+        self.outbox.last();
+    }
+
+    fn ledger(&self, entries: &mut Vec<Entry>) {
+        self.outbox.ledger(entries);
+    }
+
+    fn finish(mut self) {
+        self.outbox.flush();
+    }
+}
+
+struct Outlet<D> {
+    downstream: D,
     verdicts: Verdicts,
     never_mute: bool,
     refused_verdicts: u64,
 }
 
-impl ShardOutput for Outlet {
+impl<D: Downstream> ShardOutput for Outlet<D> {
     fn signal(&mut self, signal: Signal) {
-        self.assembly.signal(RING, signal);
+        self.downstream.signal(signal);
     }
 
     fn verdict(&mut self, cookie: u64, verdict: u32) {
@@ -76,13 +141,14 @@ impl ShardOutput for Outlet {
     }
 
     fn reuse(&mut self) -> Option<Box<Started>> {
-        self.assembly.spare.take()
+        self.downstream.reuse()
     }
 }
 
-struct State {
+struct State<D> {
+    number: usize,
     shard: Shard,
-    outlet: Outlet,
+    outlet: Outlet<D>,
     scrubber: Option<Scrubber>,
     recorder: Option<Arc<Recorder>>,
     shared: Arc<Shared>,
@@ -90,15 +156,17 @@ struct State {
     housekept: u64,
 }
 
-impl PayloadThread {
-    /// Runs until the stop flag is set, then drains what is left. Gives the outputs back, finished.
-    pub fn run(self) -> Fanout {
+impl<D: Downstream> PayloadThread<D> {
+    /// Runs until the stop flag is set, then drains what is left. Gives back what is left of where
+    /// it all went.
+    pub fn run(self) -> D::End {
         let scrubs = self.recorder.as_ref().is_some_and(|recorder| !recorder.is_raw());
         let mut ring = self.ring;
         let mut state = State {
+            number: self.number,
             shard: self.shard,
             outlet: Outlet {
-                assembly: self.assembly,
+                downstream: self.downstream,
                 verdicts: self.verdicts,
                 never_mute: self.never_mute,
                 refused_verdicts: 0,
@@ -109,7 +177,6 @@ impl PayloadThread {
             undecoded: 0,
             housekept: 0,
         };
-        state.outlet.assembly.sample_clock();
         let mut pause = Pause::new(self.poll_interval);
         loop {
             let last = state.shared.stop.load(Ordering::Acquire);
@@ -144,7 +211,7 @@ impl Pause {
     }
 }
 
-impl State {
+impl<D: Downstream> State<D> {
     /// Empties the ring. What is left when the run has to end is counted and not looked into.
     /// Gives the number of records.
     fn drain(&mut self, ring: &mut RingBuf<MapData>) -> u32 {
@@ -175,16 +242,17 @@ impl State {
     }
 
     fn record(&mut self, slot: &[u8], event: &Event<'_>) {
+        let ring = self.number as u8;
         match (&self.recorder, &mut self.scrubber) {
             (Some(recorder), Some(scrubber)) => {
                 let recorder = Arc::clone(recorder);
                 let release = &mut |released: agent_core::recording::Released<'_>| {
-                    recorder.released(RING as u8, &released);
+                    recorder.released(ring, &released);
                 };
                 scrubber.ingest(&mut self.shard, event, &mut self.outlet, release);
             }
             (Some(recorder), None) => {
-                recorder.record(RING as u8, slot, event);
+                recorder.record(ring, slot, event);
                 self.shard.ingest(event, &mut self.outlet);
             }
             (None, _) => self.shard.ingest(event, &mut self.outlet),
@@ -200,21 +268,22 @@ impl State {
 
     /// What was written before `now` has been taken.
     fn idle(&mut self, now: u64) {
+        let ring = self.number as u8;
         match (&self.recorder, &mut self.scrubber) {
             (Some(recorder), Some(scrubber)) => {
                 let recorder = Arc::clone(recorder);
                 let release = &mut |released: agent_core::recording::Released<'_>| {
-                    recorder.released(RING as u8, &released);
+                    recorder.released(ring, &released);
                 };
                 scrubber.idle(&mut self.shard, now, &mut self.outlet, release);
             }
             (Some(recorder), None) => {
-                recorder.tick(RING as u8, now);
+                recorder.tick(ring, now);
                 self.shard.idle(now, &mut self.outlet);
             }
             (None, _) => self.shard.idle(now, &mut self.outlet),
         }
-        self.outlet.assembly.tick(RING, now);
+        self.outlet.downstream.tick(now);
         if now.saturating_sub(self.housekept) >= HOUSEKEEPING_NS {
             self.housekept = now;
             self.publish();
@@ -235,29 +304,32 @@ impl State {
             side: Side::Lost("refused_by_kernel"),
             count: self.outlet.refused_verdicts,
         });
-        self.shared.publish("payload", entries);
-        self.shared.publish_census(self.shard.census());
+        self.outlet.downstream.ledger(&mut entries);
+        self.shared.publish(Thread::Payload(self.number), entries);
+        self.shared.publish_census(self.number, self.shard.census());
     }
 
-    fn finish(mut self) -> Fanout {
-        for (cpu, next) in self.shared.payload_tried().into_iter().enumerate() {
+    fn finish(mut self) -> D::End {
+        let ring = self.number as u8;
+        self.outlet.downstream.ends();
+        for (cpu, next) in self.shared.tried(self.number).into_iter().enumerate() {
             let cpu = u16::try_from(cpu).unwrap_or(u16::MAX);
             self.shard.settle(cpu, next);
             if let Some(recorder) = &self.recorder {
-                recorder.settle(RING as u8, cpu, next);
+                recorder.settle(ring, cpu, next);
             }
         }
         match (&self.recorder, &mut self.scrubber) {
             (Some(recorder), Some(scrubber)) => {
                 let recorder = Arc::clone(recorder);
                 scrubber.finish(&mut self.shard, &mut self.outlet, &mut |released| {
-                    recorder.released(RING as u8, &released);
+                    recorder.released(ring, &released);
                 });
             }
             _ => self.shard.finish(&mut self.outlet),
         }
         self.publish();
-        self.outlet.assembly.finish()
+        self.outlet.downstream.finish()
     }
 }
 

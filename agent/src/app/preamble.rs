@@ -1,14 +1,20 @@
 //! The settings that a recording keeps, because what a replay gives depends on them.
 
+use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::connection::OwnEndpoint;
 
 const HEAD_BYTES: &str = "head-bytes";
 const LINK: &str = "link";
 const OWN_ENDPOINT: &str = "own-endpoint";
 
+const PAYLOAD_RINGS: &str = "payload-rings";
+
 /// What a replay needs of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
+    /// Payload rings: the bounds of the connection tables depend on their number, and the assembler
+    /// waits for each.
+    pub rings: u32,
     /// Whether client spans were linked by evidence.
     pub link: bool,
     /// Where the agent itself listened: connections of it are left out.
@@ -19,6 +25,7 @@ pub struct Recorded {
 pub fn write(head_bytes: u32, recorded: Recorded) -> Vec<(String, String)> {
     let mut pairs = vec![
         (HEAD_BYTES.to_owned(), head_bytes.to_string()),
+        (PAYLOAD_RINGS.to_owned(), recorded.rings.to_string()),
         (LINK.to_owned(), if recorded.link { "all" } else { "none" }.to_owned()),
     ];
     pairs.extend(recorded.own.map(|own| (OWN_ENDPOINT.to_owned(), endpoint_text(own))));
@@ -28,7 +35,9 @@ pub fn write(head_bytes: u32, recorded: Recorded) -> Vec<(String, String)> {
 /// Reads them back. What is absent, or of another version, is as by default.
 pub fn read(pairs: &[(String, String)]) -> Recorded {
     let get = |wanted: &str| pairs.iter().find(|(key, _)| key == wanted).map(|(_, text)| &**text);
-    Recorded { link: get(LINK) != Some("none"), own: get(OWN_ENDPOINT).and_then(endpoint) }
+    let rings = get(PAYLOAD_RINGS).and_then(|text| text.parse().ok());
+    let rings = rings.filter(|rings| (1..=MAX_PAYLOAD_RINGS).contains(rings)).unwrap_or(1);
+    Recorded { rings, link: get(LINK) != Some("none"), own: get(OWN_ENDPOINT).and_then(endpoint) }
 }
 
 /// `ADDRESS PORT NAMESPACE`: 32 hexadecimal digits or `any`, decimal, decimal or `any`.
@@ -66,8 +75,8 @@ mod tests {
             Some(OwnEndpoint { addr: None, port: 9464, netns: None }),
             Some(OwnEndpoint { addr: Some(addr), port: 1, netns: Some(4_026_531_840) }),
         ] {
-            for link in [true, false] {
-                let recorded = Recorded { link, own };
+            for (link, rings) in [(true, 1), (false, 4)] {
+                let recorded = Recorded { rings, link, own };
                 assert_eq!(read(&write(4096, recorded)), recorded);
             }
         }
@@ -77,8 +86,12 @@ mod tests {
     fn what_is_damaged_or_absent_is_the_default() {
         for text in ["", "any", "any x any", "zz 1 any", "any 1 x", "any 99999 any"] {
             let pairs = [("own-endpoint".to_owned(), text.to_owned())];
-            assert_eq!(read(&pairs), Recorded { link: true, own: None }, "{text}");
+            assert_eq!(read(&pairs), Recorded { rings: 1, link: true, own: None }, "{text}");
         }
-        assert_eq!(read(&[]), Recorded { link: true, own: None });
+        for text in ["", "0", "5", "4294967296", "many"] {
+            let pairs = [("payload-rings".to_owned(), text.to_owned())];
+            assert_eq!(read(&pairs).rings, 1, "{text}");
+        }
+        assert_eq!(read(&[]), Recorded { rings: 1, link: true, own: None });
     }
 }

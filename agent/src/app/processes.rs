@@ -2,8 +2,12 @@
 //! processes that the kernel side goes by.
 
 use super::{
-    batch::Batch, clock::boot_ns, payload::Pause, progress::Reading, recorder::Recorder,
-    shared::Shared,
+    batch::Batch,
+    clock::boot_ns,
+    payload::Pause,
+    progress::Reading,
+    recorder::Recorder,
+    shared::{Shared, Thread},
 };
 use crate::config::Executables;
 use crate::probe::control::Selection;
@@ -249,7 +253,7 @@ impl ProcessThread {
     fn publish(&self, counts: &Counts) {
         let entry = |unit, side, count| Entry { stage: "process_ring", unit, side, count };
         self.shared.publish(
-            "processes",
+            Thread::Processes,
             vec![
                 entry("records", Side::In, counts.records),
                 entry("records", Side::Out, counts.records - counts.undecoded),

@@ -78,9 +78,13 @@ impl Recorder {
         self.write(&Item::Process(Box::new(facts.clone())));
     }
 
-    /// A sample of the wall clock.
-    pub fn clock(&self, boot_ns: u64, unix_minus_boot_ns: i64) {
-        self.write(&Item::Clock { boot_ns, unix_minus_boot_ns });
+    /// A sample of the wall clock, taken while nobody else writes: in the file it stands before
+    /// every tick of a later time, as it comes before that tick in the assembler.
+    pub fn clock(&self, sample: impl FnOnce() -> (u64, i64)) -> (u64, i64) {
+        let mut writer = lock(&self.writer);
+        let (boot_ns, unix_minus_boot_ns) = sample();
+        self.write_to(&mut writer, &Item::Clock { boot_ns, unix_minus_boot_ns });
+        (boot_ns, unix_minus_boot_ns)
     }
 
     /// Records that a CPU tried to write.
@@ -113,7 +117,10 @@ impl Recorder {
     /// Keeps the first fault and stops writing: a recording with a hole would replay to
     /// something else.
     fn write(&self, item: &Item<'_>) {
-        let mut writer = lock(&self.writer);
+        self.write_to(&mut lock(&self.writer), item);
+    }
+
+    fn write_to(&self, writer: &mut Option<Writer<BufWriter<File>>>, item: &Item<'_>) {
         let Some(open) = writer.as_mut() else { return };
         if let Err(error) = open.item(item) {
             tracing::error!("recording to {} stops: {error}", self.path.display());

@@ -1,14 +1,20 @@
 //! `replay`: a recording through the same stages, on one thread, without kernel or privileges.
 
-use super::{live::assembler_config, outputs, payload::RING, preamble, shared::kernel_entries};
+use super::{
+    outputs,
+    payload::FIRST_RING,
+    preamble,
+    shared::{add_up, kernel_entries},
+    threads::{assembler_config, shard_config},
+};
 use crate::cli::{Failure, Replay};
 use crate::config::LinkEvidence;
 use crate::export::{Destination, Fanout, Writing};
 use agent_common::record::VERSION;
-use agent_core::connection::{Shard, ShardConfig, ShardOutput};
+use agent_core::connection::{OwnEndpoint, Shard, ShardOutput};
 use agent_core::event::decode;
 use agent_core::message::{Signal, Started};
-use agent_core::recording::{Item, ReadError, Reader};
+use agent_core::recording::{Item, Preamble, ReadError, Reader};
 use agent_core::trace::Assembler;
 use std::collections::HashMap;
 use std::fs::File;
@@ -53,14 +59,10 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
     let outputs = outputs::open(&replay.settings, runtime.handle(), Writing::Inline)?;
     let recorded = preamble::read(&preamble.settings);
     let evidence = recorded.link && replay.settings.link == LinkEvidence::All;
-    let config = assembler_config(&replay.settings, evidence, preamble.id_key);
-    let shard_config = ShardConfig { id_key: preamble.id_key, ..ShardConfig::default() };
-    let mut shard = Shard::new(shard_config);
-    if let Some(own) = recorded.own {
-        shard.mute_endpoint(own);
-    }
+    let rings = recorded.rings as usize;
+    let config = assembler_config(&replay.settings, rings, evidence, preamble.id_key);
     let mut stages = Stages {
-        shard,
+        shards: (0..rings).map(|_| shard(rings, &preamble, recorded.own)).collect(),
         assembler: Assembler::new(config, preamble.host),
         outputs: outputs.fanout,
         collected: Collected::default(),
@@ -82,11 +84,37 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
     }
 }
 
+fn shard(rings: usize, preamble: &Preamble, own: Option<OwnEndpoint>) -> Shard {
+    let mut shard = Shard::new(shard_config(rings, preamble.id_key));
+    if let Some(own) = own {
+        shard.mute_endpoint(own);
+    }
+    shard
+}
+
 #[derive(Default)]
 struct Collected {
+    /// Ring whose records said it.
+    ring: u8,
     signals: Vec<Signal>,
     #[expect(clippy::vec_box, reason = "the stages pass the boxes on")]
     spare: Vec<Box<Started>>,
+}
+
+impl Collected {
+    /// What follows is said by the records of `ring`.
+    fn turn_to(&mut self, ring: u8, assembler: &mut Assembler) {
+        if self.ring != ring {
+            self.hand_on(assembler);
+            self.ring = ring;
+        }
+    }
+
+    fn hand_on(&mut self, assembler: &mut Assembler) {
+        for signal in self.signals.drain(..) {
+            assembler.signal(usize::from(self.ring), signal);
+        }
+    }
 }
 
 impl ShardOutput for Collected {
@@ -103,7 +131,8 @@ impl ShardOutput for Collected {
 }
 
 struct Stages {
-    shard: Shard,
+    /// By payload ring.
+    shards: Vec<Shard>,
     assembler: Assembler,
     outputs: Fanout,
     collected: Collected,
@@ -135,7 +164,11 @@ impl Stages {
                 self.assembler.clock(*boot_ns, *unix_minus_boot_ns);
             }
             Item::Counters(counters) => self.counters.clone_from(counters),
-            Item::Settle { cpu, next, .. } => self.shard.settle(*cpu, *next),
+            Item::Settle { ring, cpu, next } => {
+                if let Some(shard) = shard_of(&mut self.shards, *ring) {
+                    shard.settle(*cpu, *next);
+                }
+            }
             Item::End(_) => {}
         }
     }
@@ -154,16 +187,25 @@ impl Stages {
         if ring == 0 {
             return self.assembler.process_event(&event);
         }
-        self.shard.ingest(&event, &mut self.collected);
+        let Some(shard) = shard_of(&mut self.shards, ring) else {
+            if self.undecoded == 0 {
+                tracing::error!("ring {ring}: the recording does not say that there is one");
+            }
+            self.undecoded += 1;
+            return;
+        };
+        self.collected.turn_to(ring, &mut self.assembler);
+        shard.ingest(&event, &mut self.collected);
         if self.collected.signals.len() >= BATCH {
-            self.hand_on();
+            self.collected.hand_on(&mut self.assembler);
         }
     }
 
     fn tick(&mut self, ring: u8, boot_ns: u64) {
-        if ring != 0 {
-            self.shard.idle(boot_ns, &mut self.collected);
-            self.hand_on();
+        if let Some(shard) = shard_of(&mut self.shards, ring) {
+            self.collected.turn_to(ring, &mut self.assembler);
+            shard.idle(boot_ns, &mut self.collected);
+            self.collected.hand_on(&mut self.assembler);
         }
         self.ended.insert(ring, boot_ns);
         let spare = &mut self.collected.spare;
@@ -175,25 +217,27 @@ impl Stages {
         }
     }
 
-    fn hand_on(&mut self) {
-        for signal in self.collected.signals.drain(..) {
-            self.assembler.signal(RING, signal);
-        }
-    }
-
     fn finish(&mut self) {
         if self.undecoded > 0 {
             tracing::error!("{} records could not be decoded and are left out", self.undecoded);
         }
-        self.shard.finish(&mut self.collected);
-        self.hand_on();
+        for (shard, ring) in self.shards.iter_mut().zip(FIRST_RING as u8..) {
+            self.collected.turn_to(ring, &mut self.assembler);
+            shard.finish(&mut self.collected);
+        }
+        self.collected.hand_on(&mut self.assembler);
         self.assembler.finish(&mut self.outputs, &mut |_| {});
         let last = self.ended.values().copied().max().unwrap_or(0);
         self.outputs.finish(last);
         let mut entries = kernel_entries(&self.counters);
-        entries.extend(self.shard.ledger());
+        self.shards.iter().for_each(|shard| add_up(&mut entries, &shard.ledger()));
         entries.extend(self.assembler.ledger());
         self.outputs.ledger(&mut entries);
         super::shared::log_ledger(&entries);
     }
+}
+
+/// The shard of a payload ring.
+fn shard_of(shards: &mut [Shard], ring: u8) -> Option<&mut Shard> {
+    shards.get_mut(usize::from(ring).checked_sub(FIRST_RING)?)
 }

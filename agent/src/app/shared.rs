@@ -3,12 +3,27 @@
 use super::clock::boot_ns;
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
 use agent_common::counter;
-use agent_core::connection::Census;
+use agent_common::settings::MAX_PAYLOAD_RINGS;
+use agent_core::connection::{Census, KindCounts};
+use agent_core::event::ProcessKey;
 use agent_core::ledger::{Entry, Side};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+/// Who has an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thread {
+    /// The thread of the process ring.
+    Processes,
+    /// The thread of the payload ring with this number.
+    Payload(usize),
+    /// The assembler.
+    Assembler,
+    /// The outputs.
+    Outputs,
+}
 
 /// See the module.
 pub struct Shared {
@@ -24,8 +39,9 @@ pub struct Shared {
     pub features: Vec<FeatureReport>,
     counters: Mutex<Option<Counters>>,
     misses: Misses,
-    accounts: Mutex<BTreeMap<&'static str, Vec<Entry>>>,
-    census: Mutex<Census>,
+    accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
+    /// By payload ring.
+    census: Mutex<BTreeMap<usize, Census>>,
 }
 
 impl Shared {
@@ -51,32 +67,48 @@ impl Shared {
     }
 
     /// A thread publishes its account.
-    pub fn publish(&self, thread: &'static str, entries: Vec<Entry>) {
+    pub fn publish(&self, thread: Thread, entries: Vec<Entry>) {
         lock(&self.accounts).insert(thread, entries);
     }
 
-    /// The payload thread publishes its connections by kind.
-    pub fn publish_census(&self, census: Census) {
-        *lock(&self.census) = census;
+    /// The thread of a payload ring publishes its connections by kind.
+    pub fn publish_census(&self, ring: usize, census: Census) {
+        lock(&self.census).insert(ring, census);
     }
 
-    /// Connections by process and kind, as last published.
+    /// Connections by process and kind, of all payload rings, as last published.
     pub fn census(&self) -> Census {
-        lock(&self.census).clone()
+        sum_of(lock(&self.census).values())
     }
 
-    /// The accounts of all stages; the kernel's is read now, the others are at most a second old.
+    /// The accounts of all stages, the payload rings' added up; the kernel's is read now, the others
+    /// are at most a second old.
     pub fn ledger(&self) -> Vec<Entry> {
         let mut entries = self.kernel_ledger();
         entries.extend(self.misses.ledger());
-        entries.extend(lock(&self.accounts).values().flatten().cloned());
+        for account in lock(&self.accounts).values() {
+            add_up(&mut entries, account);
+        }
         entries
     }
 
-    /// Numbers of records that each CPU tried to write to the payload ring.
-    pub fn payload_tried(&self) -> Vec<u64> {
+    /// The accounts of the payload rings, each by itself: its number, what the kernel side tried to
+    /// write to it and lost, and what its thread says of it.
+    pub fn rings(&self) -> Vec<RingAccount> {
+        let counters = self.kernel_counters();
+        let accounts = lock(&self.accounts);
+        let threads = accounts.iter().filter_map(|(thread, entries)| match thread {
+            Thread::Payload(number) => Some((*number, entries)),
+            _ => None,
+        });
+        threads.map(|(number, entries)| RingAccount::new(number, &counters, entries)).collect()
+    }
+
+    /// Numbers of records that each CPU tried to write to a ring.
+    pub fn tried(&self, ring: usize) -> Vec<u64> {
+        let Ok(ring) = u32::try_from(ring) else { return Vec::new() };
         let counters = lock(&self.counters);
-        let read = counters.as_ref().map(|counters| counters.per_cpu(counter::PAYLOAD_TRIED));
+        let read = counters.as_ref().map(|counters| counters.per_cpu(counter::tried(ring)));
         read.and_then(Result::ok).unwrap_or_default()
     }
 
@@ -93,25 +125,101 @@ impl Shared {
     }
 }
 
+/// One payload ring's account, from both sides of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingAccount {
+    /// From 1.
+    pub number: usize,
+    /// Records that the kernel side tried to write.
+    pub tried: u64,
+    /// Of these, those that found no room.
+    pub lost: u64,
+    /// Records that came out.
+    pub read: u64,
+    /// Records that the sequence numbers miss. Once the ring is empty, as many as were lost.
+    pub missing: u64,
+    /// Records that were left in it at the end.
+    pub left: u64,
+}
+
+impl RingAccount {
+    fn new(number: usize, counters: &[u64], entries: &[Entry]) -> RingAccount {
+        let counter = |of: fn(u32) -> u32| {
+            let index = u32::try_from(number).map_or(usize::MAX, |number| of(number) as usize);
+            counters.get(index).copied().unwrap_or(0)
+        };
+        let of = |side: Side| {
+            let of_ring =
+                entries.iter().filter(|entry| entry.stage == "ring" && entry.side == side);
+            of_ring.map(|entry| entry.count).sum()
+        };
+        RingAccount {
+            number,
+            tried: counter(counter::tried),
+            lost: counter(counter::lost),
+            read: of(Side::Out),
+            missing: of(Side::Lost("sequence_gap")),
+            left: of(Side::Lost("shutdown")),
+        }
+    }
+}
+
 /// The kernel side's counters as accounts of its rings, the rest as information.
 pub fn kernel_entries(read: &[u64]) -> Vec<Entry> {
     let get = |index: u32| read.get(index as usize).copied().unwrap_or(0);
     let entry = |stage, unit, side, count| Entry { stage, unit, side, count };
     let mut entries = Vec::new();
-    for (stage, tried, lost) in [
-        ("kernel_process", counter::PROCESS_TRIED, counter::PROCESS_LOST),
-        ("kernel_payload", counter::PAYLOAD_TRIED, counter::PAYLOAD_LOST),
-    ] {
-        let (tried, lost) = (get(tried), get(lost));
+    for (stage, rings) in [("kernel_process", 0..=0), ("kernel_payload", 1..=MAX_PAYLOAD_RINGS)] {
+        let sum = |of: fn(u32) -> u32| rings.clone().map(|ring| get(of(ring))).sum::<u64>();
+        let (tried, lost) = (sum(counter::tried), sum(counter::lost));
         entries.push(entry(stage, "records", Side::In, tried));
         entries.push(entry(stage, "records", Side::Out, tried.saturating_sub(lost)));
         entries.push(entry(stage, "records", Side::Lost("ring_full"), lost));
     }
-    for index in counter::UNREACHABLE_CALLS..counter::COUNT {
-        let name = counter::NAMES[index as usize];
+    for (name, index) in counter::CALL_NAMES.into_iter().zip(counter::FIRST_OF_CALLS..) {
         entries.push(entry("kernel_calls", "events", Side::Info(name), get(index)));
     }
     entries
+}
+
+/// Adds `more`, an account of its own, to `entries`: what both have, in one entry.
+pub fn add_up(entries: &mut Vec<Entry>, more: &[Entry]) {
+    for entry in more {
+        let same = |known: &&mut Entry| {
+            (known.stage, known.unit, known.side) == (entry.stage, entry.unit, entry.side)
+        };
+        match entries.iter_mut().find(same) {
+            Some(known) => known.count = known.count.saturating_add(entry.count),
+            None => entries.push(entry.clone()),
+        }
+    }
+}
+
+/// Connections by process and kind, of several payload rings.
+fn sum_of<'a>(all: impl Iterator<Item = &'a Census>) -> Census {
+    let mut sums: BTreeMap<ProcessKey, KindCounts> = BTreeMap::new();
+    for (process, counts) in all.flatten() {
+        let KindCounts { http1, tls, http2, upgraded, unknown, undecided } = *counts;
+        let sum = sums.entry(*process).or_default();
+        sum.http1 += http1;
+        sum.tls += tls;
+        sum.http2 += http2;
+        sum.upgraded += upgraded;
+        sum.unknown += unknown;
+        sum.undecided += undecided;
+    }
+    sums.into_iter().collect()
+}
+
+/// One line a payload ring, where there are several.
+pub fn log_rings(rings: &[RingAccount]) {
+    for ring in rings.iter().filter(|_| rings.len() > 1) {
+        let RingAccount { number, tried, lost, read, missing, left } = ring;
+        tracing::info!(
+            "payload ring {number}: tried {tried}, lost {lost}; read {read}, missing {missing}, \
+             left {left}"
+        );
+    }
 }
 
 /// One line an account: `stage unit: in … out … held … lost … (cause)`.

@@ -34,12 +34,27 @@ impl StatusSource for Status {
             "hooks": hooks,
             "memory": memory(),
             "connections": self.connections(),
+            "payload_rings": self.rings(),
             "ledger": ledger_json(&self.ledger()),
         })
     }
 }
 
 impl Status {
+    fn rings(&self) -> Value {
+        let rings = self.0.rings().into_iter().map(|ring| {
+            json!({
+                "ring": ring.number,
+                "tried": ring.tried,
+                "lost": ring.lost,
+                "read": ring.read,
+                "missing": ring.missing,
+                "left": ring.left,
+            })
+        });
+        rings.collect()
+    }
+
     fn connections(&self) -> Value {
         let census = self.0.census();
         let mut rows: Vec<_> = census.into_iter().collect();

@@ -161,8 +161,12 @@ pub struct Capture {
     /// Bytes captured of a message's head: 256 to 4096 [default: 4096]
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     head_bytes: Vec<String>,
-    /// Size of each ring between kernel and agent: 64KiB to 1GiB, rounded up to a power of two
-    /// [default: 8MiB]
+    /// Rings between kernel and agent that carry payload, each with a thread: 1, 2 or 4 [default: 1 up
+    /// to 4 processors, 2 up to 8]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    payload_rings: Vec<String>,
+    /// Size of each of these rings: 64KiB to 1GiB, rounded up to a power of two [default: 8MiB, of
+    /// four 4MiB]
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
     ring_size: Vec<String>,
     /// How often the rings are looked at: 1ms to 1s [default: 5ms]
@@ -248,6 +252,7 @@ impl Capture {
             ("cgroup", self.cgroup),
             ("probes", self.probes),
             ("head-bytes", self.head_bytes),
+            ("payload-rings", self.payload_rings),
             ("ring-size", self.ring_size),
             ("poll-interval", self.poll_interval),
             ("hooks", self.hooks),

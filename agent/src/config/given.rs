@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 27] = [
+pub const KEYS: [&str; 28] = [
     "output",
     "listen",
     "include",
@@ -19,6 +19,7 @@ pub const KEYS: [&str; 27] = [
     "cgroup",
     "probes",
     "head-bytes",
+    "payload-rings",
     "ring-size",
     "poll-interval",
     "sample",

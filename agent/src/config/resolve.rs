@@ -20,7 +20,6 @@ const MAX_PIDS: usize = 1024;
 const MAX_GLOBS: usize = 256;
 
 const HEAD_BYTES: u32 = 4096;
-const RING_SIZE: u32 = 8 << 20;
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Variables that name an endpoint for what this agent sends.
@@ -42,7 +41,8 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         selection: selection(&mut read),
         probes: probes(&mut read),
         head_bytes: read.one("head-bytes", value::head_bytes).unwrap_or(HEAD_BYTES),
-        ring_size: read.one("ring-size", value::ring_size).unwrap_or(RING_SIZE),
+        payload_rings: read.one("payload-rings", value::payload_rings),
+        ring_size: read.one("ring-size", value::ring_size),
         poll_interval: read.one("poll-interval", value::poll_interval).unwrap_or(POLL_INTERVAL),
         sample: read.one("sample", value::ratio).unwrap_or(1.0),
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),

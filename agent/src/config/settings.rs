@@ -21,8 +21,10 @@ pub struct Settings {
     pub probes: Vec<Probe>,
     /// Bytes captured of a message's head, 256 to 4096.
     pub head_bytes: u32,
-    /// Bytes of each ring, a power of two from 64 KiB to 1 GiB.
-    pub ring_size: u32,
+    /// Rings that carry payload: 1, 2 or 4; by the processors that the agent may use when absent.
+    pub payload_rings: Option<u32>,
+    /// Bytes of each payload ring, a power of two from 64 KiB to 1 GiB; by their number when absent.
+    pub ring_size: Option<u32>,
     /// How often the rings are looked at, 1 ms to 1 s.
     pub poll_interval: Duration,
     /// Part of the traces that is kept, 0 to 1.

@@ -4,6 +4,7 @@ use super::problem::{Wrong, nearest, quote};
 use super::settings::{
     Capture, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, Output, Probe,
 };
+use agent_common::settings::MAX_PAYLOAD_RINGS;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -117,6 +118,13 @@ pub fn probes(text: &str) -> Result<Vec<Probe>, Wrong> {
 pub fn head_bytes(text: &str) -> Result<u32, Wrong> {
     let bytes = size_within(text, 256, u64::from(agent_common::settings::MAX_CAPTURE))?;
     u32::try_from(bytes).map_err(|_| Wrong::value(text, "is too large", "at most 4KiB"))
+}
+
+/// How many rings carry payload: a power of two, because the kernel side masks the socket's cookie.
+pub fn payload_rings(text: &str) -> Result<u32, Wrong> {
+    let allowed = [1, 2, MAX_PAYLOAD_RINGS];
+    let number = text.parse().ok().filter(|number| allowed.contains(number));
+    number.ok_or_else(|| Wrong::value(text, "is no number of rings", "allowed: 1, 2, 4"))
 }
 
 /// Bytes of a ring, rounded up to a power of two as the kernel wants it.
@@ -382,6 +390,15 @@ mod tests {
         assert_eq!(ring_size("64KiB"), Ok(64 << 10), "a power of two stays");
         assert_eq!(ring_size("65537"), Ok(128 << 10));
         assert_eq!(ring_size("1GiB"), Ok(1 << 30));
+    }
+
+    #[test]
+    fn payload_rings_are_a_power_of_two() {
+        let numbers = ["1", "2", "4"].map(|text| payload_rings(text).ok());
+        assert_eq!(numbers, [Some(1), Some(2), Some(4)]);
+        for text in ["0", "3", "8", "-1", "", "one", "4294967297"] {
+            assert!(payload_rings(text).is_err(), "{text}");
+        }
     }
 
     #[test]

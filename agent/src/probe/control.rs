@@ -1,11 +1,13 @@
 //! What is said to the running programs (verdicts, selected processes), and what they counted.
 
 use agent_common::counter;
+use agent_common::settings::MAX_PAYLOAD_RINGS;
 use aya::{
     Ebpf,
     maps::{Array, CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Flag of a map update (include/uapi/linux/bpf.h): only where there is no such key.
 const BPF_NOEXIST: u64 = 1;
@@ -20,8 +22,16 @@ pub struct MapFault {
     pub reason: String,
 }
 
-/// Verdicts on sockets.
-pub struct Verdicts {
+/// Names of the payload rings' maps: number 1 first.
+pub const PAYLOAD_RINGS: [&str; MAX_PAYLOAD_RINGS as usize] =
+    ["PAYLOAD_RING_1", "PAYLOAD_RING_2", "PAYLOAD_RING_3", "PAYLOAD_RING_4"];
+
+/// Verdicts on sockets, for all payload rings: a socket looks for its own when the generation has
+/// changed, so two of them must never be handed over under one number.
+#[derive(Clone)]
+pub struct Verdicts(Arc<Mutex<VerdictMaps>>);
+
+struct VerdictMaps {
     by_cookie: HashMap<MapData, u64, u32>,
     generation: Array<MapData, u32>,
     next: u32,
@@ -32,10 +42,12 @@ impl Verdicts {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn set(&mut self, cookie: u64, verdict: u32) -> Result<(), MapError> {
-        self.by_cookie.insert(cookie, verdict, 0)?;
-        self.next = self.next.wrapping_add(1);
-        self.generation.set(0, self.next, 0)
+    pub fn set(&self, cookie: u64, verdict: u32) -> Result<(), MapError> {
+        let mut maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.by_cookie.insert(cookie, verdict, 0)?;
+        maps.next = maps.next.wrapping_add(1);
+        let next = maps.next;
+        maps.generation.set(0, next, 0)
     }
 }
 
@@ -96,8 +108,8 @@ impl Selection {
 pub struct Maps {
     /// Processes and security events.
     pub process_ring: RingBuf<MapData>,
-    /// Payload.
-    pub payload_ring: RingBuf<MapData>,
+    /// Payload, those in use: ring 1 first.
+    pub payload_rings: Vec<RingBuf<MapData>>,
     /// Verdicts.
     pub verdicts: Verdicts,
     /// Counters.
@@ -107,19 +119,20 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object.
+    /// Takes the maps out of a loaded object that uses so many payload rings.
     ///
     /// # Errors
     /// [`MapFault`] when object and userspace do not fit.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Maps, MapFault> {
+    pub fn take(ebpf: &mut Ebpf, payload_rings: u32) -> Result<Maps, MapFault> {
+        let in_use = PAYLOAD_RINGS.iter().zip(0..payload_rings.max(1));
         Ok(Maps {
             process_ring: typed(ebpf, "PROCESS_RING")?,
-            payload_ring: typed(ebpf, "PAYLOAD_RING")?,
-            verdicts: Verdicts {
+            payload_rings: in_use.map(|(name, _)| typed(ebpf, name)).collect::<Result<_, _>>()?,
+            verdicts: Verdicts(Arc::new(Mutex::new(VerdictMaps {
                 by_cookie: typed(ebpf, "VERDICTS")?,
                 generation: typed(ebpf, "VERDICT_GENERATION")?,
                 next: 0,
-            },
+            }))),
             counters: Counters(typed(ebpf, "COUNTERS")?),
             selection: Selection(typed(ebpf, "PROCESSES")?),
         })

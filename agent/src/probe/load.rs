@@ -5,6 +5,7 @@
 
 use super::{
     btf::Btf,
+    control::PAYLOAD_RINGS,
     offsets, patch,
     plan::{Choice, Entry, Feature, Hook, PLAN, Part},
 };
@@ -25,7 +26,7 @@ pub struct LoadConfig {
     pub payload_hooks: Option<String>,
     /// Globals, without the bits that depend on the hooks.
     pub settings: Settings,
-    /// Bytes of the payload ring, a power of two.
+    /// Bytes of each payload ring in use ([`Settings::payload_rings`]), a power of two.
     pub ring_size: u32,
     /// Processes that a filter may name; 1 without a filter.
     pub process_filter_size: u32,
@@ -166,11 +167,16 @@ fn open(
     offsets: &Offsets,
     btf: &AyaBtf,
 ) -> Result<Ebpf, LoadError> {
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for (name, number) in PAYLOAD_RINGS.iter().zip(0..) {
+        if number < settings.payload_rings.max(1) {
+            loader.map_max_entries(name, config.ring_size);
+        }
+    }
+    loader
         .btf(Some(btf))
         .override_global("SETTINGS", settings.as_bytes(), true)
         .override_global("OFFSETS", offsets.as_bytes(), true)
-        .map_max_entries("PAYLOAD_RING", config.ring_size)
         .map_max_entries("PROCESSES", config.process_filter_size)
         .load(object)
         .map_err(|error| LoadError::Object(chain(&error)))

@@ -35,7 +35,7 @@ pub const KERNELS: [Kernel; 4] = [
         pinned: "6.1.0-56-cloud-amd64",
         needs_modules: true,
         payload: true,
-        hooks: &["auto"],
+        hooks: &["auto", "auto/4"],
     },
     Kernel {
         series: "6.12",
@@ -43,7 +43,7 @@ pub const KERNELS: [Kernel; 4] = [
         pinned: "6.12.117+deb13-cloud-amd64",
         needs_modules: false,
         payload: true,
-        hooks: &["auto", "fexit"],
+        hooks: &["auto", "fexit", "auto/4"],
     },
     Kernel {
         series: "newest",
@@ -51,7 +51,7 @@ pub const KERNELS: [Kernel; 4] = [
         pinned: "7.3.4+deb13-cloud-amd64",
         needs_modules: false,
         payload: true,
-        hooks: &["auto"],
+        hooks: &["auto", "auto/4"],
     },
 ];
 

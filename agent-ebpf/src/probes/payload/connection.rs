@@ -1,14 +1,10 @@
 //! The connection's own record: who talks to whom.
 
-use agent_common::{
-    counter,
-    record::{Connection, Header, Payload, kind, role},
-};
+use agent_common::record::{Connection, Header, Payload, kind, role};
 
 use crate::{
-    emit::{QUIET, count, next_sequence},
+    emit::{QUIET, reserve},
     kernel::sock::{PATH_LEN, Sock, Stream},
-    maps::PAYLOAD_RING,
     socket::{SocketState, flag},
 };
 
@@ -23,9 +19,7 @@ pub fn introduce(sock: Sock, stream: Stream, state: &mut SocketState, record: &P
         return;
     }
     state.flags |= flag::KNOWN | if complete { flag::COMPLETE } else { 0 };
-    let sequence = next_sequence(counter::PAYLOAD_TRIED);
-    let Some(mut slot) = PAYLOAD_RING.reserve_bytes(CONNECTION_LEN, 0) else {
-        count(counter::PAYLOAD_LOST, 1);
+    let Some((sequence, mut slot)) = reserve(state.cookie, CONNECTION_LEN) else {
         // Told again with the next call.
         state.flags &= !(flag::KNOWN | flag::COMPLETE);
         return;

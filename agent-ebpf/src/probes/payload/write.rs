@@ -6,9 +6,8 @@ use agent_common::{
 };
 
 use crate::{
-    emit::{QUIET, count, next_sequence},
+    emit::{QUIET, count, reserve},
     kernel::user::{copy_flat, copy_scratch},
-    maps::PAYLOAD_RING,
 };
 
 const FIXED: usize = size_of::<Payload>();
@@ -71,11 +70,8 @@ pub fn unreachable(record: &mut Payload) {
 /// Reserves a slot for the record and `ROOM` bytes, fills both, submits.
 #[inline(always)]
 fn write<const ROOM: usize>(record: &mut Payload, len: u32, fill: impl FnOnce(*mut u8) -> bool) {
-    record.header.seq = next_sequence(counter::PAYLOAD_TRIED);
-    let Some(mut slot) = PAYLOAD_RING.reserve_bytes(FIXED + ROOM, 0) else {
-        count(counter::PAYLOAD_LOST, 1);
-        return;
-    };
+    let Some((sequence, mut slot)) = reserve(record.cookie, FIXED + ROOM) else { return };
+    record.header.seq = sequence;
     let start = slot.as_mut_ptr();
     // SAFETY: the slot holds FIXED + ROOM bytes and is 8-byte aligned; the verifier checks both.
     unsafe {

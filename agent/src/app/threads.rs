@@ -1,0 +1,277 @@
+//! The threads of a run: one for each ring, and the assembler's.
+
+use super::{
+    assemble::{Assembly, Spare},
+    clock::boot_ns,
+    payload::{Downstream, FIRST_RING, PayloadThread, Remote},
+    processes::{ProcessThread, Selector},
+    progress::Reading,
+    queue::queue,
+    recorder::Recorder,
+    shared::Shared,
+};
+use crate::cli::Failure;
+use crate::config::{Capture, LinkEvidence, Probe, Settings};
+use crate::export::Fanout;
+use crate::probe::control::{Selection, Verdicts};
+use crate::process::ProcessReader;
+use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
+use agent_core::id::IdKey;
+use agent_core::process::HostFacts;
+use agent_core::trace::{Assembler, AssemblerConfig, LinkerSwitches};
+use aya::maps::{MapData, RingBuf};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+
+/// Batches between the process ring's thread and the assembler. Small: the kernel's ring is the
+/// buffer.
+const BATCHES: usize = 32;
+
+/// What the threads are made of.
+pub struct Parts {
+    /// Processes and security events.
+    pub process_ring: RingBuf<MapData>,
+    /// Payload, ring 1 first.
+    pub payload_rings: Vec<RingBuf<MapData>>,
+    /// Way back to the kernel side, for sockets.
+    pub verdicts: Verdicts,
+    /// The same for processes.
+    pub selection: Selection,
+    /// Where spans go.
+    pub outputs: Fanout,
+    /// The recording, if one is made.
+    pub recorder: Option<Arc<Recorder>>,
+    /// Key of the ids.
+    pub id_key: IdKey,
+    /// The host.
+    pub host: HostFacts,
+    /// Where the agent itself listens.
+    pub own: Option<OwnEndpoint>,
+    /// See [`Shared`].
+    pub shared: Arc<Shared>,
+}
+
+/// All that run.
+pub struct Threads {
+    processes: JoinHandle<()>,
+    /// Those that hand on to the assembler's thread.
+    rings: Vec<JoinHandle<()>>,
+    /// The one with the assembler: its own, or that of the only payload ring.
+    assembler: JoinHandle<Fanout>,
+}
+
+impl Threads {
+    /// Reads what runs already, and starts the threads.
+    ///
+    /// # Errors
+    /// The system's, when it starts no thread.
+    pub fn start(settings: &Settings, parts: Parts) -> Result<Threads, Failure> {
+        let Parts { process_ring, payload_rings, outputs, host, .. } = parts;
+        let Parts { recorder, id_key, shared, .. } = parts;
+        let (out, batches) = sync_channel(BATCHES);
+        let reading = Reading::default();
+        let ring = process_ring.as_fd().try_clone_to_owned();
+        let evidence = settings.link == LinkEvidence::All;
+        let config = assembler_config(settings, payload_rings.len(), evidence, id_key);
+        let mut assembly = Assembly {
+            assembler: Assembler::new(config, host),
+            outputs,
+            processes: batches,
+            progress: reading.progress(ring.map_err(anyhow::Error::new)?),
+            recorder: recorder.clone(),
+            silence: super::silence::Silence::default(),
+            shared: Arc::clone(&shared),
+            spare: Spare::default(),
+            flushed: 0,
+            published: boot_ns(),
+        };
+        // Before the first tick of any ring, in a recording as well.
+        assembly.sample_clock();
+        let mut processes = ProcessThread {
+            ring: process_ring,
+            reader: ProcessReader::default(),
+            selector: Selector {
+                selection: parts.selection,
+                executables: settings.selection.executables.clone(),
+                pids: (!settings.selection.pids.is_empty())
+                    .then(|| settings.selection.pids.iter().copied().collect()),
+            },
+            out,
+            reading,
+            recorder: recorder.clone(),
+            report_execs: settings.probes.contains(&Probe::Exec),
+            poll_interval: settings.poll_interval,
+            shared: Arc::clone(&shared),
+        };
+        processes.scan();
+        let processes = spawn("kernspan-proc", move || processes.run())?;
+        let common = Common {
+            config: shard_config(payload_rings.len(), id_key),
+            own: parts.own,
+            verdicts: parts.verdicts,
+            never_mute: settings.capture == Capture::Full,
+            recorder,
+            settings,
+            shared,
+        };
+        let (rings, assembler) = common.start(payload_rings, assembly)?;
+        Ok(Threads { processes, rings, assembler })
+    }
+
+    /// Waits for all of them to end. Gives the outputs back, finished.
+    ///
+    /// # Errors
+    /// One panicked.
+    pub fn join(self) -> Result<Fanout, Failure> {
+        joined(self.processes.join())?;
+        for ring in self.rings {
+            joined(ring.join())?;
+        }
+        joined(self.assembler.join())
+    }
+}
+
+/// What the threads of all payload rings have in common.
+struct Common<'a> {
+    config: ShardConfig,
+    own: Option<OwnEndpoint>,
+    verdicts: Verdicts,
+    never_mute: bool,
+    recorder: Option<Arc<Recorder>>,
+    settings: &'a Settings,
+    shared: Arc<Shared>,
+}
+
+type Started = (Vec<JoinHandle<()>>, JoinHandle<Fanout>);
+
+impl Common<'_> {
+    fn start(
+        &self,
+        payload_rings: Vec<RingBuf<MapData>>,
+        assembly: Assembly,
+    ) -> Result<Started, Failure> {
+        let payload_rings = match <[_; 1]>::try_from(payload_rings) {
+            Ok([only]) => return Ok((Vec::new(), self.ring(FIRST_RING, only, assembly)?)),
+            Err(several) => several,
+        };
+        let (mut threads, mut inboxes) = (Vec::new(), Vec::new());
+        for (number, ring) in (FIRST_RING..).zip(payload_rings) {
+            let (outbox, inbox) = queue();
+            inboxes.push(inbox);
+            let remote = Remote { outbox, shared: Arc::clone(&self.shared) };
+            threads.push(self.ring(number, ring, remote)?);
+        }
+        let poll_interval = self.settings.poll_interval;
+        let assembler = spawn("kernspan-trace", move || assembly.run(&inboxes, poll_interval))?;
+        Ok((threads, assembler))
+    }
+
+    fn ring<D: Downstream + Send + 'static>(
+        &self,
+        number: usize,
+        ring: RingBuf<MapData>,
+        downstream: D,
+    ) -> Result<JoinHandle<D::End>, Failure>
+    where
+        D::End: Send,
+    {
+        let mut shard = Shard::new(self.config);
+        if let Some(own) = self.own {
+            shard.mute_endpoint(own);
+        }
+        let thread = PayloadThread {
+            number,
+            ring,
+            shard,
+            verdicts: self.verdicts.clone(),
+            never_mute: self.never_mute,
+            downstream,
+            recorder: self.recorder.clone(),
+            poll_interval: self.settings.poll_interval,
+            shared: Arc::clone(&self.shared),
+        };
+        spawn(&format!("kernspan-ring{number}"), move || thread.run())
+    }
+}
+
+/// Settings of the assembler. `evidence`: client spans are linked by headers and threads.
+pub fn assembler_config(
+    settings: &Settings,
+    rings: usize,
+    evidence: bool,
+    id_key: IdKey,
+) -> AssemblerConfig {
+    AssemblerConfig {
+        id_key,
+        rings: FIRST_RING + rings,
+        sample_ratio: settings.sample,
+        linker: LinkerSwitches {
+            headers: evidence,
+            threads: evidence,
+            ..LinkerSwitches::default()
+        },
+        ..AssemblerConfig::default()
+    }
+}
+
+/// Settings of one of so many shards: together they have the memory of one.
+pub fn shard_config(rings: usize, id_key: IdKey) -> ShardConfig {
+    let whole = ShardConfig { id_key, ..ShardConfig::default() };
+    ShardConfig {
+        max_connections: whole.max_connections / rings.max(1),
+        max_held_bytes: whole.max_held_bytes / rings.max(1),
+        ..whole
+    }
+}
+
+/// Where the agent itself listens.
+pub fn own_endpoint(address: SocketAddr) -> OwnEndpoint {
+    let addr = match address.ip() {
+        ip if ip.is_unspecified() => None,
+        IpAddr::V4(v4) => Some(v4.to_ipv6_mapped().octets()),
+        IpAddr::V6(v6) => Some(v6.octets()),
+    };
+    OwnEndpoint { addr, port: address.port(), netns: own_netns() }
+}
+
+/// The agent's network namespace, as the kernel side names it: the same port in another one is
+/// somebody else's. `None` where it cannot be told.
+fn own_netns() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let namespace = std::fs::metadata("/proc/self/ns/net").ok()?;
+    u32::try_from(namespace.ino()).ok()
+}
+
+/// Starts a thread with a name.
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, Failure> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|error| anyhow::Error::new(error).context(format!("starting {name}")).into())
+}
+
+/// What a thread gave, unless it panicked.
+pub fn joined<T>(result: std::thread::Result<T>) -> Result<T, Failure> {
+    result.map_err(|_| anyhow::anyhow!("a thread of the agent panicked; this is a bug").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_endpoint;
+
+    #[test]
+    fn the_own_endpoint_is_in_the_own_network_namespace() {
+        let link = std::fs::read_link("/proc/self/ns/net").expect("procfs");
+        let name = link.to_string_lossy();
+        let inode = name.trim_start_matches("net:[").trim_end_matches(']').parse().ok();
+        assert!(inode.is_some(), "{name}");
+        let own = own_endpoint(([0, 0, 0, 0], 9464).into());
+        assert_eq!((own.addr, own.port, own.netns), (None, 9464, inode));
+    }
+}
