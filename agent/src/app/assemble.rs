@@ -8,7 +8,7 @@
 use super::{
     batch::Batch,
     clock::{boot_ns, unix_offset},
-    payload::{Downstream, FIRST_RING, Pause},
+    payload::{CALM_PAUSE, Downstream, FIRST_RING, Pause},
     progress::Progress,
     queue::Inbox,
     recorder::Recorder,
@@ -109,7 +109,7 @@ impl Assembly {
     /// Works on a thread of its own, until all payload rings' threads have ended. Gives the
     /// outputs back, finished.
     pub fn run(mut self, inboxes: &[Inbox], poll_interval: Duration) -> Fanout {
-        let mut pause = Pause::new(poll_interval.min(LOOK));
+        let mut pause = Pause::new(poll_interval.min(LOOK), CALM_PAUSE / 2);
         let mut looked = Vec::with_capacity(inboxes.len());
         let mut last: Vec<Vec<Signal>> = inboxes.iter().map(|_| Vec::new()).collect();
         loop {

@@ -1,7 +1,5 @@
 //! `run` and `record`: probes, threads, outputs, and an orderly end.
 
-#[cfg(feature = "kernel-log")]
-use super::threads::spawn;
 use super::{
     clock::boot_ns,
     outputs::{self, Outputs},
@@ -11,7 +9,7 @@ use super::{
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
-    threads::{Parts, Threads, joined, own_endpoint},
+    threads::{Parts, Threads, joined, own_endpoint, spawn},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};

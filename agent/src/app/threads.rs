@@ -8,6 +8,7 @@ use super::{
     progress::Reading,
     queue::queue,
     recorder::Recorder,
+    rings::Rings,
     shared::Shared,
 };
 use crate::cli::Failure;
@@ -191,6 +192,7 @@ impl Common<'_> {
             downstream,
             recorder: self.recorder.clone(),
             poll_interval: self.settings.poll_interval,
+            calm_pause: Rings::of(self.settings).calm_pause(),
             shared: Arc::clone(&self.shared),
         };
         spawn(&format!("kernspan-ring{number}"), move || thread.run())
