@@ -1,7 +1,6 @@
 //! What userspace tells the kernel side.
 //!
-//! [`Settings`] and [`Offsets`] are frozen `.rodata` globals: the verifier sees constants, turns
-//! loads at an offset into checked BTF loads, and prunes what is switched off.
+//! [`Settings`] and [`Offsets`] become constants in the code: see [`OFFSET_MARK`].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -43,6 +42,14 @@ pub mod feature {
 /// `bpf_rdonly_cast` of each call of it (6.2 and later), else a load of 0 that is never reached.
 /// The verifier puts a move in place of that call: it costs nothing when it runs.
 pub const CAST_CALL: i32 = 0x7e5f_0001;
+
+/// The loader writes the numbers of [`Settings`] and [`Offsets`] into the object: in place of a
+/// 64-bit move of this number and the field's index, counted in 32 bits, it puts one of its value.
+/// So the verifier sees a constant, turns a load at an offset into a checked one, and prunes what is
+/// switched off; and no program has to load what it could know.
+pub const OFFSET_MARK: i32 = 0x7e5f_1000;
+/// The same for the settings.
+pub const SETTING_MARK: i32 = 0x7e5f_2000;
 
 /// How many ports `--port` takes.
 pub const MAX_PORTS: usize = 16;

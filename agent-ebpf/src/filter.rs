@@ -103,7 +103,8 @@ fn has_watched_port(sock: Sock) -> bool {
     let (local, remote) = sock.ports();
     let mut index = 0;
     while index < MAX_PORTS {
-        // SAFETY: the index is within the array; volatile as in `setting!`.
+        // SAFETY: the index is within the array; volatile keeps the compiler from folding the ports
+        // in the object file over those that userspace sets.
         let port = unsafe {
             core::ptr::read_volatile((&raw const (*settings()).ports).cast::<u16>().add(index))
         };

@@ -8,7 +8,7 @@ use super::{
     offsets, patch,
     plan::{Choice, Entry, Feature, Hook, PLAN, Part},
 };
-use agent_common::settings::{Offsets, Settings, feature};
+use agent_common::settings::{Settings, feature};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, FEntry, FExit, ProgramError},
@@ -129,7 +129,8 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         settings.features |= if cast.is_some() { feature::CAST } else { 0 };
         let mut object = object.to_vec();
         patch::casts(&mut object, cast);
-        let mut ebpf = open(&object, config, &settings, &offsets, &aya_btf)?;
+        patch::constants(&mut object, &settings, &offsets);
+        let mut ebpf = open(&object, config, &settings, &aya_btf)?;
         let before = refused.len();
         let features: Vec<_> = PLAN
             .iter()
@@ -163,13 +164,11 @@ fn open(
     object: &[u8],
     config: &LoadConfig,
     settings: &Settings,
-    offsets: &Offsets,
     btf: &AyaBtf,
 ) -> Result<Ebpf, LoadError> {
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("SETTINGS", settings.as_bytes(), true)
-        .override_global("OFFSETS", offsets.as_bytes(), true)
         .map_max_entries("PAYLOAD_RING", config.ring_size)
         .map_max_entries("PROCESSES", config.process_filter_size)
         .load(object)
