@@ -82,6 +82,17 @@ pub mod process_verdict {
     pub const LEAVE: u8 = 2;
 }
 
+/// Who changed the process map: the index of the count of such changes, since neither side can
+/// raise the other's.
+pub mod process_generation {
+    /// The kernel side.
+    pub const KERNEL: u32 = 0;
+    /// Userspace.
+    pub const USER: u32 = 1;
+    /// Number of them.
+    pub const COUNT: u32 = 2;
+}
+
 /// Verdict on a socket, handed to the kernel through the verdict map (key: cookie).
 pub mod socket_verdict {
     /// Capture heads (the default).

@@ -128,6 +128,8 @@ const ARRIVALS: u32 = 4;
 /// Threads that may send at once and still get exact positions.
 const SENDS: u32 = 2;
 
+/// What is asked of every call comes first, and fills the first cache line (56 bytes: the kernel
+/// puts 8 of its own before them); the second has the sends, the third the arrivals.
 #[repr(C)]
 pub struct SocketState {
     /// Socket cookie. Written once.
@@ -148,7 +150,12 @@ pub struct SocketState {
     pub taken: u32,
     /// Local port of a connection of the agent, else 0: when a socket closes the kernel has
     /// already taken its port back. Written once.
-    pub own_port: u32,
+    pub own_port: u16,
+    /// 1 once there was a sendmmsg or recvmmsg. Never taken back, and no bit of `flags`: an update
+    /// lost there would lose the end of such a call.
+    pub messages: u16,
+    /// Whether the process that used it last is selected.
+    pub judged: filter::Judged,
     pub sends: [Send; SENDS as usize],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
     pub arrivals: [Arrival; ARRIVALS as usize],
@@ -220,7 +227,7 @@ impl SocketState {
         self.flags & flags != 0
     }
 
-    /// Takes up userspace's verdict on this socket, if any verdict is new.
+    /// Takes up userspace's verdict on this socket, if any verdict is new. Muted it stays.
     #[inline(always)]
     pub fn refresh_verdict(&mut self) {
         let Some(generation) = VERDICT_GENERATION.get(0).copied() else { return };
