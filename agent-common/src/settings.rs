@@ -1,7 +1,6 @@
 //! What userspace tells the kernel side.
 //!
-//! [`Settings`] and [`Offsets`] are frozen `.rodata` globals: the verifier sees constants, turns
-//! loads at an offset into checked BTF loads, and prunes what is switched off.
+//! [`Settings`] and [`Offsets`] become constants in the code: see [`OFFSET_MARK`].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -58,6 +57,14 @@ pub const fn payload_ring(cookie: u64, rings: u32) -> u32 {
     1 + (spread as u32 & rings.wrapping_sub(1))
 }
 
+/// The loader writes the numbers of [`Settings`] and [`Offsets`] into the object: in place of a
+/// 64-bit move of this number and the field's index, counted in 32 bits, it puts one of its value.
+/// So the verifier sees a constant, turns a load at an offset into a checked one, and prunes what is
+/// switched off; and no program has to load what it could know.
+pub const OFFSET_MARK: i32 = 0x7e5f_1000;
+/// The same for the settings.
+pub const SETTING_MARK: i32 = 0x7e5f_2000;
+
 /// How many ports `--port` takes.
 pub const MAX_PORTS: usize = 16;
 
@@ -89,6 +96,17 @@ pub mod process_verdict {
     pub const WATCH: u8 = 1;
     /// Leave this process out.
     pub const LEAVE: u8 = 2;
+}
+
+/// Who changed the process map: the index of the count of such changes, since neither side can
+/// raise the other's.
+pub mod process_generation {
+    /// The kernel side.
+    pub const KERNEL: u32 = 0;
+    /// Userspace.
+    pub const USER: u32 = 1;
+    /// Number of them.
+    pub const COUNT: u32 = 2;
 }
 
 /// Verdict on a socket, handed to the kernel through the verdict map (key: cookie).

@@ -54,6 +54,12 @@ pub static VERDICT_GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
 
+/// How often [`PROCESSES`] was changed, by [`agent_common::settings::process_generation`]: each number
+/// is raised after a change.
+#[map]
+pub static PROCESS_GENERATION: Array<u64> =
+    Array::with_max_entries(agent_common::settings::process_generation::COUNT, 0);
+
 /// The cgroup of `--cgroup`.
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);

@@ -1,8 +1,10 @@
-//! Frozen globals that userspace sets before loading: the verifier sees constants.
+//! What userspace sets before loading: constants in the code, so that the verifier knows them and
+//! reading them costs no load.
 
-use agent_common::settings::{Offsets, Settings};
+use agent_common::settings::Settings;
 use aya_ebpf::Global;
 
+/// What is more than one number. The numbers here are not used: see [`setting!`].
 #[unsafe(no_mangle)]
 static SETTINGS: Global<Settings> = Global::new(Settings {
     own_tgid: 0,
@@ -14,42 +16,56 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
     payload_rings: 1,
 });
 
-#[unsafe(no_mangle)]
-static OFFSETS: Global<Offsets> = Global::new(Offsets::NONE);
-
-/// Address of [`SETTINGS`], for single-field reads.
+/// Address of [`SETTINGS`].
 #[inline(always)]
 pub fn settings() -> *const Settings {
     (&raw const SETTINGS).cast()
 }
 
-/// Address of [`OFFSETS`], for single-field reads.
-#[inline(always)]
-pub fn offsets() -> *const Offsets {
-    (&raw const OFFSETS).cast()
+/// A constant that the loader writes: the instruction says which by its number.
+macro_rules! constant {
+    ($mark:expr, $of:ty, $field:ident) => {{
+        let value: u64;
+        // SAFETY: a move into a register.
+        unsafe {
+            core::arch::asm!(
+                "{0} = {mark}",
+                out(reg) value,
+                mark = const $mark + (core::mem::offset_of!($of, $field) / 4) as i32,
+                options(nomem, nostack),
+            );
+        }
+        value
+    }};
 }
 
-/// Reads one field of the settings.
+/// One number of the settings.
 macro_rules! setting {
     ($field:ident) => {
-        // SAFETY: the global lives as long as the program; volatile keeps the compiler from
-        // folding the value in the object file over the one that userspace sets.
-        unsafe { core::ptr::read_volatile(&raw const (*$crate::settings::settings()).$field) }
+        $crate::settings::constant!(
+            agent_common::settings::SETTING_MARK,
+            agent_common::settings::Settings,
+            $field
+        ) as u32
     };
 }
 
-/// Reads one kernel struct offset.
+/// One kernel struct offset.
 macro_rules! offset {
     ($field:ident) => {
-        // SAFETY: as for `setting!`.
-        unsafe { core::ptr::read_volatile(&raw const (*$crate::settings::offsets()).$field) }
+        $crate::settings::constant!(
+            agent_common::settings::OFFSET_MARK,
+            agent_common::settings::Offsets,
+            $field
+        )
     };
 }
 
-pub(crate) use {offset, setting};
+pub(crate) use {constant, offset, setting};
 
 /// True when userspace switched the feature on.
 #[inline(always)]
 pub fn enabled(feature: u32) -> bool {
-    setting!(features) & feature != 0
+    let features = constant!(agent_common::settings::SETTING_MARK, Settings, features);
+    features & u64::from(feature) != 0
 }

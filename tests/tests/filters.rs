@@ -104,6 +104,30 @@ fn a_selected_program_of_a_named_process_is_seen_from_its_first_byte() {
     assert_eq!(counts(&report), [10, 0, 1, 0], "{}", seen.join("\n"));
 }
 
+/// Connections answered by the process that accepts them and by one that is handed the socket: what
+/// the selected one answers is seen, all of it, and nothing of the other.
+#[test]
+fn a_socket_that_two_processes_use_is_seen_in_the_selected_one() {
+    let Some(scenario) = Scenario::begin("filters shared socket", &[]) else { return };
+    let port = free_port().to_string();
+    let server = Python::serve(&scenario, "shared", "shared.py", &["--port", &port], &[]);
+    let second = server.log().iter().find_map(|line| line["second"].as_u64());
+    let second = second.expect("its number").to_string();
+    let agent = Agent::run(&scenario, &["--pid", &second]);
+    let words = ["--port", &port, "--requests", "60", "--concurrency", "20", "--path", "/n/{n}"];
+    Python::start(&scenario, "client", "client.py", &words, &[]).finish(Duration::from_secs(20));
+    let report = agent.stop();
+    let log = server.stop();
+    let by_second = log.iter().filter(|line| line["by"] == "second");
+    let mut expected: Vec<_> = by_second.filter_map(|line| line["path"].as_str()).collect();
+    expected.sort_unstable();
+    let mut seen: Vec<_> = report.telemetry.spans.iter().map(Span::path).collect();
+    seen.sort_unstable();
+    assert_eq!(expected.len(), 30);
+    assert_eq!(seen, expected);
+    assert!(report.telemetry.spans.iter().all(|span| span.kind == Kind::Server));
+}
+
 #[test]
 fn a_cgroup_is_selected_with_all_below_it() {
     let Some(cgroup) = Cgroup::make() else {

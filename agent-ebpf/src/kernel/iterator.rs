@@ -28,11 +28,11 @@ impl Outgoing {
 /// Reads the iterator of a `struct msghdr`, before the first copy or between two.
 #[inline(always)]
 pub fn outgoing(message: *const u8) -> Outgoing {
-    let kind = u32::from(load::<u8>(message, offset!(iter_type)));
+    let kind = u64::from(load::<u8>(message, offset!(iter_type)));
     let done: u64 = load(message, offset!(iter_offset));
     let left = load::<u64>(message, offset!(iter_count)) as u32;
     // As a number: a typed pointer may not be calculated with.
-    let address = word(message as u64 + u64::from(offset!(iter_pieces)));
+    let address = word(message as u64 + offset!(iter_pieces));
     if kind == offset!(iter_is_ubuf) {
         return Outgoing { address: address + done, pieces: FLAT, left };
     }

@@ -22,7 +22,7 @@ use crate::settings::{enabled, offset};
 
 /// Loads a field at `offset` from a pointer whose type the verifier knows.
 #[inline(always)]
-pub fn load<T: Copy>(base: *const u8, offset: u32) -> T {
+pub fn load<T: Copy>(base: *const u8, offset: u64) -> T {
     // SAFETY: the verifier checks that `base` is a kernel object with a field of this size there;
     // volatile keeps the load from being split, merged or repeated.
     unsafe { base.add(offset as usize).cast::<T>().read_volatile() }
@@ -30,7 +30,7 @@ pub fn load<T: Copy>(base: *const u8, offset: u32) -> T {
 
 /// Gives a pointer a type, by its id, so that [`load`] reads from it. Only under [`feature::CAST`].
 #[inline(always)]
-pub fn cast(address: u64, type_id: u32) -> *const u8 {
+pub fn cast(address: u64, type_id: u64) -> *const u8 {
     let typed: u64;
     // SAFETY: the loader makes a call of `bpf_rdonly_cast(const void *, u32)` of this one: it
     // clobbers what every call does, reads no memory, and any address will do.
@@ -39,7 +39,7 @@ pub fn cast(address: u64, type_id: u32) -> *const u8 {
             "call {number}",
             number = const CAST_CALL,
             inout("r1") address => _,
-            inout("r2") u64::from(type_id) => _,
+            inout("r2") type_id => _,
             lateout("r0") typed,
             out("r3") _,
             out("r4") _,

@@ -120,10 +120,7 @@ impl Sock {
             return (mapped(local), mapped(remote));
         }
         let base = self.0 as u64;
-        (
-            probe(base + u64::from(offset!(sock_v6_rcv_saddr))),
-            probe(base + u64::from(offset!(sock_v6_daddr))),
-        )
+        (probe(base + offset!(sock_v6_rcv_saddr)), probe(base + offset!(sock_v6_daddr)))
     }
 
     /// Inode number of the network namespace.
@@ -148,7 +145,7 @@ impl Sock {
     #[inline(always)]
     pub fn peer_cookie(self) -> u64 {
         let peer = self.peer();
-        if peer == 0 { 0 } else { probe(peer + u64::from(offset!(sock_cookie))) }
+        if peer == 0 { 0 } else { probe(peer + offset!(sock_cookie)) }
     }
 
     #[inline(always)]
@@ -184,12 +181,12 @@ const FAMILY_LEN: u32 = 2;
 
 #[inline(always)]
 fn copy_path(unix_sock: u64, to: *mut u8) -> u32 {
-    let address: u64 = probe(unix_sock + u64::from(offset!(unix_addr)));
+    let address: u64 = probe(unix_sock + offset!(unix_addr));
     if address == 0 {
         return 0;
     }
-    let len: u32 = probe(address + u64::from(offset!(unix_address_len)));
-    let name = address + u64::from(offset!(unix_address_name)) + u64::from(FAMILY_LEN);
+    let len: u32 = probe(address + offset!(unix_address_len));
+    let name = address + offset!(unix_address_name) + u64::from(FAMILY_LEN);
     let len = u64::from(len.saturating_sub(FAMILY_LEN));
     let Some(len) = super::user::bounded(len, PATH_LEN as i64) else { return 0 };
     // SAFETY: `to` has room for PATH_LEN bytes, the helper copies fault-free.

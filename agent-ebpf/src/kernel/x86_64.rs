@@ -7,12 +7,12 @@ use super::{load, task::Task, user::Buffer};
 use crate::settings::offset;
 
 // Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
-const R8: u32 = 72;
-const AX: u32 = 80;
-const DX: u32 = 96;
-const SI: u32 = 104;
-const DI: u32 = 112;
-const ORIG_AX: u32 = 120;
+const R8: u64 = 72;
+const AX: u64 = 80;
+const DX: u64 = 96;
+const SI: u64 = 104;
+const DI: u64 = 112;
+const ORIG_AX: u64 = 120;
 
 /// `-ENOSYS`: what the entry code leaves in `ax` until the call returns.
 const STILL_INSIDE: i64 = -38;

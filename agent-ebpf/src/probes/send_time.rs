@@ -36,13 +36,13 @@ fn send_time_fentry(ctx: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn begin(sock: Sock, message: *const u8) {
-    let (tgid, tid, _) = current_ids();
-    // Whoever is not watched when a send ends must leave no slot behind when it begins.
-    if filter::is_own(tgid) || !filter::selects(tgid) {
-        return;
-    }
     let Some(state) = socket::get(sock, Stream::Tcp, true) else { return };
     if state.has(flag::LEFT_OUT | flag::MUTED) {
+        return;
+    }
+    let (tgid, tid, _) = current_ids();
+    // Whoever is not watched when a send ends must leave no slot behind when it begins.
+    if filter::is_own(tgid) || !filter::selects(tgid, &mut state.judged) {
         return;
     }
     if let Some(tcp) = sock.tcp() {

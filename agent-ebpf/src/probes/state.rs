@@ -60,7 +60,7 @@ fn established(sock: Sock, old: u8) {
 fn closing(sock: Sock, old: u8, new: u8, what: u16) {
     let Some(state) = socket::get(sock, Stream::Tcp, false) else { return };
     if new == state::CLOSE && state.own_port != 0 {
-        filter::forget_own(sock, state.own_port);
+        filter::forget_own(sock, u32::from(state.own_port));
         state.own_port = 0;
     }
     if !state.has(flag::KNOWN) {

@@ -1,7 +1,7 @@
 //! What is said to the running programs (verdicts, selected processes), and what they counted.
 
 use agent_common::counter;
-use agent_common::settings::MAX_PAYLOAD_RINGS;
+use agent_common::settings::{MAX_PAYLOAD_RINGS, process_generation};
 use aya::{
     Ebpf,
     maps::{Array, CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
@@ -82,7 +82,11 @@ impl Counters {
 }
 
 /// The process selection.
-pub struct Selection(HashMap<MapData, u32, u8>);
+pub struct Selection {
+    processes: HashMap<MapData, u32, u8>,
+    generation: Array<MapData, u64>,
+    changes: u64,
+}
 
 impl Selection {
     /// Sets the verdict on a process ([`agent_common::settings::process_verdict`]).
@@ -90,17 +94,28 @@ impl Selection {
     /// # Errors
     /// The kernel's refusal, for example when the map is full.
     pub fn set(&mut self, tgid: u32, verdict: u8) -> Result<(), MapError> {
-        self.0.insert(tgid, verdict, 0)
+        self.processes.insert(tgid, verdict, 0)?;
+        self.raise_generation()
     }
 
     /// Sets the verdict on a process that has none. One that has is no error.
     pub fn set_new(&mut self, tgid: u32, verdict: u8) {
-        let _ = self.0.insert(tgid, verdict, BPF_NOEXIST);
+        if self.processes.insert(tgid, verdict, BPF_NOEXIST).is_ok() {
+            let _ = self.raise_generation();
+        }
     }
 
     /// Forgets a process. One that is not there is no error.
     pub fn remove(&mut self, tgid: u32) {
-        let _ = self.0.remove(&tgid);
+        if self.processes.remove(&tgid).is_ok() {
+            let _ = self.raise_generation();
+        }
+    }
+
+    /// After each change: what the kernel side found out before holds no longer.
+    fn raise_generation(&mut self) -> Result<(), MapError> {
+        self.changes += 1;
+        self.generation.set(process_generation::USER, self.changes, 0)
     }
 }
 
@@ -134,7 +149,11 @@ impl Maps {
                 next: 0,
             }))),
             counters: Counters(typed(ebpf, "COUNTERS")?),
-            selection: Selection(typed(ebpf, "PROCESSES")?),
+            selection: Selection {
+                processes: typed(ebpf, "PROCESSES")?,
+                generation: typed(ebpf, "PROCESS_GENERATION")?,
+                changes: 0,
+            },
         })
     }
 }

@@ -9,7 +9,7 @@ use super::{
     offsets, patch,
     plan::{Choice, Entry, Feature, Hook, PLAN, Part},
 };
-use agent_common::settings::{Offsets, Settings, feature};
+use agent_common::settings::{Settings, feature};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, FEntry, FExit, ProgramError},
@@ -130,7 +130,8 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         settings.features |= if cast.is_some() { feature::CAST } else { 0 };
         let mut object = object.to_vec();
         patch::casts(&mut object, cast);
-        let mut ebpf = open(&object, config, &settings, &offsets, &aya_btf)?;
+        patch::constants(&mut object, &settings, &offsets);
+        let mut ebpf = open(&object, config, &settings, &aya_btf)?;
         let before = refused.len();
         let features: Vec<_> = PLAN
             .iter()
@@ -164,7 +165,6 @@ fn open(
     object: &[u8],
     config: &LoadConfig,
     settings: &Settings,
-    offsets: &Offsets,
     btf: &AyaBtf,
 ) -> Result<Ebpf, LoadError> {
     let mut loader = EbpfLoader::new();
@@ -176,7 +176,6 @@ fn open(
     loader
         .btf(Some(btf))
         .override_global("SETTINGS", settings.as_bytes(), true)
-        .override_global("OFFSETS", offsets.as_bytes(), true)
         .map_max_entries("PROCESSES", config.process_filter_size)
         .load(object)
         .map_err(|error| LoadError::Object(chain(&error)))

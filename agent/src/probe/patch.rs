@@ -1,10 +1,13 @@
-//! The one instruction that is written into the object when it is loaded.
+//! The instructions that are written into the object when it is loaded.
+//!
+//! [`Settings`] and [`Offsets`] go into the code as constants ([`SETTING_MARK`], [`OFFSET_MARK`]).
 //!
 //! `bpf_rdonly_cast` is a function of the kernel: a program calls it by its number in the running
 //! kernel's type information, which aya 0.14 does not fill in. The object has calls of a helper that
 //! does not exist in its place ([`CAST_CALL`]).
 
-use agent_common::settings::CAST_CALL;
+use agent_common::settings::{CAST_CALL, OFFSET_MARK, Offsets, SETTING_MARK, Settings};
+use zerocopy::IntoBytes;
 
 /// `BPF_JMP | BPF_CALL` (include/uapi/linux/bpf.h).
 const CALL: u8 = 0x85;
@@ -12,7 +15,7 @@ const CALL: u8 = 0x85;
 const KERNEL_FUNCTION: u8 = 2 << 4;
 /// `BPF_LD | BPF_DW | BPF_IMM`: takes two slots.
 const LOAD_WIDE: u8 = 0x18;
-/// `BPF_ALU64 | BPF_MOV | BPF_K` to r0.
+/// `BPF_ALU64 | BPF_MOV | BPF_K`; to r0 where the register byte is 0.
 const MOVE: u8 = 0xb7;
 
 /// `SHT_PROGBITS`, `SHF_EXECINSTR` (elf.h).
@@ -22,6 +25,30 @@ const EXECUTABLE: u64 = 4;
 /// Makes a call of the kernel function with this number of each cast; without one, `r0 = 0`. Gives
 /// how many there were: 0 for bytes that are no 64-bit little-endian object file.
 pub fn casts(object: &mut [u8], function: Option<u32>) -> usize {
+    replace(object, |instruction| is_cast(instruction).then(|| replacement(function)))
+}
+
+/// Writes settings and offsets into the code. Gives how many places there were.
+pub fn constants(object: &mut [u8], settings: &Settings, offsets: &Offsets) -> usize {
+    replace(object, |instruction| {
+        constant(instruction, SETTING_MARK, settings.as_bytes())
+            .or_else(|| constant(instruction, OFFSET_MARK, offsets.as_bytes()))
+    })
+}
+
+/// The move of a mark and an index, with the value at that index in its place.
+fn constant(instruction: [u8; 8], mark: i32, values: &[u8]) -> Option<[u8; 8]> {
+    let [code, register, low, high, number @ ..] = instruction;
+    if code != MOVE {
+        return None;
+    }
+    let index = usize::try_from(i32::from_le_bytes(number).wrapping_sub(mark)).ok()?;
+    let [a, b, c, d] = *values.as_chunks::<4>().0.get(index)?;
+    Some([code, register, low, high, a, b, c, d])
+}
+
+/// Puts what `by` gives in place of instructions. Gives how many it replaced.
+fn replace(object: &mut [u8], by: impl Fn([u8; 8]) -> Option<[u8; 8]>) -> usize {
     let mut count = 0;
     for (start, end) in code(object) {
         let Some(code) = object.get_mut(start..end) else { continue };
@@ -29,8 +56,8 @@ pub fn casts(object: &mut [u8], function: Option<u32>) -> usize {
         for instruction in code.as_chunks_mut::<8>().0 {
             let second = std::mem::replace(&mut wide, false);
             wide = !second && instruction[0] == LOAD_WIDE;
-            if !second && is_cast(*instruction) {
-                *instruction = replacement(function);
+            if let Some(new) = (!second).then(|| by(*instruction)).flatten() {
+                *instruction = new;
                 count += 1;
             }
         }
@@ -71,8 +98,9 @@ fn code(object: &[u8]) -> Vec<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{casts, code};
-    use agent_common::settings::CAST_CALL;
+    use super::{casts, code, constants};
+    use agent_common::settings::{CAST_CALL, OFFSET_MARK, Offsets, SETTING_MARK, Settings};
+    use zerocopy::{FromBytes, IntoBytes};
 
     /// All code of an object, in order.
     fn instructions(object: &[u8]) -> Vec<[u8; 8]> {
@@ -102,12 +130,49 @@ mod tests {
         }
     }
 
+    /// Each offset and each setting is its own index here, so a wrong place shows.
+    #[test]
+    fn every_constant_of_the_object_is_replaced_and_nothing_else() {
+        let numbers: Vec<u32> = (0..100).collect();
+        let offsets = Offsets::read_from_prefix(numbers.as_bytes()).expect("enough").0;
+        let numbers: Vec<u32> = (1000..1100).collect();
+        let settings = Settings::read_from_prefix(numbers.as_bytes()).expect("enough").0;
+        let before = crate::probe::OBJECT.to_vec();
+        let mut after = before.clone();
+        let count = constants(&mut after, &settings, &offsets);
+        let pairs = instructions(&before).into_iter().zip(instructions(&after));
+        let changed: Vec<_> = pairs.filter(|(before, after)| before != after).collect();
+        assert!(count > 0 && changed.len() == count, "{count} {}", changed.len());
+        let number = |[.., a, b, c, d]: [u8; 8]| i32::from_le_bytes([a, b, c, d]);
+        for (before, after) in changed {
+            assert_eq!((before[0], &before[..4]), (0xb7, &after[..4]));
+            let index = match number(before) {
+                mark @ SETTING_MARK.. => 1000 + mark - SETTING_MARK,
+                mark => mark - OFFSET_MARK,
+            };
+            assert_eq!(number(after), index);
+        }
+        let used = |values: &[u8]| values.len() / 4;
+        let marks =
+            [(OFFSET_MARK, used(offsets.as_bytes())), (SETTING_MARK, used(settings.as_bytes()))];
+        for instruction in instructions(&after) {
+            for (mark, fields) in marks {
+                let index = number(instruction).wrapping_sub(mark);
+                assert!(!(0..fields as i32).contains(&index), "{instruction:?} is left");
+            }
+        }
+        // The ones that every object has to have.
+        let has = |mark: i32| instructions(&before).into_iter().any(|one| number(one) == mark);
+        assert!(has(OFFSET_MARK) && has(SETTING_MARK), "task_flags and own_tgid");
+    }
+
     #[test]
     fn bytes_that_are_no_object_are_left_alone() {
         let cut = crate::probe::OBJECT.get(..5000).expect("a longer object");
         for bytes in [&[][..], &[0xff; 64], &[0; 100], cut] {
             let mut after = bytes.to_vec();
             assert_eq!(casts(&mut after, Some(1)), 0);
+            assert_eq!(constants(&mut after, &Settings::default(), &Offsets::NONE), 0);
             assert_eq!(after, bytes);
         }
     }

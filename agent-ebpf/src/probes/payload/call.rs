@@ -43,17 +43,13 @@ struct Call {
 /// A send returned `ret`.
 #[inline(always)]
 pub fn sent(sock: Sock, ret: i32, scratch: u32) {
-    let Some((state, call)) = watched(sock, true, scratch) else { return };
+    let Some((state, call)) = watched(sock, true, ret, scratch) else { return };
     if ret <= 0 {
         state.cancel_send(call.task.tid());
         call.moved_nothing(state, ret);
         return;
     }
     let len = ret as u32;
-    if is_muted(state, len) {
-        call.advance_muted(state, len);
-        return;
-    }
     let boot_ns = now();
     let sent = match call.stream {
         Stream::Tcp => {
@@ -87,7 +83,7 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
     if call_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return;
     }
-    let Some((state, call)) = watched(sock, false, scratch) else { return };
+    let Some((state, call)) = watched(sock, false, ret, scratch) else { return };
     if ret <= 0 {
         call.moved_nothing(state, ret);
     }
@@ -96,10 +92,6 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
     }
     let len = ret as u32;
     if ret == 0 && (!sock.ended() || !state.has(flag::KNOWN) || state.has(flag::END_SEEN)) {
-        return;
-    }
-    if is_muted(state, len) {
-        call.advance_muted(state, len);
         return;
     }
     let boot_ns = now();
@@ -149,52 +141,69 @@ fn known_or(moment: Moment, otherwise: u64) -> u64 {
 
 /// The filters, in order of cost. Takes up the socket's verdict.
 #[inline(always)]
-fn watched(sock: Sock, sending: bool, scratch: u32) -> Option<(&'static mut SocketState, Call)> {
-    let task = Task::current();
-    let tgid = task.tgid();
-    if filter::is_own(tgid) {
-        leave_out_own(sock);
-        return None;
-    }
+fn watched(
+    sock: Sock,
+    sending: bool,
+    ret: i32,
+    scratch: u32,
+) -> Option<(&'static mut SocketState, Call)> {
     if sock.0.is_null() {
         return None;
     }
     let Some(stream) = sock.stream() else {
-        count(counter::OTHER_SOCKETS, 1);
+        let own = filter::is_own(Task::current().tgid());
+        count(if own { counter::OWN_CALLS } else { counter::OTHER_SOCKETS }, 1);
         return None;
     };
-    if !filter::watches(tgid) {
+    let state = socket::get(sock, stream, true)?;
+    // The agent's own sockets are never muted.
+    if state.has(flag::MUTED) {
+        muted(state, stream, sending, ret);
         return None;
     }
-    let state = socket::get(sock, stream, true)?;
-    if state.has(flag::LEFT_OUT) {
+    let task = Task::current();
+    let tgid = task.tgid();
+    if filter::is_own(tgid) {
+        leave_out_own(sock, stream, state);
+        return None;
+    }
+    if !filter::watches(tgid, &mut state.judged) || state.has(flag::LEFT_OUT) {
         return None;
     }
     state.refresh_verdict();
+    if state.has(flag::MUTED) {
+        muted(state, stream, sending, ret);
+        return None;
+    }
     Some((state, Call { sock, stream, task, tgid, sending, scratch }))
 }
 
 /// The agent's own call: its connection is left out at both ends.
 #[inline(always)]
-fn leave_out_own(sock: Sock) {
+fn leave_out_own(sock: Sock, stream: Stream, state: &mut SocketState) {
     count(counter::OWN_CALLS, 1);
-    if sock.0.is_null() || sock.stream() != Some(Stream::Tcp) {
-        return;
-    }
-    let Some(state) = socket::get(sock, Stream::Tcp, true) else { return };
-    if !state.has(flag::LEFT_OUT) {
+    if stream == Stream::Tcp && !state.has(flag::LEFT_OUT) {
         state.flags |= flag::LEFT_OUT;
         filter::note_own(sock);
     }
 }
 
+/// A call on a muted socket is counted. So are the bytes of a stream whose positions are own
+/// counters; TCP's are read from the socket.
 #[inline(always)]
-fn is_muted(state: &SocketState, len: u32) -> bool {
-    let muted = state.has(flag::MUTED);
-    if muted {
-        count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, u64::from(len)));
+fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
+    if ret <= 0 {
+        return;
     }
-    muted
+    let len = u64::from(ret as u32);
+    count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, len));
+    if stream == Stream::Unix {
+        if sending {
+            state.send_position += len;
+        } else {
+            state.receive_position += len;
+        }
+    }
 }
 
 // --- the call's bytes ---
@@ -220,30 +229,22 @@ impl Call {
     /// The message of a sendmmsg or recvmmsg counts even when it moved nothing; an error ends the
     /// call.
     #[inline(always)]
-    fn moved_nothing(&self, state: &SocketState, ret: i32) {
+    fn moved_nothing(&self, state: &mut SocketState, ret: i32) {
         if self.knows_iterator() {
             return;
         }
         if ret < 0 {
-            messages::forget(self.thread());
+            // Most errors only say that nothing waits, of sockets that never saw such a call.
+            if state.messages != 0 {
+                messages::forget(self.thread());
+            }
             return;
         }
         if let Some(Buffer::Messages { array, count }) =
             registers::buffer(self.task, self.sock.file(), self.sending)
         {
+            state.messages = 1;
             messages::pass(self.moved(state, 0), array, count);
-        }
-    }
-
-    /// Own counters go on while muted; TCP's positions are read from the socket.
-    #[inline(always)]
-    fn advance_muted(&self, state: &mut SocketState, len: u32) {
-        if self.stream == Stream::Unix {
-            if self.sending {
-                state.send_position += u64::from(len);
-            } else {
-                state.receive_position += u64::from(len);
-            }
         }
     }
 
@@ -282,15 +283,18 @@ impl Call {
 
     /// Where the call keeps its bytes, `None` when nothing proves it.
     #[inline(always)]
-    fn pieces(&self, state: &SocketState, len: u32, source: Source) -> Option<Pieces> {
+    fn pieces(&self, state: &mut SocketState, len: u32, source: Source) -> Option<Pieces> {
         match source {
             Source::Nowhere => None,
             Source::Iterator(pieces) => Some(pieces.simplified()),
             Source::Registers => {
                 let buffer = registers::buffer(self.task, self.sock.file(), self.sending)?;
                 // The messages before this one of a sendmmsg were not followed.
-                if self.knows_iterator() && matches!(buffer, Buffer::Messages { .. }) {
-                    return None;
+                if matches!(buffer, Buffer::Messages { .. }) {
+                    if self.knows_iterator() {
+                        return None;
+                    }
+                    state.messages = 1;
                 }
                 buffer.pieces(self.moved(state, len))
             }
