@@ -5,7 +5,7 @@
 //! for length and alignment only.
 //!
 //! - [`record`]: what the kernel writes into the rings.
-//! - [`settings`]: what userspace tells the kernel side, as frozen globals and small maps.
+//! - [`settings`]: what userspace tells the kernel side, as constants in its code and small maps.
 //! - [`counter`]: what the kernel side counts, and under which index.
 
 #![no_std]
