@@ -252,3 +252,50 @@ pub fn log_ledger(entries: &[Entry]) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_rings_are_one_account_and_each_its_own() {
+        let ring = |side, count| Entry { stage: "ring", unit: "records", side, count };
+        let first = [ring(Side::In, 10), ring(Side::Out, 8), ring(Side::Lost("sequence_gap"), 2)];
+        let second = [ring(Side::In, 5), ring(Side::Out, 4), ring(Side::Lost("shutdown"), 1)];
+        let mut sum = Vec::new();
+        add_up(&mut sum, &first);
+        add_up(&mut sum, &second);
+        let counts: Vec<_> = sum.iter().map(|entry| (entry.side, entry.count)).collect();
+        let lost = [(Side::Lost("sequence_gap"), 2), (Side::Lost("shutdown"), 1)];
+        assert_eq!(counts, [&[(Side::In, 15), (Side::Out, 12)][..], &lost].concat());
+
+        let mut counters = vec![0; counter::COUNT as usize];
+        for (ring, tried, lost) in [(0, 7, 1), (1, 10, 2), (2, 5, 0), (4, 100, 3)] {
+            counters[counter::tried(ring) as usize] = tried;
+            counters[counter::lost(ring) as usize] = lost;
+        }
+        let account = RingAccount { number: 1, tried: 10, lost: 2, read: 8, missing: 2, left: 0 };
+        assert_eq!(RingAccount::new(1, &counters, &first), account);
+        let account = RingAccount { number: 2, tried: 5, lost: 0, read: 4, missing: 0, left: 1 };
+        assert_eq!(RingAccount::new(2, &counters, &second), account);
+        let entries = kernel_entries(&counters);
+        let of = |stage, side| {
+            let entry = entries.iter().find(|e| (e.stage, e.side) == (stage, side));
+            entry.map(|entry| entry.count)
+        };
+        assert_eq!(of("kernel_process", Side::In), Some(7));
+        assert_eq!(of("kernel_payload", Side::In), Some(115));
+        assert_eq!(of("kernel_payload", Side::Lost("ring_full")), Some(5));
+        assert_eq!(entries.len(), 6 + counter::CALL_NAMES.len());
+    }
+
+    #[test]
+    fn the_census_of_several_rings_has_each_process_once() {
+        let process = |tgid| ProcessKey { tgid, start_ns: 1 };
+        let counts = |http1, tls| KindCounts { http1, tls, ..KindCounts::default() };
+        let first = vec![(process(1), counts(2, 0)), (process(2), counts(0, 1))];
+        let second = vec![(process(1), counts(3, 4))];
+        let expected = vec![(process(1), counts(5, 4)), (process(2), counts(0, 1))];
+        assert_eq!(sum_of([&first, &second].into_iter()), expected);
+    }
+}
