@@ -93,11 +93,8 @@ pub fn pairs(servers: &[&Span], clients: &[&Span]) -> Vec<String> {
             complaints.push(format!("wrong pair: {} / {}", server.brief(), client.brief()));
         }
         // A client that gave up is gone before the server learns of it, or is done all the same.
-        let within = if client.error {
-            client.start <= server.start
-        } else {
-            client.covers(server)
-        };
+        let within =
+            if client.error { client.start <= server.start } else { client.covers(server) };
         if !within {
             complaints.push(format!("outside: {} of {}", server.brief(), client.brief()));
         }
