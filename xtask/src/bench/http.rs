@@ -28,6 +28,10 @@ pub struct Options {
     /// Connections that wrk keeps open.
     #[arg(long, default_value_t = 16)]
     connections: u32,
+    /// Workers of nginx and threads of wrk. With one of each, either waits for the other at times,
+    /// and what waking costs is in the figures; with as many as processors none is ever idle.
+    #[arg(long, default_value_t = 1)]
+    workers: u32,
     /// Paces the load to about so many requests per second, in place of full speed and of
     /// `--connections`: for memory at a given rate. What was reached is printed.
     #[arg(long)]
@@ -142,7 +146,8 @@ impl Rig<'_> {
         let (seconds, rate) = (self.options.seconds, self.options.rate);
         let connections = rate.map_or(self.options.connections, paced_connections);
         let duration = format!("-d{seconds}s");
-        let arguments = ["-t1", &format!("-c{connections}"), &duration];
+        let threads = format!("-t{}", self.options.workers);
+        let arguments = [&threads, &format!("-c{connections}"), &duration];
         let mut wrk = command("wrk", arguments);
         if rate.is_some() {
             let script = self.home.join("pace.lua");
@@ -158,13 +163,13 @@ impl Rig<'_> {
         let home = self.home.display();
         fs::write(self.home.join("index.html"), "x".repeat(200) + "\n")?;
         let config = format!(
-            "daemon off;\nworker_processes 1;\nuser root;\npid {home}/nginx.pid;\n\
+            "daemon off;\nworker_processes {};\nuser root;\npid {home}/nginx.pid;\n\
              events {{ worker_connections 1024; }}\nhttp {{\naccess_log off;\n\
              keepalive_requests 1000000000;\nclient_body_temp_path {home}/body;\n\
              proxy_temp_path {home}/proxy;\nfastcgi_temp_path {home}/fastcgi;\n\
              uwsgi_temp_path {home}/uwsgi;\nscgi_temp_path {home}/scgi;\n\
              server {{ listen 127.0.0.1:{}; root {home}; }}\n}}\n",
-            self.web
+            self.options.workers, self.web
         );
         let file = self.home.join("nginx.conf");
         fs::write(&file, config)?;
