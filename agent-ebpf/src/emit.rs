@@ -13,7 +13,7 @@ use aya_ebpf::{
 
 use crate::{
     kernel::atomic,
-    maps::{COUNTERS, PAYLOAD_RING_1, PAYLOAD_RING_2, PAYLOAD_RING_3, PAYLOAD_RING_4},
+    maps::{COUNTERS, PAYLOAD_RING_1, PAYLOAD_RING_2, PAYLOAD_RING_3, PAYLOAD_RING_4, SLEEPERS},
     settings::setting,
 };
 
@@ -85,6 +85,15 @@ pub fn reserve(cookie: u64, len: usize) -> Option<(u64, RingBufBytes<'static>)> 
         count(counter::lost(ring), 1);
     }
     slot.map(|slot| (sequence, slot))
+}
+
+/// How a record of the socket `cookie` is submitted: its reader polls, unless nothing came for long.
+#[inline(always)]
+pub fn wakeup(cookie: u64) -> u64 {
+    match SLEEPERS.get(ring_of(cookie) - 1) {
+        Some(1) => URGENT,
+        _ => QUIET,
+    }
 }
 
 /// With one ring the verifier removes the other branch: all that is left is one load.

@@ -31,6 +31,11 @@ pub static PAYLOAD_RING_3: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub static PAYLOAD_RING_4: RingBuf = RingBuf::with_byte_size(4096, 0);
 
+/// 1 where the reader of a payload ring sleeps until it is woken: ring 1 first.
+#[map]
+pub static SLEEPERS: Array<u32> =
+    Array::with_max_entries(agent_common::settings::MAX_PAYLOAD_RINGS, 0);
+
 /// State of each observed socket. Lives and dies with the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();

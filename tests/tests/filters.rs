@@ -104,6 +104,33 @@ fn a_selected_program_of_a_named_process_is_seen_from_its_first_byte() {
     assert_eq!(counts(&report), [10, 0, 1, 0], "{}", seen.join("\n"));
 }
 
+/// Whoever receives: the time of a send on a unix socket is when it began to take effect, not when a
+/// slow reader let it end.
+#[test]
+fn a_reader_that_is_left_out_does_not_change_a_senders_times() {
+    let Some(scenario) = Scenario::begin("filters unix times", &["curl"]) else { return };
+    let socket = scenario.path("whole.sock").display().to_string();
+    let words = ["--unix", &socket, "--whole"];
+    let server = Python::serve(&scenario, "server", "server.py", &words, &[]);
+    let agent = Agent::run(&scenario, &["--include", "*python*"]);
+    for _ in 0..3 {
+        let mut slow = Command::new("curl");
+        slow.args(["-sS", "-o", "/dev/null", "--limit-rate", "4M", "--unix-socket", &socket]);
+        slow.arg("http://localhost/whole/size/3000000");
+        Process::start(slow, scenario.dir(), "curl").succeed(Duration::from_secs(20));
+    }
+    let report = agent.stop();
+    drop(server);
+    let spans = report.telemetry.under("/whole/");
+    assert_eq!(spans.len(), 3, "the servers' spans");
+    for span in spans {
+        let first = span.attributes["kernspan.http.time_to_first_byte"].as_f64();
+        let took = (span.end - span.start) as f64 / 1e9;
+        assert!(took > 0.3, "curl read slowly: {took} s");
+        assert!(first.is_some_and(|first| first < took / 3.0), "{first:?} of {took} s");
+    }
+}
+
 /// Connections answered by the process that accepts them and by one that is handed the socket: what
 /// the selected one answers is seen, all of it, and nothing of the other.
 #[test]
@@ -223,7 +250,7 @@ fn a_selection_that_is_still_being_made_harms_no_connection() {
     let Some(scenario) = Scenario::begin("selection under load", &[]) else { return };
     let port = free_port().to_string();
     let server = Python::serve(&scenario, "server", "server.py", &["--port", &port], &[]);
-    let words = ["--port", &port, "--requests", "12000", "--concurrency", "8"];
+    let words = ["--port", &port, "--requests", "40000", "--concurrency", "8"];
     let client = Python::start(
         &scenario,
         "client",
@@ -236,7 +263,7 @@ fn a_selection_that_is_still_being_made_harms_no_connection() {
     });
     // Sends go on while the agent attaches, and before it knows which processes it is to watch.
     let agent = Agent::run(&scenario, &["--include", "*python*", "--port", &port]);
-    client.finish(Duration::from_secs(60));
+    client.finish(Duration::from_secs(120));
     let report = agent.stop();
     let spans = report.telemetry.under("/load/");
     let servers: Vec<_> = spans.into_iter().filter(|span| span.kind == Kind::Server).collect();

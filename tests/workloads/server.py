@@ -38,7 +38,10 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int)
     parser.add_argument("--unix")
+    parser.add_argument("--whole", action="store_true", help="one send a response")
     arguments = parser.parse_args()
+    if arguments.whole:
+        Sizes.wbufsize = 1 << 24
     if arguments.unix:
         server = UnixServer(arguments.unix, UnixSizes)
         import os

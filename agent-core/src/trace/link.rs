@@ -27,7 +27,8 @@ impl Core {
         let started = &request.started;
         let threads = self.config.linker.threads;
         let at = started.start_ns;
-        let by_thread = if threads { self.threads.serves(&started.thread, at) } else { None };
+        let by_thread =
+            if threads { self.threads.serves(&started.thread, at, &self.requests) } else { None };
         if let Some(declared) = request.declared {
             let server = self.receiver_of(started, &declared, by_thread)?;
             return Some((server, evidence(&declared)));

@@ -101,6 +101,12 @@ impl Assembler {
         self.core.processes.insert(facts);
     }
 
+    /// Requests that began until `boot_ns` were shed before they came here: what was open beside
+    /// them is no evidence by its thread from now on.
+    pub fn shed_until(&mut self, boot_ns: u64) {
+        self.core.threads.doubt(boot_ns);
+    }
+
     /// Takes a sample of the wall clock: Unix minus boot time, ns, at `boot_ns`.
     pub fn clock(&mut self, boot_ns: u64, unix_minus_boot_ns: i64) {
         self.core.trees.clock.sample(boot_ns, unix_minus_boot_ns);

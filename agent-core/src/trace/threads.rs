@@ -187,12 +187,14 @@ pub(super) struct Threads {
     roots: HashMap<SpanId, Root>,
     pub(super) evicted: u64,
     pub(super) barred: u64,
+    /// Requests that began until then (boot ns) may have others beside them that nobody saw.
+    doubted_ns: u64,
 }
 
 impl Threads {
     pub(super) fn new(threads: usize, processes: usize) -> Self {
         let (states, processes) = (Bounded::new(threads), Bounded::new(processes));
-        Threads { states, processes, roots: HashMap::new(), evicted: 0, barred: 0 }
+        Threads { states, processes, roots: HashMap::new(), evicted: 0, barred: 0, doubted_ns: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -297,8 +299,18 @@ impl Threads {
         state.calling = Some((slot, call.span));
     }
 
+    /// Requests that began until `at` were shed: one that was open on its thread before then may no
+    /// longer be the only one, and is no evidence.
+    pub(super) fn doubt(&mut self, at: u64) {
+        self.doubted_ns = self.doubted_ns.max(at);
+    }
+
+    fn is_doubted(&self, slot: u32, requests: &Slab<Request>) -> bool {
+        requests.get(slot).is_some_and(|request| request.started.start_ns <= self.doubted_ns)
+    }
+
     /// The one request that `thread` serves at boot time `at`.
-    pub(super) fn serves(&self, thread: &Thread, at: u64) -> Option<u32> {
+    pub(super) fn serves(&self, thread: &Thread, at: u64, requests: &Slab<Request>) -> Option<u32> {
         let key = Key::of(thread)?;
         let state = self.states.get(&key)?;
         if at < state.trusted_ns
@@ -308,7 +320,7 @@ impl Threads {
             return None;
         }
         match state.open.as_slice() {
-            &[one] => Some(one),
+            &[one] if !self.is_doubted(one, requests) => Some(one),
             _ => None,
         }
     }
@@ -378,8 +390,10 @@ impl Threads {
                 return None;
             }
             match (state.open.as_slice(), state.inherited) {
-                (&[one], _) => return Cause::of(one, None, requests),
-                (&[], Some((request, span))) => {
+                (&[one], _) if !self.is_doubted(one, requests) => {
+                    return Cause::of(one, None, requests);
+                }
+                (&[], Some((request, span))) if !self.is_doubted(request, requests) => {
                     if let Some(cause) = Cause::of(request, Some(span), requests)
                         && cause.is_open(requests)
                     {

@@ -16,7 +16,7 @@ pub mod user;
 
 use core::arch::asm;
 
-use agent_common::settings::{CAST_CALL, feature};
+use agent_common::settings::{CAST_CALL, MISSING, feature};
 
 use crate::settings::{enabled, offset};
 
@@ -57,6 +57,14 @@ pub fn word(address: u64) -> u64 {
         return load(cast(address, offset!(type_word)), 0);
     }
     probe(address)
+}
+
+/// Reads the field at `offset` of a struct that the verifier knows nothing about. 0 where this kernel
+/// has no such field, or on a fault.
+#[inline(always)]
+pub fn probe_field<T: Copy + Default>(base: u64, offset: u64) -> T {
+    // As 32 bits: what is missing has been extended by its sign.
+    if offset as u32 == MISSING { T::default() } else { probe(base + offset) }
 }
 
 /// Reads a value from an address that the verifier knows nothing about. 0-filled on a fault.

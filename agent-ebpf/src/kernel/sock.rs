@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{
 
 use agent_common::settings::feature;
 
-use super::{cast, load, probe};
+use super::{cast, load, probe_field};
 use crate::settings::{enabled, offset};
 
 pub const AF_UNIX: u16 = 1;
@@ -120,7 +120,7 @@ impl Sock {
             return (mapped(local), mapped(remote));
         }
         let base = self.0 as u64;
-        (probe(base + offset!(sock_v6_rcv_saddr)), probe(base + offset!(sock_v6_daddr)))
+        (probe_field(base, offset!(sock_v6_rcv_saddr)), probe_field(base, offset!(sock_v6_daddr)))
     }
 
     /// Inode number of the network namespace.
@@ -145,7 +145,7 @@ impl Sock {
     #[inline(always)]
     pub fn peer_cookie(self) -> u64 {
         let peer = self.peer();
-        if peer == 0 { 0 } else { probe(peer + offset!(sock_cookie)) }
+        if peer == 0 { 0 } else { probe_field(peer, offset!(sock_cookie)) }
     }
 
     #[inline(always)]
@@ -181,11 +181,11 @@ const FAMILY_LEN: u32 = 2;
 
 #[inline(always)]
 fn copy_path(unix_sock: u64, to: *mut u8) -> u32 {
-    let address: u64 = probe(unix_sock + offset!(unix_addr));
+    let address: u64 = probe_field(unix_sock, offset!(unix_addr));
     if address == 0 {
         return 0;
     }
-    let len: u32 = probe(address + offset!(unix_address_len));
+    let len: u32 = probe_field(address, offset!(unix_address_len));
     let name = address + offset!(unix_address_name) + u64::from(FAMILY_LEN);
     let len = u64::from(len.saturating_sub(FAMILY_LEN));
     let Some(len) = super::user::bounded(len, PATH_LEN as i64) else { return 0 };

@@ -40,19 +40,24 @@ fn arrived(sock: Sock) {
         return;
     }
     let Some(state) = socket::get(sock, stream, true) else { return };
-    // A watched process that is handed the socket takes the bytes that wait as arrived with the next
-    // ones, or when it reads them: as in a full ring of arrivals, late and never early.
-    if state.has(flag::LEFT_OUT | flag::MUTED) || state.judged.is_unwatched() {
+    if state.has(flag::LEFT_OUT | flag::MUTED) {
         return;
     }
+    // A watched process that is handed the socket takes the bytes that wait as arrived with the next
+    // ones, or when it reads them: as in a full ring of arrivals, late and never early.
+    let unwatched = state.judged.is_unwatched();
     match stream {
+        Stream::Tcp if unwatched => {}
         Stream::Tcp => {
             if let Some(tcp) = sock.tcp() {
                 state.arrive(tcp.rcv_nxt());
             }
         }
         Stream::Unix => {
-            state.arrive_unix(sock);
+            if !unwatched {
+                state.arrive_unix(sock);
+            }
+            // The sender's time, whoever receives.
             let (_, _, thread) = current_ids();
             // SAFETY: the value is copied out; only this thread writes its entry.
             let noted = unsafe { UNIX_SENDS.get(thread) }.copied();

@@ -163,7 +163,7 @@ fn write_exec<const ROOM: usize>(
 /// `to` is writable.
 #[inline(always)]
 unsafe fn write_name(to: *mut [u8; 16], task: Task) {
-    let name = crate::kernel::probe::<[u64; 2]>(task.0 as u64 + offset!(task_comm));
+    let name = crate::kernel::probe_field::<[u64; 2]>(task.0 as u64, offset!(task_comm));
     // SAFETY: the caller's promise; 16 bytes at 8-byte alignment.
     unsafe { to.cast::<[u64; 2]>().write(name) };
 }

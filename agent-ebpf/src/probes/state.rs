@@ -5,7 +5,7 @@ use agent_common::record::{Closing, Header, flag as record_flag, kind};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    emit::{QUIET, header, now, reserve},
+    emit::{header, now, reserve, wakeup},
     filter,
     kernel::{
         sock::{Sock, Stream, state},
@@ -86,5 +86,5 @@ fn write(sock: Sock, state: &mut SocketState, old: u8, new: u8, what: u16) {
     };
     // SAFETY: the slot is as long as the record and 8-byte aligned; the verifier checks both.
     unsafe { slot.as_mut_ptr().cast::<Closing>().write(record) };
-    slot.submit(QUIET);
+    slot.submit(wakeup(state.cookie));
 }

@@ -8,7 +8,7 @@
 use super::{
     batch::Batch,
     clock::{boot_ns, unix_offset},
-    payload::{CALM_PAUSE, Downstream, FIRST_RING, Pause},
+    payload::{Downstream, FIRST_RING, Pause},
     progress::Progress,
     queue::Inbox,
     recorder::Recorder,
@@ -109,7 +109,7 @@ impl Assembly {
     /// Works on a thread of its own, until all payload rings' threads have ended. Gives the
     /// outputs back, finished.
     pub fn run(mut self, inboxes: &[Inbox], poll_interval: Duration) -> Fanout {
-        let mut pause = Pause::new(poll_interval.min(LOOK), CALM_PAUSE / 2);
+        let mut pause = Pause::new(poll_interval.min(LOOK));
         let mut looked = Vec::with_capacity(inboxes.len());
         let mut last: Vec<Vec<Signal>> = inboxes.iter().map(|_| Vec::new()).collect();
         loop {
@@ -122,7 +122,9 @@ impl Assembly {
                     true => last.push(signal),
                     false => assembler.signal(ring, signal),
                 };
-                looked.push(inbox.empty(take, || spare.take()));
+                let found = inbox.empty(take, || spare.take());
+                self.assembler.shed_until(found.shed_until);
+                looked.push(found);
             }
             self.tick((FIRST_RING..).zip(looked.iter().map(|looked| looked.until)), now);
             if looked.iter().all(|looked| looked.ended) {
@@ -135,7 +137,7 @@ impl Assembly {
                 // At the end they follow each other; else one panicked, and the rest is no run.
                 self.shared.stop.store(true, Ordering::Release);
             }
-            std::thread::sleep(pause.after(looked.iter().any(|looked| looked.signals > 0)));
+            std::thread::sleep(pause.after(looked.iter().any(|looked| looked.signals > 0)).most());
         }
     }
 

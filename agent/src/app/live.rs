@@ -1,5 +1,7 @@
 //! `run` and `record`: probes, threads, outputs, and an orderly end.
 
+#[cfg(feature = "kernel-log")]
+use super::threads::spawn;
 use super::{
     clock::boot_ns,
     outputs::{self, Outputs},
@@ -9,7 +11,7 @@ use super::{
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
-    threads::{Parts, Threads, joined, own_endpoint, spawn},
+    threads::{Parts, Threads, joined, own_endpoint},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};
@@ -174,7 +176,7 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
     };
-    let mut loaded = load_apart(&config)?;
+    let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
         crate::probe::control::select_cgroup(&mut loaded.ebpf, cgroup).map_err(operator)?;
     }
@@ -186,16 +188,6 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
         }
     }
     Ok(loaded)
-}
-
-/// Loads on a thread of its own: the kernel's types take 60 MB while they are read, and the
-/// allocator gives back what a thread leaves when that ends.
-fn load_apart(config: &LoadConfig) -> Result<Loaded, Failure> {
-    let loading = spawn("kernspan-load", {
-        let config = config.clone();
-        move || load(crate::probe::OBJECT, &config)
-    })?;
-    joined(loading.join())?.map_err(operator)
 }
 
 fn filters_processes(settings: &Settings) -> bool {
@@ -293,7 +285,7 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, counters, selection } = maps;
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection } = maps;
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
             Some(counters),
@@ -303,6 +295,7 @@ impl Agent {
             process_ring,
             payload_rings,
             verdicts,
+            alarm,
             selection,
             outputs: outputs.fanout,
             recorder: recorder.clone(),

@@ -7,7 +7,7 @@ use super::{
     recorder::Recorder,
     shared::{Shared, Thread},
 };
-use crate::probe::control::Verdicts;
+use crate::probe::control::{Alarm, Verdicts};
 use agent_common::settings::socket_verdict;
 use agent_core::connection::{Shard, ShardOutput};
 use agent_core::event::{DecodeError, Event, decode};
@@ -15,6 +15,8 @@ use agent_core::ledger::{Entry, Side};
 use agent_core::message::{Signal, Started};
 use agent_core::recording::Scrubber;
 use aya::maps::{MapData, RingBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -37,7 +39,7 @@ const CALM: u32 = 100;
 
 /// Longest pause between two looks when nothing happens. A wakeup out of the blue costs 50 µs where
 /// it was measured (a virtual machine with idle processors): 25 a second are 0.12 % of one.
-pub const CALM_PAUSE: Duration = Duration::from_millis(40);
+const CALM_PAUSE: Duration = Duration::from_millis(40);
 
 /// Where a payload ring's signals go.
 pub trait Downstream {
@@ -75,8 +77,8 @@ pub struct PayloadThread<D> {
     pub recorder: Option<Arc<Recorder>>,
     /// Pause between two looks at the ring while something comes.
     pub poll_interval: Duration,
-    /// The same when nothing does.
-    pub calm_pause: Duration,
+    /// Wakes this thread when it sleeps for longer.
+    pub alarm: Alarm,
     /// See [`Shared`].
     pub shared: Arc<Shared>,
 }
@@ -157,6 +159,10 @@ struct State<D> {
     shared: Arc<Shared>,
     undecoded: u64,
     housekept: u64,
+    /// Boot time (ns) of the latest record.
+    latest: u64,
+    /// What was written before this boot time (ns) has been taken.
+    taken_until: u64,
 }
 
 impl<D: Downstream> PayloadThread<D> {
@@ -179,39 +185,84 @@ impl<D: Downstream> PayloadThread<D> {
             shared: self.shared,
             undecoded: 0,
             housekept: 0,
+            latest: 0,
+            taken_until: 0,
         };
-        let mut pause = Pause::new(self.poll_interval, self.calm_pause);
+        let number = self.number;
+        let mut pause = Pause::new(self.poll_interval);
         loop {
             let last = state.shared.stop.load(Ordering::Acquire);
             let began = boot_ns();
             let taken = state.drain(&mut ring);
-            state.idle(began);
+            state.look_ended(began, is_readable(&ring, Duration::ZERO));
             if last {
                 break;
             }
-            std::thread::sleep(pause.after(taken > 0));
+            match pause.after(taken > 0) {
+                Wait::Short(pause) => std::thread::sleep(pause),
+                Wait::Long(pause) => sleep_until_woken(&ring, number, &self.alarm, pause),
+            }
         }
         state.finish()
+    }
+}
+
+/// Something is in the ring, or comes within `pause`.
+fn is_readable(ring: &RingBuf<MapData>, pause: Duration) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(ring.as_fd(), PollFlags::IN)];
+    let timeout =
+        Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };
+    // Interrupted or refused: the next look tells.
+    poll(&mut fds, Some(&timeout)) != Ok(0)
+}
+
+/// Load that sets in while the thread sleeps must not fill the ring: its first record wakes it.
+fn sleep_until_woken(ring: &RingBuf<MapData>, number: usize, alarm: &Alarm, pause: Duration) {
+    let number = u32::try_from(number).unwrap_or(0);
+    // A refusal costs wakeups: the pause ends by itself.
+    let _ = alarm.set(number, true);
+    is_readable(ring, pause);
+    let _ = alarm.set(number, false);
+}
+
+/// How long to wait until the next look at a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It is looked at again, whatever comes.
+    Short(Duration),
+    /// Nothing has come for a while, and the first record ends the wait.
+    Long(Duration),
+}
+
+impl Wait {
+    /// How long at most.
+    pub fn most(self) -> Duration {
+        match self {
+            Wait::Short(pause) | Wait::Long(pause) => pause,
+        }
     }
 }
 
 /// How long to wait between two looks at a ring: longer when nothing has come for a while.
 pub struct Pause {
     interval: Duration,
-    calm: Duration,
     empty: u32,
 }
 
 impl Pause {
-    /// `interval` while something comes, else `calm` when that is longer.
-    pub fn new(interval: Duration, calm: Duration) -> Pause {
-        Pause { interval, calm: calm.max(interval), empty: 0 }
+    /// `interval` while something comes.
+    pub fn new(interval: Duration) -> Pause {
+        Pause { interval, empty: 0 }
     }
 
     /// The pause after a look that found something, or nothing.
-    pub fn after(&mut self, found: bool) -> Duration {
+    pub fn after(&mut self, found: bool) -> Wait {
         self.empty = if found { 0 } else { self.empty.saturating_add(1) };
-        if self.empty < CALM { self.interval } else { self.calm }
+        if self.empty < CALM {
+            Wait::Short(self.interval)
+        } else {
+            Wait::Long(self.interval.max(CALM_PAUSE))
+        }
     }
 }
 
@@ -223,7 +274,10 @@ impl<D: Downstream> State<D> {
         while let Some(item) = ring.next() {
             taken = taken.wrapping_add(1);
             let event = match decode(&item) {
-                Ok(event) => event,
+                Ok(event) => {
+                    self.latest = self.latest.max(event.header().boot_ns);
+                    event
+                }
                 Err(error) => {
                     self.undecoded(error);
                     continue;
@@ -270,8 +324,16 @@ impl<D: Downstream> State<D> {
         self.undecoded += 1;
     }
 
+    /// A look that `began` then (boot time, ns) is over. Where something is left, it came since; or
+    /// it lies behind a slot that is reserved and not yet written, and is older than the look.
+    fn look_ended(&mut self, began: u64, something_is_left: bool) {
+        let until = if something_is_left { self.latest } else { began };
+        self.idle(until.max(self.taken_until));
+    }
+
     /// What was written before `now` has been taken.
     fn idle(&mut self, now: u64) {
+        self.taken_until = now;
         let ring = self.number as u8;
         match (&self.recorder, &mut self.scrubber) {
             (Some(recorder), Some(scrubber)) => {

@@ -4,7 +4,7 @@
 use super::{
     batch::Batch,
     clock::boot_ns,
-    payload::{CALM_PAUSE, Pause},
+    payload::Pause,
     progress::Reading,
     recorder::Recorder,
     shared::{Shared, Thread},
@@ -149,7 +149,7 @@ impl ProcessThread {
     pub fn run(mut self) {
         let mut counts = Counts::default();
         let mut housekept = 0;
-        let mut pause = Pause::new(self.poll_interval, CALM_PAUSE);
+        let mut pause = Pause::new(self.poll_interval);
         loop {
             let last = self.shared.stop.load(Ordering::Acquire);
             self.reading.begins();
@@ -175,7 +175,7 @@ impl ProcessThread {
                 housekept = began;
                 self.publish(&counts);
             }
-            self.wait(pause.after(counts.records != before));
+            self.wait(pause.after(counts.records != before).most());
         }
         self.publish(&counts);
     }

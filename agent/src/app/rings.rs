@@ -1,10 +1,8 @@
 //! How many payload rings there are, and how large each is.
 
-use super::payload::CALM_PAUSE;
 use crate::config::Settings;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use std::thread::available_parallelism;
-use std::time::Duration;
 
 /// Bytes of all payload rings together by default, where there are more than two: kernel memory is
 /// bounded, and what a ring must hold gets less with its share of the load.
@@ -12,9 +10,6 @@ const TOTAL_BYTES: u32 = 16 << 20;
 
 /// Most bytes of one payload ring by default.
 const RING_BYTES: u32 = 8 << 20;
-
-/// What a ring may be asked to hold in a millisecond: more than was measured on any machine.
-const BYTES_PER_MS: u32 = 100_000;
 
 /// Number and size of a run's payload rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +30,6 @@ impl Rings {
     pub fn of(settings: &Settings) -> Rings {
         let count = settings.payload_rings.unwrap_or_else(Rings::count_here);
         Rings { count, bytes: settings.ring_size.unwrap_or_else(|| default_bytes(count)) }
-    }
-
-    /// Pause between two looks at a ring when nothing happens: load that sets in meanwhile fills
-    /// half of it at most.
-    pub fn calm_pause(self) -> Duration {
-        CALM_PAUSE.min(Duration::from_millis(u64::from(self.bytes / 2 / BYTES_PER_MS)))
     }
 }
 
@@ -73,13 +62,5 @@ mod tests {
             assert_eq!((found, default_bytes(found)), (count, bytes), "{processors}");
         }
         assert_eq!(by_processors(512), MAX_PAYLOAD_RINGS);
-    }
-
-    #[test]
-    fn a_small_ring_is_looked_at_more_often() {
-        for (bytes, pause) in [(64 << 10, 0), (1 << 20, 5), (4 << 20, 20), (8 << 20, 40)] {
-            let rings = Rings { count: 1, bytes };
-            assert_eq!(rings.calm_pause(), Duration::from_millis(pause), "{bytes}");
-        }
     }
 }

@@ -8,13 +8,12 @@ use super::{
     progress::Reading,
     queue::queue,
     recorder::Recorder,
-    rings::Rings,
     shared::Shared,
 };
 use crate::cli::Failure;
 use crate::config::{Capture, LinkEvidence, Probe, Settings};
 use crate::export::Fanout;
-use crate::probe::control::{Selection, Verdicts};
+use crate::probe::control::{Alarm, Selection, Verdicts};
 use crate::process::ProcessReader;
 use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
 use agent_core::id::IdKey;
@@ -39,6 +38,8 @@ pub struct Parts {
     pub payload_rings: Vec<RingBuf<MapData>>,
     /// Way back to the kernel side, for sockets.
     pub verdicts: Verdicts,
+    /// Wakes the payload rings' readers.
+    pub alarm: Alarm,
     /// The same for processes.
     pub selection: Selection,
     /// Where spans go.
@@ -113,6 +114,7 @@ impl Threads {
             config: shard_config(payload_rings.len(), id_key),
             own: parts.own,
             verdicts: parts.verdicts,
+            alarm: parts.alarm,
             never_mute: settings.capture == Capture::Full,
             recorder,
             settings,
@@ -140,6 +142,7 @@ struct Common<'a> {
     config: ShardConfig,
     own: Option<OwnEndpoint>,
     verdicts: Verdicts,
+    alarm: Alarm,
     never_mute: bool,
     recorder: Option<Arc<Recorder>>,
     settings: &'a Settings,
@@ -192,7 +195,7 @@ impl Common<'_> {
             downstream,
             recorder: self.recorder.clone(),
             poll_interval: self.settings.poll_interval,
-            calm_pause: Rings::of(self.settings).calm_pause(),
+            alarm: self.alarm.clone(),
             shared: Arc::clone(&self.shared),
         };
         spawn(&format!("kernspan-ring{number}"), move || thread.run())

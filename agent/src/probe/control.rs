@@ -51,6 +51,21 @@ impl Verdicts {
     }
 }
 
+/// Has the kernel side wake the reader of a payload ring, which else polls.
+#[derive(Clone)]
+pub struct Alarm(Arc<Mutex<Array<MapData, u32>>>);
+
+impl Alarm {
+    /// From now on the reader of ring `number` (from 1) is woken by each record, or no longer.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn set(&self, number: u32, wakes: bool) -> Result<(), MapError> {
+        let mut sleepers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sleepers.set(number.saturating_sub(1), u32::from(wakes), 0)
+    }
+}
+
 /// Counters of the kernel side.
 pub struct Counters(PerCpuArray<MapData, [u64; counter::COUNT as usize]>);
 
@@ -127,6 +142,8 @@ pub struct Maps {
     pub payload_rings: Vec<RingBuf<MapData>>,
     /// Verdicts.
     pub verdicts: Verdicts,
+    /// Wakes readers of payload rings.
+    pub alarm: Alarm,
     /// Counters.
     pub counters: Counters,
     /// Process selection.
@@ -148,6 +165,7 @@ impl Maps {
                 generation: typed(ebpf, "VERDICT_GENERATION")?,
                 next: 0,
             }))),
+            alarm: Alarm(Arc::new(Mutex::new(typed(ebpf, "SLEEPERS")?))),
             counters: Counters(typed(ebpf, "COUNTERS")?),
             selection: Selection {
                 processes: typed(ebpf, "PROCESSES")?,

@@ -37,6 +37,21 @@ fn with_the_linker_off_nothing_is_linked() {
 }
 
 #[test]
+fn a_request_beside_which_others_were_shed_is_no_evidence() {
+    for (why, shed_until, linked) in
+        [("before it began", 50, true), ("while it was open", 150, false)]
+    {
+        let mut script = Script::default();
+        let (outer, inner) = nested(&mut script);
+        let mut runner = Runner::new(AssemblerConfig::default());
+        runner.assembler.shed_until(shed_until * US);
+        script.steps.into_iter().for_each(|step| runner.deliver(step));
+        let parent = runner.finish().span(inner.client).parent;
+        assert_eq!(parent, linked.then_some(outer.server), "shed {why}");
+    }
+}
+
+#[test]
 fn swapped_threads_give_no_link() {
     let mut script = Script::default();
     let (_, inner) = nested(&mut script);

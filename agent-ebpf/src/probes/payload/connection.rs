@@ -3,7 +3,7 @@
 use agent_common::record::{Connection, Header, Payload, kind, role};
 
 use crate::{
-    emit::{QUIET, reserve},
+    emit::{reserve, wakeup},
     kernel::sock::{PATH_LEN, Sock, Stream},
     socket::{SocketState, flag},
 };
@@ -61,5 +61,5 @@ pub fn introduce(sock: Sock, stream: Stream, state: &mut SocketState, record: &P
         }
         start.cast::<Connection>().write(connection);
     }
-    slot.submit(QUIET);
+    slot.submit(wakeup(state.cookie));
 }

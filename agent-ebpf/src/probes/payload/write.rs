@@ -6,7 +6,7 @@ use agent_common::{
 };
 
 use crate::{
-    emit::{QUIET, count, reserve},
+    emit::{count, reserve, wakeup},
     kernel::user::{copy_flat, copy_scratch},
 };
 
@@ -83,5 +83,5 @@ fn write<const ROOM: usize>(record: &mut Payload, len: u32, fill: impl FnOnce(*m
         }
         start.cast::<Payload>().write(*record);
     }
-    slot.submit(QUIET);
+    slot.submit(wakeup(record.cookie));
 }
