@@ -112,6 +112,30 @@ fn missing_by_port(spans: &[&Span], access: &[Access]) -> BTreeMap<u16, i64> {
     balance
 }
 
+/// A reader that has nothing to read sleeps for longer than a ring lasts at full load: the first
+/// record has to wake it.
+#[test]
+fn load_that_sets_in_after_a_calm_loses_nothing() {
+    const CALM: Duration = Duration::from_millis(1200);
+    let Some(scenario) = Scenario::begin("calm", &["nginx", "ab"]) else { return };
+    let (nginx, listen, _) = nginx(&scenario);
+    let agent = Agent::run(&scenario, &[]);
+    for _ in 0..4 {
+        std::thread::sleep(CALM);
+        let mut burst = Command::new("ab");
+        burst.args(["-q", "-k", "-n", "3000", "-c", "64"]);
+        // Slots of 4 KiB at both ends.
+        burst.args(["-H", &format!("X-Long: {}", "x".repeat(3000))]);
+        burst.arg(format!("http://{listen}{PAGE}"));
+        Process::start(burst, scenario.dir(), "burst").succeed(Duration::from_secs(60));
+    }
+    let report = agent.stop();
+    drop(nginx);
+    let lost = report.ledger.count("kernel_payload", "records", "lost");
+    assert_eq!(lost, 0, "{:?}", report.ledger);
+    assert_eq!(report.telemetry.under(PAGE).len(), 2 * 4 * 3000);
+}
+
 #[test]
 fn a_killed_agent_leaves_nothing() {
     let Some(scenario) = Scenario::begin("killed", &["bpftool"]) else { return };
