@@ -34,6 +34,7 @@ mod order;
 mod request;
 mod settle;
 mod slab;
+mod suspicion;
 mod threads;
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use super::bounded::Bounded;
 use super::request::Request;
 use super::settle::Trees;
 use super::slab::Slab;
+use super::suspicion::Suspicion;
 use crate::event::ProcessKey;
 use crate::id::SpanId;
 use crate::message::{Failure, Thread};
@@ -43,45 +44,8 @@ const STARTUP_NS: u64 = 1_000_000_000;
 /// jobs that a handler leaves behind are over, or work for somebody else.
 const OUTLIVES_NS: u64 = 60_000_000_000;
 
-/// Values of `telemetry.sdk.language` whose runtime serves all requests of a thread side by side:
-/// on Node.js, Deno and Bun all work is done by one loop, Erlang's processes share few threads.
-const EVENT_LOOPS: [&str; 2] = ["nodejs", "erlang"];
-
-/// Others whose main thread serves either as an event loop (asyncio) or one request after the other
-/// (gunicorn's workers).
-const MAIN_LOOPS: [&str; 2] = ["python", "ruby"];
-
-/// How long such a thread has to serve before it is evidence: most timers have called out by then.
+/// How long a thread that may be an event loop has to serve before it is evidence: most timers have called out by then.
 const PROBATION_NS: u64 = 5_000_000_000;
-
-/// What the runtime says of a thread that begins to serve.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Suspicion {
-    /// Nothing.
-    #[default]
-    None,
-    /// It may be an event loop.
-    Perhaps,
-    /// It is one.
-    Certain,
-}
-
-impl Suspicion {
-    /// Of `thread` in a program of this `telemetry.sdk.language`.
-    pub(super) fn of(language: Option<&str>, thread: &Thread) -> Suspicion {
-        match language {
-            Some(language) if EVENT_LOOPS.contains(&language) => Suspicion::Certain,
-            Some(language) if MAIN_LOOPS.contains(&language) && is_main(thread) => {
-                Suspicion::Perhaps
-            }
-            _ => Suspicion::None,
-        }
-    }
-}
-
-fn is_main(thread: &Thread) -> bool {
-    thread.tid == thread.process.tgid
-}
 
 /// A thread, or, where the runtime has its own, a goroutine or the like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
