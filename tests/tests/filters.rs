@@ -116,7 +116,7 @@ fn a_reader_that_is_left_out_does_not_change_a_senders_times() {
     let agent = Agent::run(&scenario, &["--include", "*python*"]);
     for _ in 0..3 {
         let mut slow = Command::new("curl");
-        slow.args(["-sS", "-o", "/dev/null", "--limit-rate", "4M", "--unix-socket", &socket]);
+        slow.args(["-sS", "-o", "/dev/null", "--limit-rate", "2M", "--unix-socket", &socket]);
         slow.arg("http://localhost/whole/size/3000000");
         let asked = Instant::now();
         Process::start(slow, scenario.dir(), "curl").succeed(Duration::from_secs(20));

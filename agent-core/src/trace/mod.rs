@@ -102,8 +102,8 @@ impl Assembler {
         self.core.processes.insert(facts);
     }
 
-    /// Requests that began until `boot_ns` were shed before they came here: what was open beside
-    /// them is no evidence by its thread from now on.
+    /// Requests that were shed before they came here were open until `boot_ns`: what began before
+    /// then is no evidence by its thread.
     pub fn shed_until(&mut self, boot_ns: u64) {
         self.core.threads.doubt(boot_ns);
     }

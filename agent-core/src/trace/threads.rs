@@ -250,6 +250,10 @@ impl Threads {
             state.own_work |= call.start_ns.saturating_sub(state.called_ns) >= STARTUP_NS;
             return;
         }
+        if call.start_ns <= self.doubted_ns {
+            // It may be made for a request that was shed.
+            return;
+        }
         let unanswered = state.calling.and_then(|(slot, span)| {
             requests.get(slot).filter(|earlier| earlier.started.span == span && earlier.is_open())
         });
@@ -263,8 +267,8 @@ impl Threads {
         state.calling = Some((slot, call.span));
     }
 
-    /// Requests that began until `at` were shed: one that was open on its thread before then may no
-    /// longer be the only one, and is no evidence.
+    /// Requests that were shed were open until `at`: one that began before then may not be the only
+    /// one on its thread, and is no evidence; nor is a call before then one against its thread.
     pub(super) fn doubt(&mut self, at: u64) {
         self.doubted_ns = self.doubted_ns.max(at);
     }

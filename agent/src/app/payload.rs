@@ -194,11 +194,12 @@ impl<D: Downstream> PayloadThread<D> {
             let last = state.shared.stop.load(Ordering::Acquire);
             let began = boot_ns();
             let taken = state.drain(&mut ring);
-            state.look_ended(began, is_readable(&ring, Duration::ZERO));
+            let left = is_readable(&ring, Duration::ZERO);
+            state.look_ended(began, left);
             if last {
                 break;
             }
-            match pause.after(taken > 0) {
+            match pause.after(taken > 0 || left) {
                 Wait::Short(pause) => std::thread::sleep(pause),
                 Wait::Long(pause) => sleep_until_woken(&ring, number, &self.alarm, pause),
             }
@@ -328,11 +329,13 @@ impl<D: Downstream> State<D> {
     /// it lies behind a slot that is reserved and not yet written, and is older than the look.
     fn look_ended(&mut self, began: u64, something_is_left: bool) {
         let until = if something_is_left { self.latest } else { began };
-        self.idle(until.max(self.taken_until));
+        self.idle(until);
     }
 
     /// What was written before `now` has been taken.
     fn idle(&mut self, now: u64) {
+        // A record may have been written after one of a later time.
+        let now = now.max(self.taken_until);
         self.taken_until = now;
         let ring = self.number as u8;
         match (&self.recorder, &mut self.scrubber) {

@@ -103,7 +103,7 @@ pub struct Outbox {
     full: SyncSender<Parcel>,
     back: Receiver<Parcel>,
     until: Arc<AtomicU64>,
-    /// Boot time (ns) until which requests were shed.
+    /// Boot time (ns) until which requests that were shed were open.
     shed_until: Arc<AtomicU64>,
     /// What must not be lost, while there is no parcel.
     kept: VecDeque<Signal>,
@@ -123,7 +123,9 @@ impl Outbox {
     pub fn signal(&mut self, signal: Signal) {
         self.account.begun += u64::from(matches!(signal, Signal::Started(_)));
         match signal {
-            Signal::Finished(finished) if self.was_shed(finished.span) => {}
+            Signal::Finished(finished) if self.was_shed(finished.span) => {
+                self.shed_until.fetch_max(finished.end_ns, Ordering::Release);
+            }
             signal if self.has_room() => self.put(signal),
             Signal::Started(started) => self.shed(started),
             signal => self.keep(signal),
@@ -139,6 +141,10 @@ impl Outbox {
     pub fn tick(&mut self, now: u64) {
         self.collect();
         self.flush();
+        if !self.shed.is_empty() {
+            // They are open still: what begins beside them is as doubtful.
+            self.shed_until.fetch_max(now, Ordering::Release);
+        }
         if self.kept.is_empty() {
             self.until.store(now, Ordering::Release);
         }
@@ -289,7 +295,7 @@ pub struct Looked {
     pub until: u64,
     /// The ring's thread has ended, and everything has come out.
     pub ended: bool,
-    /// Requests were shed that began until this boot time (ns): all before what came out.
+    /// Requests that were shed were open until this boot time (ns): all before what came out.
     pub shed_until: u64,
 }
 

@@ -104,11 +104,13 @@ fn an_assembler_that_does_not_keep_up_costs_whole_requests_and_never_an_end_alon
     assert_eq!(account(&outbox), [fits + 1000, fits, 0, 1000]);
     let (seen, looked) = texts(&inbox);
     assert_eq!((seen.len() as u64, looked.until), (fits, 10), "something is kept back");
+    assert_eq!(looked.shed_until, 20, "requests that were shed are open");
     outbox.signal(started(9999));
     outbox.signal(finished(fits + 2));
     outbox.tick(30);
     let (seen, looked) = texts(&inbox);
     assert_eq!((seen, looked.until), (vec!["-3".into(), "x7".into(), "+9999".into()], 30));
+    assert_eq!(looked.shed_until, 30);
     assert_eq!(account(&outbox), [fits + 1001, fits + 1, 0, 1000]);
     assert!(outbox.patient, "all parcels were back");
 }
