@@ -6,6 +6,7 @@ use super::user::{UserNames, parse_passwd};
 use agent_common::record::{Exec, FILENAME_LEN, Header};
 use agent_core::event::ProcessKey;
 use agent_core::process::{HostFacts, ProcessTable};
+use std::io::ErrorKind;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,16 @@ impl Drop for Running {
 impl Running {
     fn start(command: &mut Command) -> Running {
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Running(command.spawn().unwrap())
+        loop {
+            match command.spawn() {
+                // Another test forked while the copied program was open for writing: until its
+                // child runs a program of its own, that descriptor is open there too.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                child => return Running(child.unwrap()),
+            }
+        }
     }
 
     /// Its key, with a start within the tick that the kernel's own number would lie in.
