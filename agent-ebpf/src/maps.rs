@@ -14,8 +14,8 @@ use crate::socket::SocketState;
 #[map]
 pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Payload, ring 1. 8 MiB holds 5 ms of the highest rate measured many times over; resized by
-/// `--ring-size`.
+/// Payload, ring 1. 8 MiB holds 20 ms of the highest rate measured (425 KB/ms of 4 KiB slots), four
+/// times what comes between two looks; resized by `--ring-size`.
 #[map]
 pub static PAYLOAD_RING_1: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
