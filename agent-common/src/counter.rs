@@ -4,7 +4,7 @@
 use crate::settings::MAX_PAYLOAD_RINGS;
 
 /// Number of counters in use.
-pub const COUNT: u32 = FIRST_OF_CALLS + 10;
+pub const COUNT: u32 = FIRST_OF_CALLS + 15;
 
 /// Records tried on a ring (the next sequence number). Ring 0 is that of processes, the payload
 /// rings follow.
@@ -44,6 +44,16 @@ pub const FAULTS: u32 = FIRST_OF_CALLS + 7;
 pub const RACED_SENDS: u32 = FIRST_OF_CALLS + 8;
 /// Calls on sockets of families or types that are not captured.
 pub const OTHER_SOCKETS: u32 = FIRST_OF_CALLS + 9;
+/// Records tried on the flow ring (the next sequence number).
+pub const FLOW_TRIED: u32 = FIRST_OF_CALLS + 10;
+/// Records lost because the flow ring was full.
+pub const FLOW_LOST: u32 = FIRST_OF_CALLS + 11;
+/// UDP messages whose peer could not be told.
+pub const DATAGRAM_PEER_UNKNOWN: u32 = FIRST_OF_CALLS + 12;
+/// UDP conversations that began to be counted.
+pub const DATAGRAMS_BEGUN: u32 = FIRST_OF_CALLS + 13;
+/// UDP messages that found no room to be counted in.
+pub const DATAGRAMS_UNCOUNTED: u32 = FIRST_OF_CALLS + 14;
 
 /// Names of the counters of calls as they are exported, from [`FIRST_OF_CALLS`] on.
 pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
@@ -57,4 +67,9 @@ pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
     "memory_faults",
     "raced_sends",
     "other_sockets",
+    "flow_records",
+    "flow_records_lost",
+    "datagram_peer_unknown",
+    "datagram_conversations",
+    "datagrams_uncounted",
 ];

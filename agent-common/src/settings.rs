@@ -36,6 +36,11 @@ pub mod feature {
     /// Executables are selected among the descendants of named processes: the same for a program
     /// that one of these starts. They are in the process map, watched or not.
     pub const FAMILY_FILTER: u32 = 1 << 10;
+    /// Conversations are counted: the payload programs name the process of a TCP socket, once, and
+    /// count datagrams.
+    pub const FLOW: u32 = 1 << 21;
+    /// With [`FLOW`]: DNS answers are captured.
+    pub const FLOW_DNS: u32 = 1 << 22;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function
@@ -188,6 +193,19 @@ pub struct Offsets {
     pub type_tcp_sock: u32,
     /// Not an offset: the type id of a struct that begins with a 64-bit integer.
     pub type_word: u32,
+    pub inet_sport: u32,
+    pub tcp_srtt_us: u32,
+    pub tcp_mdev_us: u32,
+    pub tcp_total_retrans: u32,
+    pub tcp_bytes_sent: u32,
+    pub tcp_bytes_received: u32,
+    pub tcp_bytes_retrans: u32,
+    pub tcp_segs_out: u32,
+    pub tcp_segs_in: u32,
+    pub tcp_data_segs_out: u32,
+    pub tcp_data_segs_in: u32,
+    pub tcp_snd_wnd: u32,
+    pub tcp_chrono_stat: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -254,6 +272,19 @@ impl Offsets {
         iter_is_iovec: MISSING,
         type_tcp_sock: MISSING,
         type_word: MISSING,
+        inet_sport: MISSING,
+        tcp_srtt_us: MISSING,
+        tcp_mdev_us: MISSING,
+        tcp_total_retrans: MISSING,
+        tcp_bytes_sent: MISSING,
+        tcp_bytes_received: MISSING,
+        tcp_bytes_retrans: MISSING,
+        tcp_segs_out: MISSING,
+        tcp_segs_in: MISSING,
+        tcp_data_segs_out: MISSING,
+        tcp_data_segs_in: MISSING,
+        tcp_snd_wnd: MISSING,
+        tcp_chrono_stat: MISSING,
     };
 }
 
