@@ -265,12 +265,14 @@ pub struct Exit {
     pub pad: u32,
 }
 
-/// Bits of [`Flow::resets`].
-pub mod reset {
+/// Bits of [`Flow::signs`].
+pub mod sign {
     /// This end sent a reset.
-    pub const SENT: u8 = 1 << 0;
+    pub const RESET_SENT: u8 = 1 << 0;
     /// The peer sent one.
-    pub const RECEIVED: u8 = 1 << 1;
+    pub const RESET_RECEIVED: u8 = 1 << 1;
+    /// The peer's FIN was received: the kernel has counted it as a byte.
+    pub const FIN_RECEIVED: u8 = 1 << 2;
 }
 
 /// A TCP or UDP socket with a peer, as it stands. Written to the flow ring when a TCP conversation
@@ -331,18 +333,14 @@ pub struct Flow {
     pub window_limited: u32,
     /// Window that the peer last offered, bytes.
     pub send_window: u32,
-    /// `CLOCK_BOOTTIME` has no such unit: jiffies when the record was made (low half).
-    pub jiffies: u32,
     /// TCP state (include/net/tcp_states.h); after the end, 7.
     pub state: u8,
     /// State before the end; alive, 0.
     pub old_state: u8,
     /// One of [`role`].
     pub role: u8,
-    /// Bits of [`reset`].
-    pub resets: u8,
-    /// Explicit padding, 0.
-    pub pad: u32,
+    /// Bits of [`sign`].
+    pub signs: u8,
 }
 
 /// Longest DNS answer that is captured: what resolvers ask for at most over UDP (RFC 9715, section 3.2,

@@ -206,6 +206,7 @@ pub struct Offsets {
     pub tcp_data_segs_in: u32,
     pub tcp_snd_wnd: u32,
     pub tcp_chrono_stat: u32,
+    pub sock_flags: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -285,6 +286,7 @@ impl Offsets {
         tcp_data_segs_in: MISSING,
         tcp_snd_wnd: MISSING,
         tcp_chrono_stat: MISSING,
+        sock_flags: MISSING,
     };
 }
 

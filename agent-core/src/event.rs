@@ -3,7 +3,7 @@
 //! Every byte is hostile here: a recording may be forged. Lengths are checked against the slot.
 
 use agent_common::record::{
-    self, Closing, Connection, DnsAnswer, Exec, Exit, Flow, Fork, Header, Payload, VERSION, kind,
+    self, Closing, Connection, Exec, Exit, Fork, Header, Payload, VERSION, kind,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 

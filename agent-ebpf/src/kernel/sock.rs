@@ -31,6 +31,9 @@ pub mod state {
     pub const CLOSING: u8 = 11;
 }
 
+/// `1 << SOCK_DONE` in `sk_flags` (enum sock_flags, include/net/sock.h).
+const SOCK_DONE: u64 = 1 << 1;
+
 /// `RCV_SHUTDOWN` (include/net/sock.h).
 const RCV_SHUTDOWN: u8 = 1;
 
@@ -110,6 +113,12 @@ impl Sock {
     #[inline(always)]
     pub fn ended(self) -> bool {
         load::<u8>(self.0, offset!(sock_shutdown)) & RCV_SHUTDOWN != 0
+    }
+
+    /// TCP: the peer's FIN was received.
+    #[inline(always)]
+    pub fn fin_received(self) -> bool {
+        load::<u64>(self.0, offset!(sock_flags)) & SOCK_DONE != 0
     }
 
     /// Nothing waits to be received.

@@ -14,11 +14,11 @@ mod tcp;
 
 use agent_common::{
     counter,
-    record::{Flow, Header},
+    record::{Flow, Header, sign},
 };
 use aya_ebpf::{
     bindings::BPF_SK_STORAGE_GET_F_CREATE,
-    helpers::generated::{bpf_jiffies64, bpf_sk_storage_get},
+    helpers::generated::bpf_sk_storage_get,
 };
 
 use crate::{
@@ -40,8 +40,8 @@ pub struct FlowState {
     pub tgid: u32,
     /// One of [`agent_common::record::role`].
     pub role: u8,
-    /// Bits of [`agent_common::record::reset`].
-    pub resets: u8,
+    /// Bits of [`agent_common::record::sign`].
+    pub signs: u8,
     /// Explicit padding, 0.
     pub pad: u16,
 }
@@ -86,8 +86,7 @@ fn snapshot(header: Header, sock: Sock, cookie: u64) -> Flow {
         netns: sock.netns(),
         error: sock.error(),
         state: sock.state(),
-        // SAFETY: takes no pointer and has no precondition.
-        jiffies: unsafe { bpf_jiffies64() } as u32,
+        signs: if sock.fin_received() { sign::FIN_RECEIVED } else { 0 },
         ..Flow::default()
     };
     // SAFETY: both are 16 bytes of plain data.

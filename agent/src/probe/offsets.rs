@@ -98,6 +98,7 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         tcp_data_segs_in: "tcp_sock"."data_segs_in";
         tcp_snd_wnd: "tcp_sock"."snd_wnd";
         tcp_chrono_stat: "tcp_sock"."chrono_stat";
+        sock_flags: "sock"."__sk_common.skc_flags";
     };
     (offsets, missing)
 }

@@ -68,7 +68,7 @@ fn write(seq: *const u8, task: Task, sock: Sock) {
         flow.first_ns = state.first_ns;
         flow.established_ns = state.established_ns;
         flow.role = state.role;
-        flow.resets = state.resets;
+        flow.signs |= state.signs;
     } else {
         flow.role = role::UNKNOWN;
     }

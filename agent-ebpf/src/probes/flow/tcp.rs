@@ -2,7 +2,7 @@
 
 use agent_common::{
     counter,
-    record::{Flow, Header, kind, reset, role},
+    record::{Flow, Header, kind, role, sign},
 };
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
@@ -30,14 +30,14 @@ fn flow_state_tracepoint(ctx: BtfTracePointContext) -> i32 {
 /// nobody listens.
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn flow_send_reset_tracepoint(ctx: BtfTracePointContext) -> i32 {
-    note_reset(Sock(ctx.arg::<*const u8>(0)), reset::SENT);
+    note_reset(Sock(ctx.arg::<*const u8>(0)), sign::RESET_SENT);
     0
 }
 
 /// `tcp_receive_reset(struct sock *sk)`.
 #[btf_tracepoint(function = "tcp_receive_reset")]
 fn flow_receive_reset_tracepoint(ctx: BtfTracePointContext) -> i32 {
-    note_reset(Sock(ctx.arg::<*const u8>(0)), reset::RECEIVED);
+    note_reset(Sock(ctx.arg::<*const u8>(0)), sign::RESET_RECEIVED);
     0
 }
 
@@ -47,7 +47,7 @@ fn note_reset(sock: Sock, what: u8) {
         return;
     }
     if let Some(state) = state(sock, false) {
-        state.resets |= what;
+        state.signs |= what;
     }
 }
 
@@ -64,7 +64,7 @@ fn changed(sock: Sock, old: u8, new: u8) {
                 start_ns: task.process_start(),
                 tgid: task.tgid(),
                 role: role::CONNECTED,
-                resets: 0,
+                signs: 0,
                 pad: 0,
             };
         }
@@ -107,9 +107,9 @@ fn ended(sock: Sock, old: u8) {
         flow.first_ns = state.first_ns;
         flow.established_ns = state.established_ns;
         flow.role = state.role;
-        flow.resets = state.resets;
+        flow.signs |= state.signs;
         // Connected again, it is another conversation.
-        state.resets = 0;
+        state.signs = 0;
     }
     flow.state = tcp_state::CLOSE;
     flow.old_state = old;
