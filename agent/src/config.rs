@@ -14,13 +14,13 @@ pub mod given;
 pub mod problem;
 mod resolve;
 mod settings;
-mod value;
+pub mod value;
 mod yaml;
 
 pub use problem::{Place, Problem, Problems};
 pub use resolve::Environment;
 pub use settings::{
-    Capture, Executables, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol,
+    Capture, Executables, FlowLabel, FlowLogs, FlowSettings, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol,
     OtlpSettings, Output, Probe, Selection, Settings,
 };
 

@@ -11,12 +11,13 @@ use super::{
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
-    threads::{Parts, Threads, joined, own_endpoint},
+    threads::{FlowMaps, Parts, Threads, joined, own_endpoint},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::export::{Destination, Writing};
+use crate::flow::{datagrams::DatagramMap, list};
 use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
@@ -27,8 +28,9 @@ use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
-use std::sync::Arc;
+use aya::maps::{MapData, RingBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
@@ -76,17 +78,21 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         }
         None => None,
     };
+    // Conversations are no part of a recording.
+    let flows = settings.probes.contains(&Probe::Flow) && record.is_none();
     // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
     // tens of megabytes for a moment.
     let mut loaded =
-        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings)).join()))??;
+        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings, flows)).join()))??;
     let maps = Maps::take(&mut loaded.ebpf, rings.count).map_err(anyhow::Error::new)?;
     #[cfg(feature = "kernel-log")]
     let kernel_log = super::kernel_log::start(&mut loaded.ebpf).map_err(operator)?;
+    let flow_maps = if flows { flow_maps(&mut loaded)? } else { None };
     let agent = Agent::start(
         settings,
         loaded,
         maps,
+        flow_maps,
         outputs,
         recorder,
         id_key,
@@ -156,7 +162,7 @@ fn start_recording(
     })
 }
 
-fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
+fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Failure> {
     let mut wanted = vec![Feature::Processes];
     if settings.probes.contains(&Probe::Http) {
         wanted.extend([
@@ -166,16 +172,25 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             Feature::SendTime,
         ]);
     }
+    let mut kernel = kernel_settings(settings);
+    if flows {
+        wanted.extend([Feature::Flows, Feature::FlowPeers, Feature::FlowList]);
+        if !settings.probes.contains(&Probe::Http) {
+            wanted.push(Feature::FlowCalls);
+        }
+        kernel.features |= feature::FLOW;
+        kernel.features |= if settings.flows.dns { feature::FLOW_DNS } else { 0 };
+    }
     let config = LoadConfig {
         wanted: wanted.into_iter().collect(),
         payload_hooks: match settings.hooks {
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
-        settings: KernelSettings { payload_rings: rings.count, ..kernel_settings(settings) },
+        settings: KernelSettings { payload_rings: rings.count, ..kernel },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
-        flows: None,
+        flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
     let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
@@ -264,8 +279,21 @@ fn wait_for_end(
     })
 }
 
+/// Ring and map of conversations, where their programs are attached.
+fn flow_maps(loaded: &mut Loaded) -> Result<Option<(RingBuf<MapData>, DatagramMap)>, Failure> {
+    let wanted = [Feature::Flows, Feature::FlowCalls, Feature::FlowPeers, Feature::FlowList];
+    if !wanted.into_iter().any(|feature| loaded.has(feature)) {
+        return Ok(None);
+    }
+    let missing = || anyhow::anyhow!("the kernel object has no map FLOW_RING");
+    let ring = loaded.ebpf.take_map("FLOW_RING").ok_or_else(missing)?;
+    let ring = RingBuf::try_from(ring).map_err(anyhow::Error::new)?;
+    let datagrams = DatagramMap::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+    Ok(Some((ring, datagrams)))
+}
+
 struct Agent {
-    loaded: Loaded,
+    loaded: list::Shared,
     shared: Arc<Shared>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
@@ -279,6 +307,7 @@ impl Agent {
         settings: &Settings,
         loaded: Loaded,
         maps: Maps,
+        flow_maps: Option<(RingBuf<MapData>, DatagramMap)>,
         outputs: Outputs,
         recorder: Option<Arc<Recorder>>,
         id_key: IdKey,
@@ -292,7 +321,14 @@ impl Agent {
             Some(counters),
             Misses::of(&loaded.ebpf),
         ));
+        let loaded: list::Shared = Arc::new(Mutex::new(Some(loaded)));
+        let flows = flow_maps.map(|(ring, datagrams)| FlowMaps {
+            ring,
+            datagrams,
+            loaded: Arc::clone(&loaded),
+        });
         let parts = Parts {
+            flows,
             process_ring,
             payload_rings,
             verdicts,
@@ -323,7 +359,7 @@ impl Agent {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
-        drop(self.loaded);
+        drop(self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
         if let Some(metrics) = self.metrics
