@@ -14,7 +14,7 @@ pub mod given;
 pub mod problem;
 mod resolve;
 mod settings;
-pub mod value;
+pub(crate) mod value;
 mod yaml;
 
 pub use problem::{Place, Problem, Problems};

@@ -265,7 +265,7 @@ pub fn file(text: &str) -> Result<PathBuf, Wrong> {
     Err(Wrong::value(text, "is no file that can be reached", "the path of a PEM file"))
 }
 
-pub fn choice<T: Copy>(text: &str, why: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+pub(crate) fn choice<T: Copy>(text: &str, why: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         return Ok(*value);
     }
@@ -321,7 +321,7 @@ fn show_size(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
-pub fn duration_within(
+pub(crate) fn duration_within(
     text: &str,
     least: Duration,
     most: Duration,
