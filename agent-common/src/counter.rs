@@ -4,7 +4,7 @@
 use crate::settings::MAX_PAYLOAD_RINGS;
 
 /// Number of counters in use.
-pub const COUNT: u32 = FIRST_OF_CALLS + 10;
+pub const COUNT: u32 = FIRST_OF_CALLS + 14;
 
 /// Records tried on a ring (the next sequence number). Ring 0 is that of processes, the payload
 /// rings follow.
@@ -44,6 +44,14 @@ pub const FAULTS: u32 = FIRST_OF_CALLS + 7;
 pub const RACED_SENDS: u32 = FIRST_OF_CALLS + 8;
 /// Calls on sockets of families or types that are not captured.
 pub const OTHER_SOCKETS: u32 = FIRST_OF_CALLS + 9;
+/// Requests shed because the payload ring was nearly full.
+pub const SHED_RING: u32 = FIRST_OF_CALLS + 10;
+/// Requests shed because the CPU budget was spent.
+pub const SHED_CPU: u32 = FIRST_OF_CALLS + 11;
+/// Requests shed because their process had used up its rate.
+pub const SHED_RATE: u32 = FIRST_OF_CALLS + 12;
+/// Calls of requests that were shed.
+pub const SHED_CALLS: u32 = FIRST_OF_CALLS + 13;
 
 /// Names of the counters of calls as they are exported, from [`FIRST_OF_CALLS`] on.
 pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
@@ -57,4 +65,8 @@ pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
     "memory_faults",
     "raced_sends",
     "other_sockets",
+    "shed_requests_ring_nearly_full",
+    "shed_requests_cpu_budget",
+    "shed_requests_process_rate",
+    "shed_calls",
 ];
