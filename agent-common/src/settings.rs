@@ -36,10 +36,12 @@ pub mod feature {
     /// Executables are selected among the descendants of named processes: the same for a program
     /// that one of these starts. They are in the process map, watched or not.
     pub const FAMILY_FILTER: u32 = 1 << 10;
-    /// Whole requests may be shed: see [`super::Budget`].
+    /// Whole requests may be shed: see [`super::lot`].
     pub const SHEDDING: u32 = 1 << 24;
     /// With [`SHEDDING`]: each process has a rate of its own.
     pub const PROCESS_RATE: u32 = 1 << 25;
+    /// With [`SHEDDING`]: userspace keeps to a CPU budget, and says how much to shed for it.
+    pub const CPU_BUDGET: u32 = 1 << 26;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function
@@ -92,30 +94,16 @@ pub struct Settings {
     pub ports: [u16; MAX_PORTS],
     /// Payload rings in use: a power of two up to [`MAX_PAYLOAD_RINGS`]. 0 is 1.
     pub payload_rings: u32,
-    /// Bytes that wait in a payload ring beyond which requests that begin are shed.
+    /// Bytes that wait in a payload ring beyond which requests that begin are shed: three quarters.
     pub ring_limit: u32,
+    /// Bytes over that, over which the share of those that are shed grows to all.
+    pub ring_span: u32,
     /// Requests a second that a process may begin, under [`feature::PROCESS_RATE`].
     pub process_rate: u32,
 }
 
-/// What may be spent, by userspace for the kernel side.
-///
-/// The order of shedding, of whole requests always, where they begin: those beyond their process's
-/// rate; a share of all, while the CPU budget is spent; all, while a ring is nearly full. What ring 0
-/// carries, and the ends of connections, are never shed.
-#[repr(C)]
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
-)]
-pub struct Budget {
-    /// Requests whose [`lot`] is below this are shed: of 2^32, so many. 0, as at the start, sheds
-    /// nothing.
-    pub shed: u32,
-    /// Explicit padding, 0.
-    pub pad: u32,
-}
-
-/// The lot of the request whose first byte is at `position`. Both ends of a TCP connection know the
+/// The lot of the request whose first byte is at `position`: where a share of the requests is shed, it is
+/// those with a lot below that share of 2^32. Both ends of a TCP connection know the
 /// low 32 bits and so draw the same (Knuth's multiplicative hash: neighbours are spread).
 #[inline(always)]
 pub const fn lot(position: u64) -> u32 {

@@ -65,9 +65,9 @@ pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
 pub static PROCESS_GENERATION: Array<u64> =
     Array::with_max_entries(agent_common::settings::process_generation::COUNT, 0);
 
-/// What may be spent; set by userspace several times a second.
+/// How many of 2^32 requests are shed because the CPU budget is spent; set by userspace.
 #[map]
-pub static BUDGET: Array<agent_common::settings::Budget> = Array::with_max_entries(1, 0);
+pub static BUDGET: Array<u32> = Array::with_max_entries(1, 0);
 
 /// What each process may begin, and how much of it was shed, by tgid. LRU: a process that is
 /// forgotten begins anew with a full bucket.

@@ -15,6 +15,7 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
     ports: [0; agent_common::settings::MAX_PORTS],
     payload_rings: 1,
     ring_limit: 6 << 20,
+    ring_span: 1 << 20,
     process_rate: 0,
 });
 

@@ -2,6 +2,12 @@
 //! when a process has used up its rate. Positions are kept all the while, so that what comes next
 //! is in its place.
 //!
+//! The order, of whole requests always: of a process that nears its rate a growing share, beyond it all;
+//! a share of all, while the CPU budget is spent; from a ring that is three quarters full on a growing
+//! share, of one that is full to seven eighths all. What ring 0 carries, and the ends of connections,
+//! are never shed. Which requests make up a share is drawn by their position, so that both ends of a
+//! connection shed the same ones.
+//!
 //! Which call begins a request is known by the role of this end: a turn to sending where it asks, to
 //! receiving where it answers. A socket whose role is not known is not shed.
 
@@ -41,11 +47,12 @@ pub fn begin(socket: &mut SocketState, sending: bool, record: &Payload) {
     }
     let tgid = record.header.tgid;
     let now = record.header.boot_ns;
-    let cause = if waiting(socket.cookie) > u64::from(setting!(ring_limit)) {
+    let lot = lot(record.position);
+    let cause = if overflows(socket.cookie, lot) {
         counter::SHED_RING
-    } else if BUDGET.get(0).is_some_and(|budget| lot(record.position) < budget.shed) {
+    } else if enabled(feature::CPU_BUDGET) && BUDGET.get(0).is_some_and(|shed| lot < *shed) {
         counter::SHED_CPU
-    } else if enabled(feature::PROCESS_RATE) && !spends(tgid, now) {
+    } else if enabled(feature::PROCESS_RATE) && !spends(tgid, now, lot) {
         counter::SHED_RATE
     } else {
         if socket.shed == state::SHEDS {
@@ -87,9 +94,22 @@ pub fn mark(socket: &SocketState) -> u16 {
     if socket.shed == state::KEEPS { 0 } else { record_flag::SHED }
 }
 
-/// Takes a token of a process's bucket, which holds a second's worth. False when it is empty.
+/// The socket's ring is so full that a request with this lot has no room in it.
 #[inline(always)]
-fn spends(tgid: u32, now: u64) -> bool {
+fn overflows(cookie: u64, lot: u32) -> bool {
+    let waiting = waiting(cookie);
+    let limit = u64::from(setting!(ring_limit));
+    if waiting <= limit {
+        return false;
+    }
+    let (over, span) = (waiting - limit, u64::from(setting!(ring_span)));
+    over >= span || u64::from(lot) < (over << 32) / (span | 1)
+}
+
+/// Takes a token of a process's bucket, which holds a second's worth. False when it is empty, or less
+/// than half full and the lot falls on this request.
+#[inline(always)]
+fn spends(tgid: u32, now: u64, lot: u32) -> bool {
     let rate = u64::from(setting!(process_rate));
     let most = rate * TOKEN;
     let Some(allowance) = allowance(tgid, now, most) else { return true };
@@ -97,7 +117,10 @@ fn spends(tgid: u32, now: u64) -> bool {
     let tokens = if since >= TOKEN { most } else { allowance.tokens + since * rate };
     let tokens = if tokens > most { most } else { tokens };
     allowance.refilled_ns = now;
-    let enough = tokens >= TOKEN;
+    let half = most / 2;
+    // Without the lowest bits there is room for 32 more. (Never 0, which the compiler must see.)
+    let share = if tokens < half { ((half - tokens) >> 18 << 32) / (half >> 18 | 1) } else { 0 };
+    let enough = tokens >= TOKEN && u64::from(lot) >= share;
     allowance.tokens = if enough { tokens - TOKEN } else { tokens };
     enough
 }

@@ -44,6 +44,8 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         payload_rings: read.one("payload-rings", value::payload_rings),
         ring_size: read.one("ring-size", value::ring_size),
         poll_interval: read.one("poll-interval", value::poll_interval).unwrap_or(POLL_INTERVAL),
+        max_cpu: read.one("max-cpu", value::max_cpu).flatten(),
+        max_request_rate: read.one("max-request-rate", value::request_rate).flatten(),
         sample: read.one("sample", value::ratio).unwrap_or(1.0),
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
