@@ -155,11 +155,11 @@ fn tell(cookie: u64, of: &Header) {
 
 #[inline(always)]
 fn allowance(tgid: u32, now: u64, tokens: u64) -> Option<&'static mut Allowance> {
-    if ALLOWANCES.get_ptr_mut(&tgid).is_none() {
+    if ALLOWANCES.get_ptr_mut(tgid).is_none() {
         let full = Allowance { tokens, refilled_ns: now, shed: 0, told_ns: 0 };
         // Another CPU may have been first: what it put there is as good.
         let _ = ALLOWANCES.insert(tgid, full, 0);
     }
     // SAFETY: a live value of the map; racing writers are harmless, see `Allowance`.
-    ALLOWANCES.get_ptr_mut(&tgid).map(|allowance| unsafe { &mut *allowance })
+    ALLOWANCES.get_ptr_mut(tgid).map(|allowance| unsafe { &mut *allowance })
 }
