@@ -42,6 +42,11 @@ pub mod feature {
     pub const PROCESS_RATE: u32 = 1 << 25;
     /// With [`SHEDDING`]: userspace keeps to a CPU budget, and says how much to shed for it.
     pub const CPU_BUDGET: u32 = 1 << 26;
+    /// Conversations are counted: the payload programs name the process of a TCP socket, once, and
+    /// count datagrams.
+    pub const FLOW: u32 = 1 << 21;
+    /// With [`FLOW`]: DNS answers are captured.
+    pub const FLOW_DNS: u32 = 1 << 22;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function
@@ -213,6 +218,20 @@ pub struct Offsets {
     pub type_tcp_sock: u32,
     /// Not an offset: the type id of a struct that begins with a 64-bit integer.
     pub type_word: u32,
+    pub inet_sport: u32,
+    pub tcp_srtt_us: u32,
+    pub tcp_mdev_us: u32,
+    pub tcp_total_retrans: u32,
+    pub tcp_bytes_sent: u32,
+    pub tcp_bytes_received: u32,
+    pub tcp_bytes_retrans: u32,
+    pub tcp_segs_out: u32,
+    pub tcp_segs_in: u32,
+    pub tcp_data_segs_out: u32,
+    pub tcp_data_segs_in: u32,
+    pub tcp_snd_wnd: u32,
+    pub tcp_chrono_stat: u32,
+    pub sock_flags: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -279,6 +298,20 @@ impl Offsets {
         iter_is_iovec: MISSING,
         type_tcp_sock: MISSING,
         type_word: MISSING,
+        inet_sport: MISSING,
+        tcp_srtt_us: MISSING,
+        tcp_mdev_us: MISSING,
+        tcp_total_retrans: MISSING,
+        tcp_bytes_sent: MISSING,
+        tcp_bytes_received: MISSING,
+        tcp_bytes_retrans: MISSING,
+        tcp_segs_out: MISSING,
+        tcp_segs_in: MISSING,
+        tcp_data_segs_out: MISSING,
+        tcp_data_segs_in: MISSING,
+        tcp_snd_wnd: MISSING,
+        tcp_chrono_stat: MISSING,
+        sock_flags: MISSING,
     };
 }
 

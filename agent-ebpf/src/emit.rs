@@ -75,6 +75,16 @@ fn next_sequence(ring: u32) -> u64 {
     }
 }
 
+/// Counts a record that is tried, by the index of its ring's counter; gives its number.
+#[inline(always)]
+pub fn next_of(tried: u32) -> u64 {
+    match bank() {
+        // SAFETY: as in `Bank::add`.
+        Some(bank) => unsafe { atomic::fetch_add(bank.counter(tried), 1) },
+        None => 0,
+    }
+}
+
 /// Numbers a record of the socket `cookie` and reserves `len` bytes, a constant, in its payload ring.
 #[inline(always)]
 pub fn reserve(cookie: u64, len: usize) -> Option<(u64, RingBufBytes<'static>)> {

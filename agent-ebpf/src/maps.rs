@@ -1,14 +1,17 @@
 //! Every map on one page: key, value, size and why that size. The loader resizes what the
 //! configuration names.
 
-use agent_common::counter;
+use agent_common::{
+    counter,
+    record::{DatagramKey, Datagrams},
+};
 use aya_ebpf::{
     btf_maps::SkStorage,
     macros::{btf_map, map},
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 
-use crate::socket::SocketState;
+use crate::{probes::FlowState, socket::SocketState};
 
 /// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
 #[map]
@@ -98,6 +101,40 @@ pub static MESSAGES: LruHashMap<u64, Progress> = LruHashMap::with_max_entries(40
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN]> =
     PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
+
+/// What is kept with each TCP conversation. Lives and dies with the socket.
+#[btf_map]
+pub static FLOWS: SkStorage<FlowState> = SkStorage::new();
+
+/// Ends of conversations and DNS answers. A ring of its own: thousands of short conversations must
+/// cost neither a security event nor a byte of a stream. The loader gives it 1 MiB where flows are
+/// on: 4,500 ends.
+#[map]
+pub static FLOW_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// UDP conversations by socket and peer. LRU: what is evicted is counted by userspace, as the
+/// difference to those begun. Sized to 1 when flows are off.
+#[map]
+pub static DATAGRAMS: LruHashMap<DatagramKey, Datagrams> = LruHashMap::with_max_entries(1, 0);
+
+/// The address of the message that a thread is just sending or has just received. LRU, so that a
+/// thread that ends cannot leak its entry.
+#[map]
+pub static PEERS: LruHashMap<u64, Peer> = LruHashMap::with_max_entries(1, 0);
+
+/// See [`PEERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Peer {
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// Address, IPv4 as IPv4-mapped.
+    pub address: [u64; 2],
+    /// Port, host byte order.
+    pub port: u32,
+    /// 1 once it has been counted with its message.
+    pub used: u32,
+}
 
 /// Length of one scratch room.
 pub const SCRATCH_LEN: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;

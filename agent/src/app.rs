@@ -12,6 +12,7 @@ mod assemble;
 mod batch;
 mod clock;
 mod doctor;
+mod flows;
 mod governor;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;

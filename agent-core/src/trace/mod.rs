@@ -44,10 +44,10 @@ mod tests;
 pub use config::{AssemblerConfig, KNOWN_METHODS, Limits, LinkerSwitches};
 
 use self::core::{Core, Sinks};
-use crate::event::Event;
+use crate::event::{Event, ProcessKey};
 use crate::ledger::Entry;
 use crate::message::{Signal, Started};
-use crate::process::{HostFacts, ProcessFacts};
+use crate::process::{HostFacts, ProcessFacts, SharedResource};
 use crate::span::Output;
 use order::{ExecCopy, Item, Order};
 
@@ -101,6 +101,16 @@ impl Assembler {
     /// given out before keep what was known then.
     pub fn facts(&mut self, facts: ProcessFacts) {
         self.core.processes.insert(facts);
+    }
+
+    /// Resource of a process as it was at `at_ns` (boot time).
+    pub fn resource(&mut self, process: ProcessKey, at_ns: u64) -> SharedResource {
+        self.core.processes.resource(process, at_ns)
+    }
+
+    /// Unix minus boot time at `boot_ns`, ns.
+    pub fn unix_offset(&self, boot_ns: u64) -> i64 {
+        self.core.trees.clock.offset(boot_ns)
     }
 
     /// Requests that were shed before they came here were open until `boot_ns`: what began before

@@ -182,6 +182,7 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
         },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
+        flows: None,
     };
     let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {

@@ -18,6 +18,7 @@ use crate::{
         task::Task,
         user::{Buffer, Pieces, gather},
     },
+    probes::flow::datagram,
     settings::enabled,
     shed,
     socket::{self, Moment, SocketState, Source, flag},
@@ -44,6 +45,9 @@ struct Call {
 /// A send returned `ret`.
 #[inline(always)]
 pub fn sent(sock: Sock, ret: i32, scratch: u32) {
+    if enabled(feature::FLOW) && datagram::moved(sock, ret, true, 0) {
+        return;
+    }
     let Some((state, call)) = watched(sock, true, ret, scratch) else { return };
     if ret <= 0 {
         state.cancel_send(call.task.tid());
@@ -81,6 +85,9 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
 /// A receive returned `ret`.
 #[inline(always)]
 pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
+    if enabled(feature::FLOW) && datagram::moved(sock, ret, false, call_flags) {
+        return;
+    }
     if call_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return;
     }
