@@ -32,6 +32,7 @@ mod shared;
 mod silence;
 mod status;
 mod threads;
+mod usage;
 
 use crate::cli::{Command, Failure};
 

@@ -108,6 +108,12 @@ impl Assembler {
         self.core.processes.resource(process, at_ns)
     }
 
+    /// The same, of a process that something is known of.
+    pub fn known_resource(&mut self, process: ProcessKey, at_ns: u64) -> Option<SharedResource> {
+        self.core.processes.facts(process, at_ns)?;
+        Some(self.core.processes.resource(process, at_ns))
+    }
+
     /// Unix minus boot time at `boot_ns`, ns.
     pub fn unix_offset(&self, boot_ns: u64) -> i64 {
         self.core.trees.clock.offset(boot_ns)

@@ -180,6 +180,10 @@ pub struct Capture {
     /// [default: off]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     max_request_rate: Vec<String>,
+    /// How often CPU time, memory, disk traffic, descriptors and threads of each process are sent: 1s
+    /// to 1h, or off [default: 60s]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    process_metrics: Vec<String>,
     /// How payload capture is attached: auto, tracepoint or fexit [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
@@ -265,6 +269,7 @@ impl Capture {
             ("poll-interval", self.poll_interval),
             ("max-cpu", self.max_cpu),
             ("max-request-rate", self.max_request_rate),
+            ("process-metrics", self.process_metrics),
             ("hooks", self.hooks),
             ("capture", self.capture),
             ("link", self.link),

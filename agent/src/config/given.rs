@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 30] = [
+pub const KEYS: [&str; 31] = [
     "output",
     "listen",
     "include",
@@ -24,6 +24,7 @@ pub const KEYS: [&str; 30] = [
     "poll-interval",
     "max-cpu",
     "max-request-rate",
+    "process-metrics",
     "sample",
     "log-level",
     "hooks",

@@ -31,6 +31,8 @@ pub struct Settings {
     pub max_cpu: Option<f64>,
     /// Requests a second that each process may begin; without a bound when absent.
     pub max_request_rate: Option<u32>,
+    /// How often what processes use is read and sent; never when absent.
+    pub process_metrics: Option<Duration>,
     /// Part of the traces that is kept, 0 to 1.
     pub sample: f64,
     /// How much the agent says about itself.

@@ -172,6 +172,15 @@ pub fn request_rate(text: &str) -> Result<Option<u32>, Wrong> {
     }
 }
 
+/// How often metrics of processes are made. `None` for `off`.
+pub fn process_metrics(text: &str) -> Result<Option<Duration>, Wrong> {
+    if text == "off" {
+        return Ok(None);
+    }
+    duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "60s, or off")
+        .map(Some)
+}
+
 /// Part of the traces that is kept.
 pub fn ratio(text: &str) -> Result<f64, Wrong> {
     let hint = "a number from 0 to 1, for example 0.1 for every tenth trace";
@@ -473,7 +482,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "\\PC{0,20}") {
             let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
-            let _ = (max_cpu(&text), request_rate(&text));
+            let _ = (max_cpu(&text), request_rate(&text), process_metrics(&text));
             let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));
             let _ = (otlp_endpoint(&text), hooks(&text), truth(&text));
         }
