@@ -22,6 +22,8 @@ pub mod kind {
     pub const EXEC: u8 = 5;
     /// A thread that ended: [`super::Exit`].
     pub const EXIT: u8 = 6;
+    /// Requests of a process were shed: [`super::Shed`].
+    pub const SHED: u8 = 14;
     /// A conversation over TCP or UDP as it stands: [`super::Flow`].
     pub const FLOW: u8 = 9;
     /// A DNS answer that a program received: [`super::DnsAnswer`].
@@ -58,6 +60,9 @@ pub mod flag {
     pub const CLOSED: u16 = 1 << 10;
     /// Exec: the argument block was longer than what was captured.
     pub const TRUNCATED: u16 = 1 << 11;
+    /// Payload and closing: whole requests before this one were shed on purpose. The bytes of both
+    /// directions up to here are theirs, and not lost.
+    pub const SHED: u16 = 1 << 7;
 }
 
 /// Direction of a payload record, seen from the watched program.
@@ -202,6 +207,22 @@ pub struct Closing {
     /// Explicit padding, 0.
     pub pad: [u8; 2],
 }
+
+/// Requests of the process that the header names were shed: it may work for some that nobody saw.
+/// Written at most once in [`SHED_REPEAT_NS`] while it goes on.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct Shed {
+    /// Common part: the thread whose call began the request.
+    pub header: Header,
+    /// Requests of this process that were shed so far.
+    pub requests: u64,
+}
+
+/// See [`Shed`]: often enough for a doubt that lasts a second, rare enough to cost nothing.
+pub const SHED_REPEAT_NS: u64 = 100_000_000;
 
 /// A new task. The header names the parent.
 #[repr(C)]

@@ -36,6 +36,12 @@ pub mod feature {
     /// Executables are selected among the descendants of named processes: the same for a program
     /// that one of these starts. They are in the process map, watched or not.
     pub const FAMILY_FILTER: u32 = 1 << 10;
+    /// Whole requests may be shed: see [`super::lot`].
+    pub const SHEDDING: u32 = 1 << 24;
+    /// With [`SHEDDING`]: each process has a rate of its own.
+    pub const PROCESS_RATE: u32 = 1 << 25;
+    /// With [`SHEDDING`]: userspace keeps to a CPU budget, and says how much to shed for it.
+    pub const CPU_BUDGET: u32 = 1 << 26;
     /// Conversations are counted: the payload programs name the process of a TCP socket, once, and
     /// count datagrams.
     pub const FLOW: u32 = 1 << 21;
@@ -93,6 +99,21 @@ pub struct Settings {
     pub ports: [u16; MAX_PORTS],
     /// Payload rings in use: a power of two up to [`MAX_PAYLOAD_RINGS`]. 0 is 1.
     pub payload_rings: u32,
+    /// Bytes that wait in a payload ring beyond which requests that begin are shed: three quarters.
+    pub ring_limit: u32,
+    /// Bytes over that, over which the share of those that are shed grows to all.
+    pub ring_span: u32,
+    /// Requests a second that a process may begin, under [`feature::PROCESS_RATE`].
+    pub process_rate: u32,
+}
+
+/// The lot of the request whose first byte is at `position`: where a share of the requests is shed, it is
+/// those with a lot below that share of 2^32. Both ends of a TCP connection know the
+/// low 32 bits and so draw the same (Knuth's multiplicative hash: neighbours are spread).
+#[inline(always)]
+pub const fn lot(position: u64) -> u32 {
+    let mixed = (position as u32).wrapping_mul(0x9e37_79b1);
+    (mixed ^ (mixed >> 15)).wrapping_mul(0x85eb_ca77)
 }
 
 /// Verdict of the process map: value for a tgid.
@@ -122,6 +143,10 @@ pub mod socket_verdict {
     pub const MUTE: u32 = 1;
     /// Capture every call as far as the largest class goes.
     pub const FULL: u32 = 2;
+    /// This end answers requests. For sockets whose opening was not seen.
+    pub const ANSWERS: u32 = 3;
+    /// This end asks.
+    pub const ASKS: u32 = 4;
 }
 
 /// Byte offsets of kernel struct fields, from the running kernel's BTF; [`MISSING`] when absent.

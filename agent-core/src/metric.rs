@@ -24,6 +24,10 @@ pub struct Metric<'a> {
 pub enum Data<'a> {
     /// Only grows.
     Counter(&'a [Point<'a>]),
+    /// Only grows; numbers are ns, and sent as seconds.
+    Seconds(&'a [Point<'a>]),
+    /// Adds up over what it is of, and may fall.
+    Level(&'a [Point<'a>]),
     /// As it is.
     Gauge(&'a [Point<'a>]),
     /// Distribution.
@@ -64,7 +68,10 @@ impl Data<'_> {
     /// Number of points.
     pub fn len(&self) -> usize {
         match self {
-            Data::Counter(points) | Data::Gauge(points) => points.len(),
+            Data::Counter(points)
+            | Data::Seconds(points)
+            | Data::Level(points)
+            | Data::Gauge(points) => points.len(),
             Data::Histogram(points) => points.len(),
         }
     }

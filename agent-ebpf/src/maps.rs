@@ -68,6 +68,15 @@ pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
 pub static PROCESS_GENERATION: Array<u64> =
     Array::with_max_entries(agent_common::settings::process_generation::COUNT, 0);
 
+/// How many of 2^32 requests are shed because the CPU budget is spent; set by userspace.
+#[map]
+pub static BUDGET: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What each process may begin, and how much of it was shed, by tgid. LRU: a process that is
+/// forgotten begins anew with a full bucket.
+#[map]
+pub static ALLOWANCES: LruHashMap<u32, Allowance> = LruHashMap::with_max_entries(4096, 0);
+
 /// The cgroup of `--cgroup`.
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
@@ -141,6 +150,21 @@ pub struct UnixSend {
     pub receiver: u64,
     /// When.
     pub ns: u64,
+}
+
+/// One process's token bucket, and what was shed of it. Several CPUs may write at once: a token may
+/// count twice, which is as good as a rate that is a little higher.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Allowance {
+    /// Requests that it may begin now, in billionths.
+    pub tokens: u64,
+    /// When tokens were added last, boot-time ns.
+    pub refilled_ns: u64,
+    /// Requests shed.
+    pub shed: u64,
+    /// When userspace was told last, boot-time ns.
+    pub told_ns: u64,
 }
 
 /// Both ends of a TCP connection, as one of its sockets sees them.

@@ -20,8 +20,8 @@ mod yaml;
 pub use problem::{Place, Problem, Problems};
 pub use resolve::Environment;
 pub use settings::{
-    Capture, Executables, FlowLabel, FlowLogs, FlowSettings, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol,
-    OtlpSettings, Output, Probe, Selection, Settings,
+    Capture, Executables, FlowLabel, FlowLogs, FlowSettings, Hooks, LinkEvidence, LogLevel,
+    OtlpCompression, OtlpProtocol, OtlpSettings, Output, Probe, Selection, Settings,
 };
 
 use problem::Wrong;

@@ -110,8 +110,10 @@ fn assert_metrics(report: &Report, pid: u32, truth: &[Value]) {
     let sum = |name: &str, direction: &str| latest(&report.telemetry, pid, name, direction);
     let sent: i64 = truth.iter().map(|line| int(&line["bytes_sent"])).sum();
     assert_eq!(sum("kernspan.network.flow.bytes", "transmit"), sent);
-    let received: i64 =
-        truth.iter().map(|line| int(&line["bytes_received"]) - i64::from(line["fin"] == true)).sum();
+    let received: i64 = truth
+        .iter()
+        .map(|line| int(&line["bytes_received"]) - i64::from(line["fin"] == true))
+        .sum();
     assert_eq!(sum("kernspan.network.flow.bytes", "receive"), received);
     assert_eq!(sum("kernspan.network.flow.count", ""), truth.len() as i64);
 }
@@ -122,9 +124,9 @@ fn latest(telemetry: &Telemetry, pid: u32, name: &str, direction: &str) -> i64 {
     for request in &telemetry.metrics {
         for group in list(&request["resourceMetrics"]) {
             let attributes = group["resource"]["attributes"].to_string();
-            let of_pid = list(&group["resource"]["attributes"])
-                .iter()
-                .any(|a| a["key"] == "process.pid" && int(&a["value"]["intValue"]) == i64::from(pid));
+            let of_pid = list(&group["resource"]["attributes"]).iter().any(|a| {
+                a["key"] == "process.pid" && int(&a["value"]["intValue"]) == i64::from(pid)
+            });
             for metric in list(&group["scopeMetrics"]).iter().flat_map(|s| list(&s["metrics"])) {
                 if !of_pid || metric["name"] != name {
                     continue;
@@ -174,7 +176,9 @@ fn loss_shows_as_retransmits_and_round_trips() {
 
 #[test]
 fn failed_connects_have_their_errno() {
-    let Some(scenario) = Scenario::begin("flow failures", &["python3", "nft", "ip"]) else { return };
+    let Some(scenario) = Scenario::begin("flow failures", &["python3", "nft", "ip"]) else {
+        return;
+    };
     let pair = Netns::pair();
     let wrap = pair.wrap(0);
     let rule = "add table inet f; add chain inet f out { type filter hook output priority 0; }; \
@@ -207,7 +211,8 @@ fn failed_connects_have_their_errno() {
     let ends = by_ports(&report.telemetry);
     for (why, line) in truths {
         let key = ("tcp".to_owned(), int(&line["local"]), int(&line["remote"]));
-        let record = ends.get(&key).unwrap_or_else(|| panic!("{why}: no record of {line}: {ends:?}"));
+        let record =
+            ends.get(&key).unwrap_or_else(|| panic!("{why}: no record of {line}: {ends:?}"));
         assert_eq!(text(record, "error.type"), line["error"], "{why}: {record:?}");
         assert_eq!(record.attributes["kernspan.tcp.failed"], true, "{why}");
     }

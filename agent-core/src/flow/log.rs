@@ -57,7 +57,8 @@ pub fn record(
     give: impl FnOnce(&LogRecord<'_>),
 ) {
     let conversation = &change.conversation;
-    let (local, remote) = (conversation.local.ip().to_string(), conversation.remote.ip().to_string());
+    let (local, remote) =
+        (conversation.local.ip().to_string(), conversation.remote.ip().to_string());
     let peer = conversation.remote_name.as_deref().unwrap_or(&remote);
     let body = format!(
         "{} {} {}:{} {}: {} bytes sent, {} received",

@@ -1,8 +1,8 @@
 //! Finished spans and log records to request bodies: one request per flush for all services.
 
-use super::{encode, metric};
 use super::group::{Groups, Scope};
 use super::{Request, Signal};
+use super::{encode, metric};
 use crate::metric::Metric;
 use crate::span::{LogRecord, Output, Span};
 
@@ -67,7 +67,10 @@ impl Batch {
     /// Hands out everything collected so far, traces first. Nothing collected: nothing handed out.
     pub fn flush(&mut self, mut emit: impl FnMut(Request)) {
         self.sealed.drain(..).for_each(&mut emit);
-        [self.traces.take(), self.logs.take(), self.metrics.take()].into_iter().flatten().for_each(emit);
+        [self.traces.take(), self.logs.take(), self.metrics.take()]
+            .into_iter()
+            .flatten()
+            .for_each(emit);
     }
 
     /// Takes back the body of a trace request that was sent, for a later one.

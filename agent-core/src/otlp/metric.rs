@@ -22,11 +22,9 @@ pub fn metric(out: &mut Vec<u8>, field: u32, metric: &Metric<'_>) {
             Data::Gauge(points) => wire::nested(out, 5, METRIC_GUESS, |out| {
                 points.iter().for_each(|one| point(out, one));
             }),
-            Data::Counter(points) => wire::nested(out, 7, METRIC_GUESS, |out| {
-                points.iter().for_each(|one| point(out, one));
-                wire::uint(out, 2, CUMULATIVE);
-                wire::uint(out, 3, 1);
-            }),
+            Data::Counter(points) => sum(out, points, point, true),
+            Data::Seconds(points) => sum(out, points, seconds, true),
+            Data::Level(points) => sum(out, points, point, false),
             Data::Histogram(points) => wire::nested(out, 9, METRIC_GUESS, |out| {
                 points.iter().for_each(|one| distribution(out, one));
                 wire::uint(out, 2, CUMULATIVE);
@@ -35,13 +33,36 @@ pub fn metric(out: &mut Vec<u8>, field: u32, metric: &Metric<'_>) {
     });
 }
 
-/// NumberDataPoint.
+/// Sum.
+fn sum(
+    out: &mut Vec<u8>,
+    points: &[Point<'_>],
+    point: fn(&mut Vec<u8>, &Point<'_>),
+    only_grows: bool,
+) {
+    wire::nested(out, 7, METRIC_GUESS, |out| {
+        points.iter().for_each(|one| point(out, one));
+        wire::uint(out, 2, CUMULATIVE);
+        wire::uint(out, 3, u64::from(only_grows));
+    });
+}
+
+/// NumberDataPoint with an integer: `as_int`, sfixed64.
 fn point(out: &mut Vec<u8>, point: &Point<'_>) {
+    number(out, point, |out| wire::fixed64(out, 6, point.value));
+}
+
+/// NumberDataPoint with seconds: `as_double`.
+fn seconds(out: &mut Vec<u8>, point: &Point<'_>) {
+    let seconds = point.value as f64 / 1e9;
+    number(out, point, |out| wire::fixed64(out, 4, seconds.to_bits()));
+}
+
+fn number(out: &mut Vec<u8>, point: &Point<'_>, value: impl FnOnce(&mut Vec<u8>)) {
     wire::nested(out, 1, POINT_GUESS, |out| {
         wire::fixed64(out, 2, point.start_unix_ns);
         wire::fixed64(out, 3, point.unix_ns);
-        // as_int, sfixed64.
-        wire::fixed64(out, 6, point.value);
+        value(out);
         encode::attributes(out, 7, point.attributes);
     });
 }

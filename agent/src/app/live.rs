@@ -4,6 +4,7 @@
 use super::threads::spawn;
 use super::{
     clock::boot_ns,
+    governor,
     outputs::{self, Outputs},
     preamble::{self, Recorded},
     privilege,
@@ -22,6 +23,7 @@ use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
+use crate::probe::run_time::RunTimes;
 use crate::process;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::OwnEndpoint;
@@ -187,7 +189,12 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
-        settings: KernelSettings { payload_rings: rings.count, ..kernel },
+        settings: KernelSettings {
+            payload_rings: rings.count,
+            ring_limit: rings.bytes / 4 * 3,
+            ring_span: rings.bytes / 8,
+            ..kernel
+        },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
         flows: flows.then(|| super::flows::sizes(settings.flows.table)),
@@ -241,6 +248,14 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
     }
     if selection.cgroup.is_some() {
         kernel.features |= feature::CGROUP_FILTER;
+    }
+    kernel.features |= feature::SHEDDING;
+    if settings.max_cpu.is_some() {
+        kernel.features |= feature::CPU_BUDGET;
+    }
+    if let Some(rate) = settings.max_request_rate {
+        kernel.features |= feature::PROCESS_RATE;
+        kernel.process_rate = rate;
     }
     kernel
 }
@@ -299,6 +314,8 @@ struct Agent {
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
     threads: Threads,
+    /// Keeps to the CPU budget.
+    budget: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Agent {
@@ -315,12 +332,14 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection } = maps;
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse } =
+            maps;
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
             Some(counters),
             Misses::of(&loaded.ebpf),
         ));
+        let budgeted = settings.max_cpu.map(|budget| (budget, RunTimes::of(&loaded.ebpf)));
         let loaded: list::Shared = Arc::new(Mutex::new(Some(loaded)));
         let flows = flow_maps.map(|(ring, datagrams)| FlowMaps {
             ring,
@@ -342,6 +361,12 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
+        let budget = match budgeted {
+            Some((budget, programs)) => {
+                Some(governor::start(budget, purse, programs, Arc::clone(&shared))?)
+            }
+            None => None,
+        };
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -350,7 +375,8 @@ impl Agent {
             }
             None => None,
         };
-        Ok(Agent { loaded, shared, outputs: outputs.exporter, metrics, recorder, threads })
+        let outputs = outputs.exporter;
+        Ok(Agent { loaded, shared, outputs, metrics, recorder, threads, budget })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -362,6 +388,9 @@ impl Agent {
         drop(self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
+        if let Some(budget) = self.budget {
+            joined(budget.join())?;
+        }
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)
         {

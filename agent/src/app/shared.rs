@@ -24,6 +24,8 @@ pub enum Thread {
     Assembler,
     /// The outputs.
     Outputs,
+    /// Who keeps to the CPU budget.
+    Budget,
     /// The thread that follows conversations.
     Flows,
     /// What is made of conversations.

@@ -12,7 +12,7 @@ use super::{
     shared::Shared,
 };
 use crate::cli::Failure;
-use crate::config::{Capture, LinkEvidence, Probe, Settings};
+use crate::config::{Capture, LinkEvidence, Output, Probe, Settings};
 use crate::export::Fanout;
 use crate::flow::{datagrams::DatagramMap, list};
 use crate::probe::control::{Alarm, Selection, Verdicts};
@@ -75,6 +75,8 @@ pub struct FlowMaps {
 pub struct Threads {
     processes: JoinHandle<()>,
     flows: Option<JoinHandle<()>>,
+    /// Reads what processes use.
+    usage: Option<JoinHandle<()>>,
     /// Those that hand on to the assembler's thread.
     rings: Vec<JoinHandle<()>>,
     /// The one with the assembler: its own, or that of the only payload ring.
@@ -126,6 +128,12 @@ impl Threads {
             shared: Arc::clone(&shared),
         };
         processes.scan();
+        let usage = match settings.process_metrics.filter(|_| takes_metrics(settings)) {
+            Some(interval) => {
+                Some(super::usage::start(interval, processes.out.clone(), Arc::clone(&shared))?)
+            }
+            None => None,
+        };
         let processes = spawn("kernspan-proc", move || processes.run())?;
         let flows = match parts.flows {
             Some(maps) => {
@@ -147,7 +155,7 @@ impl Threads {
             shared,
         };
         let (rings, assembler) = common.start(payload_rings, assembly)?;
-        Ok(Threads { processes, flows, rings, assembler })
+        Ok(Threads { processes, flows, usage, rings, assembler })
     }
 
     /// Waits for all of them to end. Gives the outputs back, finished.
@@ -158,6 +166,9 @@ impl Threads {
         joined(self.processes.join())?;
         if let Some(flows) = self.flows {
             joined(flows.join())?;
+        }
+        if let Some(usage) = self.usage {
+            joined(usage.join())?;
         }
         for ring in self.rings {
             joined(ring.join())?;
@@ -183,6 +194,11 @@ fn flow_thread(
 
 fn flow_endpoint(own: OwnEndpoint) -> Endpoint {
     Endpoint { addr: own.addr.unwrap_or_default(), port: own.port }
+}
+
+/// The console shows no metrics.
+fn takes_metrics(settings: &Settings) -> bool {
+    settings.outputs.iter().any(|output| *output != Output::Console)
 }
 
 /// What the threads of all payload rings have in common.

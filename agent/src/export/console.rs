@@ -95,12 +95,11 @@ impl ConsoleOutput {
 
     fn print(&mut self, id: TraceId) {
         let Some(trace) = self.traces.remove(&id) else { return };
-        let items =
-            Items {
-                spans: trace.spans.len() as u64,
-                log_records: trace.events.len() as u64,
-                data_points: 0,
-            };
+        let items = Items {
+            spans: trace.spans.len() as u64,
+            log_records: trace.events.len() as u64,
+            data_points: 0,
+        };
         self.spans.held = self.spans.held.saturating_sub(items.spans);
         self.events.held = self.events.held.saturating_sub(items.log_records);
         self.writer.write(Chunk { body: trace.render(self.style).into_bytes(), items });

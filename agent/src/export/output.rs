@@ -6,8 +6,8 @@ pub use json_lines::JsonOutput;
 
 use super::Submitter;
 use agent_core::ledger::{Entry, Side};
-use agent_core::otlp::{Batch, Signal};
 use agent_core::metric::Metric;
+use agent_core::otlp::{Batch, Signal};
 use agent_core::span::{LogRecord, Output, Span};
 use std::time::Instant;
 

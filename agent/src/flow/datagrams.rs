@@ -11,7 +11,6 @@ use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
 use zerocopy::{FromBytes, IntoBytes};
 
-
 const KEY: usize = size_of::<DatagramKey>() / 8;
 const VALUE: usize = size_of::<Datagrams>() / 8;
 

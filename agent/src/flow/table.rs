@@ -171,9 +171,8 @@ impl Row {
     }
 }
 
-const HEADS: [&str; 10] = [
-    "PROCESS", "STATE", "LOCAL", "", "REMOTE", "SENT", "RECEIVED", "RTT", "RETRANS", "AGE",
-];
+const HEADS: [&str; 10] =
+    ["PROCESS", "STATE", "LOCAL", "", "REMOTE", "SENT", "RECEIVED", "RTT", "RETRANS", "AGE"];
 
 /// First of the columns that hold numbers.
 const NUMBERS: usize = 5;

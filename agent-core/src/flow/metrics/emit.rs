@@ -46,7 +46,8 @@ impl FlowMetrics {
     pub fn samples(&self) -> Vec<Sample> {
         let mut sums: BTreeMap<(&'static str, Labels), f64> = BTreeMap::new();
         let overflow = self.overflow.iter().map(|(resource, series)| (None, resource, series));
-        let known = self.series.iter().map(|(key, (resource, series))| (Some(key), resource, series));
+        let known =
+            self.series.iter().map(|(key, (resource, series))| (Some(key), resource, series));
         for (key, resource, series) in known.chain(overflow) {
             let mut labels: Labels = vec![("service_name", resource.service.clone())];
             labels.extend(base(key).into_iter().map(|(name, value)| (name, text(value))));
@@ -68,7 +69,8 @@ impl FlowMetrics {
                 add(count, None, histogram.counts.iter().sum::<u64>() as f64);
             }
         }
-        let sample = |((metric, labels), value)| Sample { prometheus: prometheus(metric), labels, value };
+        let sample =
+            |((metric, labels), value)| Sample { prometheus: prometheus(metric), labels, value };
         sums.into_iter().map(sample).collect()
     }
 }

@@ -172,8 +172,7 @@ fn begin(sock: Sock, task: Task, tgid: u32, key: &DatagramKey, sending: bool) {
         ..Datagrams::default()
     };
     // SAFETY: both are 16 bytes of plain data.
-    entry.local_addr =
-        unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(sock.addresses().0) };
+    entry.local_addr = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(sock.addresses().0) };
     /// Only where there is none (include/uapi/linux/bpf.h): another CPU may have been faster.
     const BPF_NOEXIST: u64 = 1;
     if DATAGRAMS.insert(*key, entry, BPF_NOEXIST).is_ok() {

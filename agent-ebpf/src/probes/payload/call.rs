@@ -20,6 +20,7 @@ use crate::{
     },
     probes::flow::datagram,
     settings::enabled,
+    shed,
     socket::{self, Moment, SocketState, Source, flag},
 };
 
@@ -266,11 +267,20 @@ impl Call {
         if self.stream == Stream::Unix {
             header.flags |= record_flag::COUNTED;
         }
-        if !state.has(flag::COMPLETE) {
-            introduce(self.sock, self.stream, state, &record);
-        }
         if len > 0 && state.turn(self.sending) {
             record.header.flags |= record_flag::TURN;
+            if enabled(feature::SHEDDING) {
+                shed::begin(state, self.sending, &record);
+            }
+        }
+        if enabled(feature::SHEDDING) && shed::takes(state, &mut record) {
+            if state.messages != 0 {
+                self.pieces(state, len, source);
+            }
+            return;
+        }
+        if !state.has(flag::COMPLETE) {
+            introduce(self.sock, self.stream, state, &record);
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.

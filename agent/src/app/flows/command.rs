@@ -111,11 +111,14 @@ fn notes(loaded: &Loaded, asked: &Flows) -> Vec<String> {
                 .to_owned(),
         );
     }
-    notes.push("sockets that no descriptor holds (closing ones, io_uring's own) are not listed".to_owned());
+    notes.push(
+        "sockets that no descriptor holds (closing ones, io_uring's own) are not listed".to_owned(),
+    );
     for report in &loaded.features {
         let asked_for = report.why != "not asked for";
         if asked_for && !report.is_active() {
-            notes.push(format!("{} is missing, so {}: {}", report.name, report.without, report.why));
+            notes
+                .push(format!("{} is missing, so {}: {}", report.name, report.without, report.why));
         }
     }
     notes
