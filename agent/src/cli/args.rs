@@ -77,6 +77,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once, and taken apart at once")]
 pub enum Command {
     /// Watch programs and send what they do as traces and events
     #[command(after_help = RUN_EXAMPLES)]

@@ -4,7 +4,6 @@ use crate::app::clock::boot_ns;
 use crate::app::shared::{Shared, Thread};
 use crate::config::{FlowLogs, FlowSettings};
 use crate::export::Fanout;
-use agent_core::event::ProcessKey;
 use agent_core::flow::log::{self, Times};
 use agent_core::flow::{Change, FlowChange, FlowMetrics};
 use agent_core::span::Output;
@@ -87,7 +86,7 @@ impl FlowOutput {
 
     fn change(&mut self, change: &FlowChange, times: Times, surroundings: &mut Surroundings<'_>) {
         let conversation = &change.conversation;
-        let process = conversation.process.unwrap_or(ProcessKey::default());
+        let process = conversation.process.unwrap_or_default();
         let resource = surroundings.assembler.resource(process, conversation.last_ns);
         self.metrics.add(change, &resource, times.unix_ns);
         let logged = match self.logs {
