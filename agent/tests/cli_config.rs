@@ -318,7 +318,7 @@ fn defaults_are_as_documented() {
     assert_eq!(settings.outputs, [Output::Console]);
     assert_eq!(settings.listen, None);
     assert!(settings.selection.executables.is_everything());
-    assert_eq!(settings.probes, [Probe::Process, Probe::Http, Probe::Exec]);
+    assert_eq!(settings.probes, [Probe::Process, Probe::Http, Probe::Exec, Probe::Flow]);
     assert_eq!(
         (settings.head_bytes, settings.payload_rings, settings.ring_size),
         (4096, None, None)
@@ -447,5 +447,64 @@ proptest::proptest! {
         if let Err(Stop::Failure(failure)) = parse(&["run", &config]) {
             assert!(!failure.to_string().contains("hunter2"), "{text}\n{failure}");
         }
+    }
+}
+
+#[test]
+fn flows_are_configured_by_flag_and_file_and_every_mistake_is_reported() {
+    let settings = run(&[
+        "--flow-interval=30s",
+        "--flow-labels=name,port",
+        "--flow-logs=ends",
+        "--flow-series=50",
+        "--flow-table=1024",
+        "--flow-dns=false",
+    ]);
+    let flows = settings.flows;
+    assert_eq!((flows.interval, flows.series, flows.table), (Duration::from_secs(30), 50, 1024));
+    assert!(flows.labels.name && flows.labels.port && !flows.labels.address && !flows.dns);
+    let defaults = run(&[]).flows;
+    assert_eq!((defaults.interval, defaults.series), (Duration::from_secs(10), 2000));
+    assert!(!defaults.labels.name && !defaults.labels.port && !defaults.labels.address);
+    let wrong = [
+        "--flow-interval=10ms",
+        "--flow-labels=name,host",
+        "--flow-logs=all",
+        "--flow-series=0",
+        "--flow-table=1",
+        "--flow-dns=maybe",
+    ];
+    assert_eq!(problems("run", &wrong, None).len(), wrong.len());
+}
+
+#[test]
+fn what_is_asked_of_the_list_of_flows_is_checked_whole() {
+    let parse = |flags: &[&str]| cli::parse([&["kernspan", "flows"], flags].concat(), &|_| None);
+    let Ok(Command::Flows(asked)) = parse(&[
+        "--process=nginx",
+        "--process=12",
+        "--port=80",
+        "--state=established",
+        "--sort=rtt",
+        "--watch",
+        "--json",
+    ]) else {
+        panic!("not understood")
+    };
+    assert_eq!((asked.processes.len(), asked.ports.len(), asked.json), (2, 1, true));
+    assert_eq!(asked.watch, Some(Duration::from_secs(2)), "without a time");
+    let wrong = ["--port=99999", "--state=open", "--sort=size", "--watch=5"];
+    let Err(stop) = parse(&wrong) else { panic!("taken") };
+    let text = match stop {
+        cli::Stop::Failure(failure) => failure.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for (why, part) in [
+        ("port", "\"99999\" is out of range"),
+        ("state", "\"open\" is no state"),
+        ("column", "\"size\" is no column"),
+        ("time", "\"5\" has no unit"),
+    ] {
+        assert!(text.contains(part), "{why}: {text}");
     }
 }
