@@ -4,7 +4,7 @@
 use crate::settings::MAX_PAYLOAD_RINGS;
 
 /// Number of counters in use.
-pub const COUNT: u32 = FIRST_OF_CALLS + 10;
+pub const COUNT: u32 = FIRST_OF_CALLS + 14;
 
 /// Records tried on a ring (the next sequence number). Ring 0 is that of processes, the payload
 /// rings follow.
@@ -45,6 +45,15 @@ pub const RACED_SENDS: u32 = FIRST_OF_CALLS + 8;
 /// Calls on sockets of families or types that are not captured.
 pub const OTHER_SOCKETS: u32 = FIRST_OF_CALLS + 9;
 
+/// Sends of pages of the kernel's (sendfile, splice, registered buffers) whose bytes were read there.
+pub const PAGE_SENDS: u32 = FIRST_OF_CALLS + 10;
+/// Receives whose bytes were taken from packets, because no registers explain them (io_uring).
+pub const PACKET_RECEIVES: u32 = FIRST_OF_CALLS + 11;
+/// Receives whose bytes packets could have given, from before the program that does so was attached.
+pub const PACKETS_MISSED: u32 = FIRST_OF_CALLS + 12;
+/// Times that an io_uring was made.
+pub const RINGS_MADE: u32 = FIRST_OF_CALLS + 13;
+
 /// Names of the counters of calls as they are exported, from [`FIRST_OF_CALLS`] on.
 pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
     "payload_unreachable",
@@ -57,4 +66,8 @@ pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
     "memory_faults",
     "raced_sends",
     "other_sockets",
+    "page_sends",
+    "packet_receives",
+    "packets_missed",
+    "io_urings_made",
 ];

@@ -16,6 +16,7 @@ mod doctor;
 mod kernel_log;
 mod live;
 mod outputs;
+mod packets;
 mod payload;
 mod preamble;
 mod privilege;

@@ -8,7 +8,7 @@ use crate::{
     kernel::{
         iterator::{self, Outgoing},
         sock::Tcp,
-        user::Pieces,
+        user::{Layout, Pieces},
     },
     settings::enabled,
 };
@@ -64,16 +64,18 @@ impl Send {
 
     #[inline(always)]
     fn source(&self) -> Source {
-        let Outgoing { address, pieces, .. } = self.outgoing;
-        match pieces {
+        let outgoing = self.outgoing;
+        let (vector, count, skip) = (outgoing.address, outgoing.count(), outgoing.skip());
+        match outgoing.pieces {
             0 => Source::Nowhere,
             iterator::UNSURE => Source::Registers,
-            iterator::FLAT => Source::Iterator(Pieces::One(address)),
-            count => Source::Iterator(Pieces::Many {
-                vector: address,
-                count: u64::from(count),
-                in_kernel: true,
-            }),
+            iterator::FLAT => Source::Iterator(Pieces::One(vector)),
+            _ if enabled(feature::PAGES) && outgoing.is_pages() => {
+                Source::Iterator(Pieces::Pages { vector, count, skip })
+            }
+            _ => {
+                Source::Iterator(Pieces::Many { vector, count, skip, layout: Layout::Kernel })
+            }
         }
     }
 }

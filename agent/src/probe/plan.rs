@@ -98,6 +98,10 @@ pub enum Feature {
     SendTime,
     /// When data became readable.
     Arrival,
+    /// Bytes in pages of the kernel's: see [`super::in_kernel`].
+    Pages,
+    /// Bytes of received packets: see [`super::in_kernel`].
+    Packets,
 }
 
 /// A feature with its choices, best first.
