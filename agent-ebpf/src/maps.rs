@@ -11,7 +11,7 @@ use aya_ebpf::{
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 
-use crate::socket::SocketState;
+use crate::{kernel::packet::Found, socket::SocketState};
 
 /// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
 #[map]
@@ -114,13 +114,15 @@ pub static IN_KERNEL_USERS: LruHashMap<u32, InKernelUser> =
 
 /// Room to gather scattered buffers, per CPU and program: programs of one CPU may interrupt each
 /// other, but none itself. Twice the largest class, because the verifier bounds offset and length
-/// apart from each other.
+/// apart from each other; and as long as an entry of [`TAKEN`], which begins as a copy of one.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN]> =
     PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
 
 /// Length of one scratch room.
-pub const SCRATCH_LEN: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
+pub const SCRATCH_LEN: usize = size_of::<Taken>();
+/// Bytes to gather in.
+const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
 
@@ -138,7 +140,9 @@ pub struct Taken {
     pub moved: u32,
     /// The first of them that are in the room.
     pub have: u32,
-    pub room: [u8; SCRATCH_LEN],
+    /// Where in the packet its bytes go on.
+    pub found: Found,
+    pub room: [u8; ROOM],
 }
 
 /// When a thread's send first woke a unix socket.

@@ -168,7 +168,7 @@ impl Taken {
         if self.have == self.moved && self.have < MAX_CAPTURE {
             let room = Room((&raw mut self.room).cast());
             let have = u64::from(self.have);
-            self.have += packet.copy(place, len, room, have, u64::from(MAX_CAPTURE)) as u32;
+            self.have += packet.copy(place, len, room, have, &mut self.found) as u32;
         }
         self.moved = self.moved.saturating_add(len);
     }
