@@ -77,4 +77,12 @@ calls! {
     DATAGRAMS_BEGUN = "datagram_conversations",
     /// UDP messages that found no room to be counted in.
     DATAGRAMS_UNCOUNTED = "datagrams_uncounted",
+    /// Sends of pages of the kernel's (sendfile, splice, registered buffers) whose bytes were read there.
+    PAGE_SENDS = "page_sends",
+    /// Receives whose bytes were taken from packets, because no registers explain them (io_uring).
+    PACKET_RECEIVES = "packet_receives",
+    /// Receives whose bytes packets could have given, from before the program that does so was attached.
+    PACKETS_MISSED = "packets_missed",
+    /// Times that an io_uring was made.
+    RINGS_MADE = "io_urings_made",
 }

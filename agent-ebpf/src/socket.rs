@@ -84,7 +84,7 @@ pub struct SocketState {
     pub shed: u8,
     /// Whether the process that used it last is selected.
     pub judged: filter::Judged,
-    pub sends: [Send; SENDS as usize],
+    pub sends: [Send; SENDS],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
     pub arrivals: [Arrival; ARRIVALS as usize],
 }

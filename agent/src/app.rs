@@ -18,6 +18,7 @@ mod governor;
 mod kernel_log;
 mod live;
 mod outputs;
+mod packets;
 mod payload;
 mod preamble;
 mod privilege;

@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: which hook each feature prefers, in one table.
 //! - [`load`]: picks, loads, attaches, and reports what was picked and why.
+//! - [`in_kernel`], [`page_test`]: bytes that no registers explain; attached when needed.
 //! - [`btf`], [`offsets`]: the running kernel's struct layout.
 //! - [`misses`]: what the kernel did not show to the programs.
 //! - [`patch`]: the one instruction that depends on the kernel.
@@ -10,9 +11,11 @@
 
 pub mod btf;
 pub mod control;
+pub mod in_kernel;
 pub mod load;
 pub mod misses;
 pub mod offsets;
+pub mod page_test;
 pub mod patch;
 pub mod plan;
 pub mod run_time;

@@ -134,6 +134,12 @@ impl Sock {
         unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }
     }
 
+    /// The same of one that may be known by its address only; 0 while it has none.
+    #[inline(always)]
+    pub fn known_cookie(self) -> u64 {
+        load(self.0, offset!(sock_cookie))
+    }
+
     /// Address of the `struct file` that user space holds the socket by, 0 when there is none.
     #[inline(always)]
     pub fn file(self) -> u64 {
@@ -185,8 +191,9 @@ impl Sock {
         if peer == 0 { 0 } else { probe_field(peer, offset!(sock_cookie)) }
     }
 
+    /// Unix: address of the peer, 0 while it has none.
     #[inline(always)]
-    fn peer(self) -> u64 {
+    pub fn peer(self) -> u64 {
         // SAFETY: the verifier checks that this is a socket.
         let unix = unsafe { bpf_skc_to_unix_sock(self.0.cast_mut().cast()) } as *const u8;
         if unix.is_null() { 0 } else { load(unix, offset!(unix_peer)) }

@@ -16,10 +16,7 @@ use agent_common::{
     counter,
     record::{Flow, Header, sign},
 };
-use aya_ebpf::{
-    bindings::BPF_SK_STORAGE_GET_F_CREATE,
-    helpers::generated::bpf_sk_storage_get,
-};
+use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated::bpf_sk_storage_get};
 
 use crate::{
     emit,

@@ -6,7 +6,7 @@
 use super::{
     btf::Btf,
     control::PAYLOAD_RINGS,
-    offsets, patch,
+    in_kernel, offsets, patch,
     plan::{Choice, Entry, Feature, Hook, PLAN, Part},
 };
 use agent_common::settings::{Settings, feature};
@@ -143,6 +143,7 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         settings.features |= if source { feature::SEND_SOURCE } else { 0 };
         settings.features |= if arrival { feature::ARRIVAL } else { 0 };
         settings.features |= if cast.is_some() { feature::CAST } else { 0 };
+        settings.features |= in_kernel::bits(&btf, &offsets, settings.features, &config.wanted);
         let mut object = object.to_vec();
         patch::casts(&mut object, cast);
         patch::constants(&mut object, &settings, &offsets);
@@ -162,7 +163,8 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
             || features.iter().any(|f| f.feature == Feature::SendTime && f.is_active())
                 == send_time;
         if settled {
-            return finish(ebpf, features);
+            let later = in_kernel::prepare(&mut ebpf, &aya_btf, &btf, &settings);
+            return finish(ebpf, features.into_iter().chain(later).collect());
         }
     }
 }
@@ -197,6 +199,7 @@ fn open(
         .btf(Some(btf))
         .override_global("SETTINGS", settings.as_bytes(), true)
         .map_max_entries("PROCESSES", config.process_filter_size)
+        .map_max_entries("TAKEN", in_kernel::threads(settings))
         .load(object)
         .map_err(|error| LoadError::Object(chain(&error)))
 }
@@ -400,7 +403,7 @@ fn with_program(
 
 /// The kernel's word on a program: of the verifier's log, which may have thousands of lines, the
 /// one that says what is wrong.
-fn kernel_word(error: &ProgramError) -> String {
+pub(super) fn kernel_word(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
     match verdict(&verifier_log.to_string()) {
         Some(verdict) => format!("{io_error}: {verdict}"),

@@ -122,6 +122,10 @@ pub enum Feature {
     FlowPeers,
     /// Conversations that live.
     FlowList,
+    /// Bytes in pages of the kernel's: see [`super::in_kernel`].
+    Pages,
+    /// Bytes of received packets: see [`super::in_kernel`].
+    Packets,
 }
 
 /// A feature with its choices, best first.
