@@ -17,6 +17,7 @@ mod governor;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod live;
+mod memory;
 mod outputs;
 mod packets;
 mod payload;

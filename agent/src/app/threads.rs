@@ -3,6 +3,7 @@
 use super::{
     assemble::{Assembly, Spare},
     clock::boot_ns,
+    memory::Memory,
     payload::{Downstream, FIRST_RING, PayloadThread, Remote},
     processes::{ProcessThread, Selector},
     progress::Reading,
@@ -119,7 +120,7 @@ impl Threads {
         };
         let processes = spawn("kernspan-proc", move || processes.run())?;
         let common = Common {
-            config: shard_config(payload_rings.len(), id_key),
+            config: shard_config(settings, payload_rings.len(), id_key),
             own: parts.own,
             verdicts: parts.verdicts,
             alarm: parts.alarm,
@@ -234,18 +235,15 @@ pub fn assembler_config(
             threads: evidence,
             ..LinkerSwitches::default()
         },
+        limits: Memory::of(settings).limits(),
         ..AssemblerConfig::default()
     }
 }
 
 /// Settings of one of so many shards: together they have the memory of one.
-pub fn shard_config(rings: usize, id_key: IdKey) -> ShardConfig {
+pub fn shard_config(settings: &Settings, rings: usize, id_key: IdKey) -> ShardConfig {
     let whole = ShardConfig { id_key, ..ShardConfig::default() };
-    ShardConfig {
-        max_connections: whole.max_connections / rings.max(1),
-        max_held_bytes: whole.max_held_bytes / rings.max(1),
-        ..whole
-    }
+    Memory::of(settings).shard(whole, rings)
 }
 
 /// Where the agent itself listens.

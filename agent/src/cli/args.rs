@@ -176,6 +176,10 @@ pub struct Capture {
     /// whole requests are left out where they begin, and counted [default: off]
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     max_cpu: Vec<String>,
+    /// What tables, buffers and kernel maps together may take: 64MiB to 64GiB. When a table is full the
+    /// oldest leaves, and is counted [default: 512MiB]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    max_memory: Vec<String>,
     /// Requests a second that each process may begin before whole requests are left out, or off
     /// [default: off]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
@@ -268,6 +272,7 @@ impl Capture {
             ("ring-size", self.ring_size),
             ("poll-interval", self.poll_interval),
             ("max-cpu", self.max_cpu),
+            ("max-memory", self.max_memory),
             ("max-request-rate", self.max_request_rate),
             ("process-metrics", self.process_metrics),
             ("hooks", self.hooks),

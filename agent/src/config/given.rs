@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 31] = [
+pub const KEYS: [&str; 32] = [
     "output",
     "listen",
     "include",
@@ -23,6 +23,7 @@ pub const KEYS: [&str; 31] = [
     "ring-size",
     "poll-interval",
     "max-cpu",
+    "max-memory",
     "max-request-rate",
     "process-metrics",
     "sample",

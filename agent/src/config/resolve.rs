@@ -48,6 +48,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         ring_size: read.one("ring-size", value::ring_size),
         poll_interval: read.one("poll-interval", value::poll_interval).unwrap_or(POLL_INTERVAL),
         max_cpu: read.one("max-cpu", value::max_cpu).flatten(),
+        max_memory: read.one("max-memory", value::max_memory),
         max_request_rate: read.one("max-request-rate", value::request_rate).flatten(),
         process_metrics: read
             .one("process-metrics", value::process_metrics)

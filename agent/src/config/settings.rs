@@ -29,6 +29,8 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// What the agent may use of one processor, its kernel side included; without a bound when absent.
     pub max_cpu: Option<f64>,
+    /// Bytes that tables, buffers and kernel maps together may take; 512 MiB when absent.
+    pub max_memory: Option<u64>,
     /// Requests a second that each process may begin; without a bound when absent.
     pub max_request_rate: Option<u32>,
     /// How often what processes use is read and sent; never when absent.

@@ -159,6 +159,11 @@ pub fn max_cpu(text: &str) -> Result<Option<f64>, Wrong> {
     }
 }
 
+/// Bytes of memory.
+pub fn max_memory(text: &str) -> Result<u64, Wrong> {
+    size_within(text, 64 * MIB, 64 * GIB)
+}
+
 /// Requests a second. `None` for `off`.
 pub fn request_rate(text: &str) -> Result<Option<u32>, Wrong> {
     let hint = "a number from 1 to 1000000, or off";
@@ -483,6 +488,7 @@ mod tests {
         fn no_text_panics(text in "\\PC{0,20}") {
             let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
             let _ = (max_cpu(&text), request_rate(&text), process_metrics(&text));
+            let _ = max_memory(&text);
             let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));
             let _ = (otlp_endpoint(&text), hooks(&text), truth(&text));
         }
