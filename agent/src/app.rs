@@ -47,6 +47,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Run(settings) => live::run(&settings, None),
         Command::Record(record) => live::run(&record.settings.clone(), Some(&record)),
         Command::Replay(replay) => replay::run(&replay),
+        Command::Flows(asked) => flows::list(&asked),
         Command::Doctor { json } => doctor::run(json),
         Command::Version => Ok(()),
     }

@@ -3,6 +3,7 @@
 use super::{
     assemble::{Assembly, Spare},
     clock::boot_ns,
+    flows::{FlowPart, FlowParts, FlowThread},
     memory::Memory,
     payload::{Downstream, FIRST_RING, PayloadThread, Remote},
     processes::{ProcessThread, Selector},
@@ -14,9 +15,12 @@ use super::{
 use crate::cli::Failure;
 use crate::config::{Capture, LinkEvidence, Output, Probe, Settings};
 use crate::export::Fanout;
+use crate::flow::datagrams::DatagramMap;
+use crate::probe::attached::Attached;
 use crate::probe::control::{Alarm, Selection, Verdicts};
 use crate::process::ProcessReader;
 use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
+use agent_core::flow::Endpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::trace::{Assembler, AssemblerConfig, LinkerSwitches};
@@ -53,13 +57,26 @@ pub struct Parts {
     pub host: HostFacts,
     /// Where the agent itself listens.
     pub own: Option<OwnEndpoint>,
+    /// Conversations, when they are followed.
+    pub flows: Option<FlowMaps>,
     /// See [`Shared`].
     pub shared: Arc<Shared>,
+}
+
+/// What conversations come from.
+pub struct FlowMaps {
+    /// Ends and DNS answers.
+    pub ring: RingBuf<MapData>,
+    /// UDP.
+    pub datagrams: DatagramMap,
+    /// The programs, for the iterator.
+    pub attached: Attached,
 }
 
 /// All that run.
 pub struct Threads {
     processes: JoinHandle<()>,
+    flows: Option<JoinHandle<()>>,
     /// Reads what processes use.
     usage: Option<JoinHandle<()>>,
     /// Those that hand on to the assembler's thread.
@@ -92,6 +109,7 @@ impl Threads {
             spare: Spare::default(),
             flushed: 0,
             published: boot_ns(),
+            flows: None,
         };
         // Before the first tick of any ring, in a recording as well.
         assembly.sample_clock();
@@ -119,6 +137,15 @@ impl Threads {
             None => None,
         };
         let processes = spawn("kernspan-proc", move || processes.run())?;
+        let flows = match parts.flows {
+            Some(maps) => {
+                let own = parts.own.map(flow_endpoint);
+                let (thread, part) = flow_thread(settings, maps, own, Arc::clone(&shared))?;
+                assembly.flows = Some(part);
+                Some(thread)
+            }
+            None => None,
+        };
         let common = Common {
             config: shard_config(settings, payload_rings.len(), id_key),
             own: parts.own,
@@ -130,7 +157,7 @@ impl Threads {
             shared,
         };
         let (rings, assembler) = common.start(payload_rings, assembly)?;
-        Ok(Threads { processes, usage, rings, assembler })
+        Ok(Threads { processes, flows, usage, rings, assembler })
     }
 
     /// Waits for all of them to end. Gives the outputs back, finished.
@@ -139,6 +166,9 @@ impl Threads {
     /// One panicked.
     pub fn join(self) -> Result<Fanout, Failure> {
         joined(self.processes.join())?;
+        if let Some(flows) = self.flows {
+            joined(flows.join())?;
+        }
         if let Some(usage) = self.usage {
             joined(usage.join())?;
         }
@@ -147,6 +177,25 @@ impl Threads {
         }
         joined(self.assembler.join())
     }
+}
+
+/// Starts the thread that follows conversations; gives with it the assembler's side.
+fn flow_thread(
+    settings: &Settings,
+    maps: FlowMaps,
+    own: Option<Endpoint>,
+    shared: Arc<Shared>,
+) -> Result<(JoinHandle<()>, FlowPart), Failure> {
+    let (out, receiver) = sync_channel(BATCHES);
+    let FlowMaps { ring, datagrams, attached } = maps;
+    let parts = FlowParts { ring, datagrams, attached, out, own };
+    let thread = FlowThread::new(settings, parts, shared);
+    let part = FlowPart::new(receiver, settings.flows);
+    Ok((spawn("kernspan-flow", move || thread.run())?, part))
+}
+
+fn flow_endpoint(own: OwnEndpoint) -> Endpoint {
+    Endpoint { addr: own.addr.unwrap_or_default(), port: own.port }
 }
 
 /// The console shows no metrics.

@@ -3,11 +3,12 @@
 use super::given::{AsTyped, Given};
 use super::problem::{Place, Problems, Wrong};
 use super::settings::{
-    Capture, Executables, Hooks, LinkEvidence, LogLevel, OtlpSettings, Output, Probe, Selection,
-    Settings,
+    Capture, Executables, FlowLabel, FlowLogs, FlowSettings, Hooks, LinkEvidence, LogLevel,
+    OtlpSettings, Output, Probe, Selection, Settings,
 };
 use super::value;
 use agent_common::settings::MAX_PORTS;
+use agent_core::flow::PeerLabels;
 use std::time::Duration;
 
 /// Reads an environment variable.
@@ -58,6 +59,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
         capture: read.one("capture", value::capture).unwrap_or(Capture::Heads),
         link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
+        flows: flows(&mut read),
     }
 }
 
@@ -118,6 +120,25 @@ fn probes(read: &mut Values<'_>) -> Vec<Probe> {
     }
     let named = given.into_iter().flat_map(|(probes, _)| probes);
     sorted(named.chain([Probe::Process]).collect())
+}
+
+fn flows(read: &mut Values<'_>) -> FlowSettings {
+    let default = FlowSettings::default();
+    let given = read.many("flow-labels", value::flow_labels);
+    let labels: Vec<_> = given.into_iter().flat_map(|(labels, _)| labels).collect();
+    let has = |label| labels.contains(&label);
+    FlowSettings {
+        interval: read.one("flow-interval", value::flow_interval).unwrap_or(default.interval),
+        labels: PeerLabels {
+            name: has(FlowLabel::Name),
+            address: has(FlowLabel::Address),
+            port: has(FlowLabel::Port),
+        },
+        logs: read.one("flow-logs", value::flow_logs).unwrap_or(FlowLogs::None),
+        series: read.one("flow-series", value::flow_series).unwrap_or(default.series),
+        table: read.one("flow-table", value::flow_table).unwrap_or(default.table),
+        dns: read.one("flow-dns", value::truth).unwrap_or(default.dns),
+    }
 }
 
 fn otlp(read: &mut Values<'_>) -> OtlpSettings {
