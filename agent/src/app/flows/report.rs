@@ -4,7 +4,6 @@ use crate::app::clock::boot_ns;
 use crate::app::shared::{Shared, Thread};
 use crate::config::{FlowLogs, FlowSettings};
 use crate::export::Fanout;
-use agent_core::event::ProcessKey;
 use agent_core::flow::log::{self, Times};
 use agent_core::flow::{Change, FlowChange, FlowMetrics};
 use agent_core::span::Output;
