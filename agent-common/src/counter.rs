@@ -4,7 +4,7 @@
 use crate::settings::MAX_PAYLOAD_RINGS;
 
 /// Number of counters in use.
-pub const COUNT: u32 = FIRST_OF_CALLS + 10;
+pub const COUNT: u32 = FIRST_OF_CALLS + 14;
 
 /// Records tried on a ring (the next sequence number). Ring 0 is that of processes, the payload
 /// rings follow.
@@ -44,6 +44,14 @@ pub const FAULTS: u32 = FIRST_OF_CALLS + 7;
 pub const RACED_SENDS: u32 = FIRST_OF_CALLS + 8;
 /// Calls on sockets of families or types that are not captured.
 pub const OTHER_SOCKETS: u32 = FIRST_OF_CALLS + 9;
+/// Calls whose end was not seen by a pair of probes, or could not be noted.
+pub const UNPAIRED_CALLS: u32 = FIRST_OF_CALLS + 10;
+/// States made of sockets that have no storage of their own.
+pub const UNTYPED_SOCKETS: u32 = FIRST_OF_CALLS + 11;
+/// … and given back with their sockets; what is neither given back nor in the map was evicted.
+pub const UNTYPED_ENDS: u32 = FIRST_OF_CALLS + 12;
+/// Numbers given to sockets without a cookie.
+pub const OWN_COOKIES: u32 = FIRST_OF_CALLS + 13;
 
 /// Names of the counters of calls as they are exported, from [`FIRST_OF_CALLS`] on.
 pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
@@ -57,4 +65,8 @@ pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
     "memory_faults",
     "raced_sends",
     "other_sockets",
+    "unpaired_calls",
+    "untyped_sockets",
+    "untyped_socket_ends",
+    "own_cookies",
 ];

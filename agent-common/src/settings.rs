@@ -188,6 +188,7 @@ pub struct Offsets {
     pub type_tcp_sock: u32,
     /// Not an offset: the type id of a struct that begins with a 64-bit integer.
     pub type_word: u32,
+    pub task_stack: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -254,6 +255,7 @@ impl Offsets {
         iter_is_iovec: MISSING,
         type_tcp_sock: MISSING,
         type_word: MISSING,
+        task_stack: MISSING,
     };
 }
 

@@ -68,9 +68,15 @@ impl Bank {
 /// Next sequence number of a ring on this CPU. Atomic, since an interrupt may emit as well.
 #[inline(always)]
 fn next_sequence(ring: u32) -> u64 {
+    next_of(counter::tried(ring))
+}
+
+/// Adds 1 to a counter and gives what it was. Atomic, since an interrupt may count as well.
+#[inline(always)]
+pub fn next_of(index: u32) -> u64 {
     match bank() {
         // SAFETY: as in `Bank::add`.
-        Some(bank) => unsafe { atomic::fetch_add(bank.counter(counter::tried(ring)), 1) },
+        Some(bank) => unsafe { atomic::fetch_add(bank.counter(index), 1) },
         None => 0,
     }
 }
@@ -142,8 +148,9 @@ pub fn header(kind: u8, sequence: u64, boot_ns: u64) -> Header {
     Header { version: VERSION, kind, cpu: this_cpu(), seq: sequence, boot_ns, ..Header::default() }
 }
 
+/// Number of this CPU.
 #[inline(always)]
-fn this_cpu() -> u16 {
+pub fn this_cpu() -> u16 {
     // SAFETY: takes no pointer and has no precondition.
     unsafe { bpf_get_smp_processor_id() as u16 }
 }

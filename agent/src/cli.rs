@@ -29,6 +29,8 @@ pub enum Command {
     Doctor {
         /// JSON instead of text.
         json: bool,
+        /// File with the kernel's type information.
+        btf: Option<PathBuf>,
     },
     /// The version.
     Version,
@@ -100,7 +102,7 @@ fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, c
             let settings = config::load(flags, &[], env)?.settings;
             Command::Replay(Box::new(Replay { file, settings }))
         }
-        args::Command::Doctor { json } => Command::Doctor { json },
+        args::Command::Doctor { json, btf } => Command::Doctor { json, btf },
         args::Command::Version => Command::Version,
     })
 }

@@ -8,8 +8,8 @@
 //! | `state` | `inet_sock_set_state` | who connected, when it closes |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
 
-mod arrival;
-mod payload;
-mod process;
-mod send_time;
-mod state;
+pub mod arrival;
+pub mod payload;
+pub mod process;
+pub mod send_time;
+pub mod state;

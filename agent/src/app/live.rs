@@ -172,11 +172,12 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
+        btf: settings.btf.clone(),
         settings: KernelSettings { payload_rings: rings.count, ..kernel_settings(settings) },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
     };
-    let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
+    let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
         crate::probe::control::select_cgroup(&mut loaded.ebpf, cgroup).map_err(operator)?;
     }
@@ -289,7 +290,7 @@ impl Agent {
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
             Some(counters),
-            Misses::of(&loaded.ebpf),
+            Misses::of(&loaded),
         ));
         let parts = Parts {
             process_ring,

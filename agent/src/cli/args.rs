@@ -117,6 +117,9 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Type information of this kernel, where it ships none
+        #[arg(long, value_name = "FILE")]
+        btf: Option<PathBuf>,
     },
     /// Print the version
     #[command(after_help = "Example:\n  kernspan version")]
@@ -172,9 +175,13 @@ pub struct Capture {
     /// How often the rings are looked at: 1ms to 1s [default: 5ms]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     poll_interval: Vec<String>,
-    /// How payload capture is attached: auto, tracepoint or fexit [default: auto]
+    /// How payload capture is attached: auto, tracepoint, fexit or kprobe [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
+    /// Type information (BTF) of this very kernel, raw or in an ELF file, where it ships none; only
+    /// kprobes can do with it
+    #[arg(long, value_name = "FILE")]
+    btf: Vec<String>,
     /// How much of each call is captured: heads or full; for tests
     #[arg(long, value_name = "AMOUNT", hide = true)]
     capture: Vec<String>,
@@ -256,6 +263,7 @@ impl Capture {
             ("ring-size", self.ring_size),
             ("poll-interval", self.poll_interval),
             ("hooks", self.hooks),
+            ("btf", self.btf),
             ("capture", self.capture),
             ("link", self.link),
             ("listen", self.listen),

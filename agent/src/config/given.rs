@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 28] = [
+pub const KEYS: [&str; 29] = [
     "output",
     "listen",
     "include",
@@ -25,6 +25,7 @@ pub const KEYS: [&str; 28] = [
     "sample",
     "log-level",
     "hooks",
+    "btf",
     "capture",
     "link",
     "config",

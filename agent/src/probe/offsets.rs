@@ -85,8 +85,14 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         iter_pieces: "msghdr"."msg_iter.__iov" | "msghdr"."msg_iter.iov";
         iter_count: "msghdr"."msg_iter.count";
         iter_segments: "msghdr"."msg_iter.nr_segs";
+        task_stack: "task_struct"."stack";
     };
     (offsets, missing)
+}
+
+/// The programs read this field wherever they run; without others a feature is poorer.
+pub fn is_needed(field: &str) -> bool {
+    !["iter_", "sock_v6_", "unix_"].iter().any(|subject| field.starts_with(subject))
 }
 
 /// Everything is known that tells where a send takes its bytes from (6.0 and later).

@@ -1,0 +1,185 @@
+//! The table itself. A feature is one block; a way to get it is one [`Choice`].
+
+use super::Hook::{Fentry, Fexit, Kprobe, Kretprobe, RawTracepoint, Tracepoint};
+use super::{Choice, Entry, Feature, Hook, Needs, Part, Side};
+
+/// What every program uses.
+pub(super) const RINGS: Needs = Needs { since: (5, 8), what: "the ring buffer" };
+
+/// What every program of the payload ring uses: socket storage in tracing programs (5.11) and
+/// atomic fetch-and-add (5.12).
+pub(super) const SOCKETS: Needs = Needs { since: (5, 12), what: "socket storage, atomic fetch-and-add" };
+
+/// … and the payload programs also the registers of the system call.
+pub(super) const REGISTERS: Needs = Needs { since: (5, 15), what: "bpf_task_pt_regs" };
+
+/// What the programs without types use: they keep sockets and registers themselves.
+const NUMBERS: Needs = Needs { since: (5, 12), what: "atomic fetch-and-add" };
+
+/// Calls of a receive function that may be under way at once: threads wait there. The kernel's most
+/// (`KRETPROBE_MAXACTIVE_MAX`); it keeps some 60 bytes for each.
+const RECEIVERS: u32 = 4096;
+/// The same of a send function: threads wait there only while their peers are slow.
+const SENDERS: u32 = 1024;
+
+const fn part(program: &'static str, hook: Hook) -> Part {
+    Part { program, hook, optional: false }
+}
+
+const fn optional(program: &'static str, hook: Hook) -> Part {
+    Part { program, hook, optional: true }
+}
+
+const fn typed(name: &'static str, needs: Needs, parts: &'static [Part]) -> Choice {
+    Choice { name, side: Side::Typed, parts, needs }
+}
+
+const fn untyped(name: &'static str, needs: Needs, parts: &'static [Part]) -> Choice {
+    Choice { name, side: Side::Untyped, parts, needs }
+}
+
+/// The table, in the order of attaching: processes first, so that facts precede the traffic they
+/// name; the end of a send before its beginning, so that no beginning is left without an end.
+pub const PLAN: &[Entry] = &[
+    Entry {
+        feature: Feature::Processes,
+        name: "processes",
+        without: "no exec events; names of new processes come late",
+        choices: &[
+            typed(
+                "tracepoint",
+                RINGS,
+                &[
+                    part("fork_tracepoint", Tracepoint("sched_process_fork")),
+                    part("exec_tracepoint", Tracepoint("sched_process_exec")),
+                    part("exit_tracepoint", Tracepoint("sched_process_exit")),
+                ],
+            ),
+            untyped(
+                "raw tracepoint",
+                RINGS,
+                &[
+                    part("fork_raw", RawTracepoint("sched_process_fork")),
+                    part("exec_raw", RawTracepoint("sched_process_exec")),
+                    part("exit_raw", RawTracepoint("sched_process_exit")),
+                ],
+            ),
+        ],
+        maps: &[],
+    },
+    Entry {
+        feature: Feature::Payload,
+        name: "payload",
+        without: "no HTTP",
+        choices: &[
+            typed(
+                "tracepoint",
+                REGISTERS,
+                &[
+                    part("send_tracepoint", Tracepoint("sock_send_length")),
+                    part("receive_tracepoint", Tracepoint("sock_recv_length")),
+                ],
+            ),
+            typed(
+                "fexit",
+                REGISTERS,
+                &[
+                    part("inet_send_fexit", Fexit("inet_sendmsg")),
+                    part("inet6_send_fexit", Fexit("inet6_sendmsg")),
+                    part("unix_send_fexit", Fexit("unix_stream_sendmsg")),
+                    part("inet_receive_fexit", Fexit("inet_recvmsg")),
+                    part("inet6_receive_fexit", Fexit("inet6_recvmsg")),
+                    part("unix_receive_fexit", Fexit("unix_stream_recvmsg")),
+                    // sendfile and splice, until 6.5; later they go through sendmsg.
+                    optional("inet_sendpage_fexit", Fexit("inet_sendpage")),
+                    optional("unix_sendpage_fexit", Fexit("unix_stream_sendpage")),
+                ],
+            ),
+            untyped(
+                "kprobe",
+                NUMBERS,
+                &[
+                    // A socket's state goes with it: before the first is made.
+                    part("socket_end", Kprobe("sk_free")),
+                    // The end of a call before its beginning.
+                    part("inet_send_end", Kretprobe("inet_sendmsg", SENDERS)),
+                    part("inet6_send_end", Kretprobe("inet6_sendmsg", SENDERS)),
+                    part("unix_send_end", Kretprobe("unix_stream_sendmsg", SENDERS)),
+                    part("inet_receive_end", Kretprobe("inet_recvmsg", RECEIVERS)),
+                    part("inet6_receive_end", Kretprobe("inet6_recvmsg", RECEIVERS)),
+                    part("unix_receive_end", Kretprobe("unix_stream_recvmsg", RECEIVERS)),
+                    optional("inet_sendpage_end", Kretprobe("inet_sendpage", SENDERS)),
+                    optional("unix_sendpage_end", Kretprobe("unix_stream_sendpage", SENDERS)),
+                    part("inet_send_begin", Kprobe("inet_sendmsg")),
+                    part("inet6_send_begin", Kprobe("inet6_sendmsg")),
+                    part("unix_send_begin", Kprobe("unix_stream_sendmsg")),
+                    part("inet_receive_begin", Kprobe("inet_recvmsg")),
+                    part("inet6_receive_begin", Kprobe("inet6_recvmsg")),
+                    part("unix_receive_begin", Kprobe("unix_stream_recvmsg")),
+                    optional("inet_sendpage_begin", Kprobe("inet_sendpage")),
+                    optional("unix_sendpage_begin", Kprobe("unix_stream_sendpage")),
+                ],
+            ),
+        ],
+        maps: &[
+            "PAYLOAD_RING_1",
+            "PAYLOAD_RING_2",
+            "PAYLOAD_RING_3",
+            "PAYLOAD_RING_4",
+            "VERDICTS",
+            "MESSAGES",
+            "SCRATCH",
+            "AGENT_PEERS",
+            "SOCKETS_BY_ADDRESS",
+            "CALLS",
+        ],
+    },
+    Entry {
+        feature: Feature::ConnectionState,
+        name: "connection state",
+        without: "aborted requests are seen late, and connections are given up when idle",
+        choices: &[
+            typed(
+                "tracepoint",
+                SOCKETS,
+                &[part("state_tracepoint", Tracepoint("inet_sock_set_state"))],
+            ),
+            untyped(
+                "raw tracepoint",
+                NUMBERS,
+                &[part("state_raw", RawTracepoint("inet_sock_set_state"))],
+            ),
+        ],
+        maps: &[],
+    },
+    Entry {
+        feature: Feature::Arrival,
+        name: "arrival time",
+        without: "a receive counts from when the program took the data",
+        choices: &[
+            typed(
+                "tracepoint",
+                SOCKETS,
+                &[part("arrival_tracepoint", Tracepoint("sk_data_ready"))],
+            ),
+            typed("fexit", SOCKETS, &[part("arrival_fentry", Fentry("sock_def_readable"))]),
+            untyped("kprobe", NUMBERS, &[part("arrival_kprobe", Kprobe("sock_def_readable"))]),
+        ],
+        maps: &["UNIX_SENDS"],
+    },
+    Entry {
+        feature: Feature::SendTime,
+        name: "send time",
+        without: "a send counts from its end; two threads on one socket may blur its position",
+        choices: &[
+            typed(
+                "tracepoint",
+                SOCKETS,
+                &[part("send_time_tracepoint", Tracepoint("tcp_sendmsg_locked"))],
+            ),
+            typed("fexit", SOCKETS, &[part("send_time_fentry", Fentry("tcp_sendmsg_locked"))]),
+            untyped("kprobe", NUMBERS, &[part("send_time_kprobe", Kprobe("tcp_sendmsg_locked"))]),
+        ],
+        maps: &[],
+    },
+];
