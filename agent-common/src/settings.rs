@@ -36,6 +36,8 @@ pub mod feature {
     /// Executables are selected among the descendants of named processes: the same for a program
     /// that one of these starts. They are in the process map, watched or not.
     pub const FAMILY_FILTER: u32 = 1 << 10;
+    /// The kernel has atomic fetch-and-add (5.12). Only the object without types asks.
+    pub const ATOMIC_FETCH: u32 = 1 << 11;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function

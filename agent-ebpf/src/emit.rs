@@ -3,7 +3,7 @@
 use agent_common::{
     counter,
     record::{Header, VERSION},
-    settings::{MAX_PAYLOAD_RINGS, payload_ring},
+    settings::{MAX_PAYLOAD_RINGS, feature, payload_ring},
 };
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -14,7 +14,7 @@ use aya_ebpf::{
 use crate::{
     kernel::atomic,
     maps::{COUNTERS, PAYLOAD_RING_1, PAYLOAD_RING_2, PAYLOAD_RING_3, PAYLOAD_RING_4, SLEEPERS},
-    settings::setting,
+    settings::{enabled, setting},
 };
 
 /// `CLOCK_BOOTTIME`, ns.
@@ -74,6 +74,9 @@ fn next_sequence(ring: u32) -> u64 {
 /// Adds 1 to a counter and gives what it was. Atomic, since an interrupt may count as well.
 #[inline(always)]
 pub fn next_of(index: u32) -> u64 {
+    if crate::UNTYPED && !enabled(feature::ATOMIC_FETCH) {
+        return next_sequence_plain(index);
+    }
     match bank() {
         // SAFETY: as in `Bank::add`.
         Some(bank) => unsafe { atomic::fetch_add(bank.counter(index), 1) },
@@ -123,6 +126,8 @@ fn payload_map(ring: u32) -> &'static RingBuf {
 }
 
 /// Next sequence number where no interrupt emits: kernels before 5.12 have no atomic fetch-and-add.
+/// There the payload rings are numbered like this as well: kprobes' programs do not interrupt each other,
+/// and what the one raw tracepoint of theirs writes while it interrupts one may share a number.
 #[inline(always)]
 pub fn next_sequence_plain(tried: u32) -> u64 {
     let Some(bank) = bank() else { return 0 };

@@ -102,6 +102,7 @@ where
 /// one that says what is wrong.
 fn kernel_word(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
+    tracing::trace!("the verifier's log: {verifier_log}");
     match verdict(&verifier_log.to_string()) {
         Some(verdict) => format!("{io_error}: {verdict}"),
         None => io_error.to_string(),

@@ -164,6 +164,7 @@ impl Plan<'_> {
             let guess = self.guess(&refused);
             let mut settings = self.config.settings;
             settings.features |= bits(&guess, &offsets, cast.is_some());
+            settings.features |= if self.running.fetches() { feature::ATOMIC_FETCH } else { 0 };
             let mut ebpf = self.open(&settings, &offsets, cast, &guess)?;
             let before = refused.len();
             let mut attached = attach::Attached::default();
@@ -229,6 +230,9 @@ impl Plan<'_> {
         guess: &HashSet<Feature>,
     ) -> Result<Ebpf, LoadError> {
         let mut object = self.object.to_vec();
+        if settings.features & feature::ATOMIC_FETCH == 0 && self.side == Side::Untyped {
+            patch::plain_additions(&mut object);
+        }
         patch::casts(&mut object, cast);
         patch::constants(&mut object, settings, offsets);
         let mut loader = EbpfLoader::new();

@@ -18,6 +18,9 @@ const KERNEL_FUNCTION: u8 = 2 << 4;
 const LOAD_WIDE: u8 = 0x18;
 /// `BPF_ALU64 | BPF_MOV | BPF_K`; to r0 where the register byte is 0.
 const MOVE: u8 = 0xb7;
+/// `BPF_STX | BPF_DW | BPF_ATOMIC`, with what is to be done (`BPF_ADD | BPF_FETCH`) as number.
+const ATOMIC: u8 = 0xdb;
+const FETCH: i32 = 1;
 
 /// Makes a call of the kernel function with this number of each cast; without one, `r0 = 0`. Gives
 /// how many there were: 0 for bytes that are no 64-bit little-endian object file.
@@ -30,6 +33,15 @@ pub fn constants(object: &mut [u8], settings: &Settings, offsets: &Offsets) -> u
     replace(object, |instruction| {
         constant(instruction, SETTING_MARK, settings.as_bytes())
             .or_else(|| constant(instruction, OFFSET_MARK, offsets.as_bytes()))
+    })
+}
+
+/// Takes the fetch off every atomic fetch-and-add, for kernels that refuse it even where it is never
+/// reached. Gives how many there were.
+pub fn plain_additions(object: &mut [u8]) -> usize {
+    replace(object, |[code, registers, low, high, number @ ..]| {
+        let is_fetch = code == ATOMIC && i32::from_le_bytes(number) == FETCH;
+        is_fetch.then_some([code, registers, low, high, 0, 0, 0, 0])
     })
 }
 
@@ -75,7 +87,7 @@ fn replacement(function: Option<u32>) -> [u8; 8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{casts, code, constants};
+    use super::{casts, code, constants, plain_additions};
     use agent_common::settings::{CAST_CALL, OFFSET_MARK, Offsets, SETTING_MARK, Settings};
     use zerocopy::{FromBytes, IntoBytes};
 
@@ -141,6 +153,21 @@ mod tests {
         // The ones that every object has to have.
         let has = |mark: i32| instructions(&before).into_iter().any(|one| number(one) == mark);
         assert!(has(OFFSET_MARK) && has(SETTING_MARK), "task_flags and own_tgid");
+    }
+
+    #[test]
+    fn additions_lose_their_fetch_and_nothing_else() {
+        let before = crate::probe::OBJECTS.untyped.to_vec();
+        let mut after = before.clone();
+        let count = plain_additions(&mut after);
+        let pairs = instructions(&before).into_iter().zip(instructions(&after));
+        let changed: Vec<_> = pairs.filter(|(before, after)| before != after).collect();
+        assert!(count > 0 && changed.len() == count, "{count} {}", changed.len());
+        for (before, after) in changed {
+            assert_eq!((before[0], before[4..].to_vec()), (0xdb, vec![1, 0, 0, 0]));
+            assert_eq!((&after[..4], after[4..].to_vec()), (&before[..4], vec![0; 4]));
+        }
+        assert_eq!(plain_additions(&mut after), 0, "none is left");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the running kernel offers, as far as can be known without loading anything.
 
 use super::btf::{Btf, NotBtf};
-use super::plan::{Choice, Hook, Side};
+use super::plan::{Choice, Hook, Needs, Side};
 use aya::Btf as AyaBtf;
 use std::path::{Path, PathBuf};
 
@@ -85,6 +85,12 @@ impl Running {
             })?),
         };
         Ok(Running { btf, typed, source, kprobes: Path::new(KPROBES).exists() })
+    }
+
+    /// Programs may add and fetch at once.
+    pub fn fetches(&self) -> bool {
+        let needs = Needs { since: (5, 12), what: "" };
+        needs.lacking(&rustix::system::uname().release().to_string_lossy()).is_empty()
     }
 
     /// The kernel has what a program is attached to.

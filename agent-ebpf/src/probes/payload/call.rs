@@ -208,6 +208,34 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
 
 // --- the call's bytes ---
 
+/// `Option<Pieces>` as plain numbers: the fields that a variant lacks would be registers that nobody
+/// has written, and the compiler may copy them, which the verifier refuses.
+#[derive(Clone, Copy)]
+struct Place {
+    way: u32,
+    address: u64,
+    count: u64,
+}
+
+impl Place {
+    const NONE: Place = Place { way: 0, address: 0, count: 0 };
+    const FLAT: u32 = 1;
+    const USER_ARRAY: u32 = 2;
+    const KERNEL_ARRAY: u32 = 3;
+
+    #[inline(always)]
+    fn of(pieces: Pieces) -> Place {
+        match pieces {
+            Pieces::One(address) => Place { way: Place::FLAT, address, count: 1 },
+            Pieces::Many { vector, count, in_kernel } => Place {
+                way: if in_kernel { Place::KERNEL_ARRAY } else { Place::USER_ARRAY },
+                address: vector,
+                count,
+            },
+        }
+    }
+}
+
 impl Call {
     /// Process and thread, as one number.
     #[inline(always)]
@@ -267,17 +295,24 @@ impl Call {
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
-        let pieces = if len == 0 { None } else { self.pieces(state, len, source) };
-        match pieces {
-            _ if want == 0 => write::bare(&mut record),
-            Some(Pieces::One(address)) => write::flat(&mut record, want, address),
-            Some(Pieces::Many { vector, count, in_kernel }) => {
-                match gather(self.scratch, vector, count, in_kernel, want) {
+        let place = if len == 0 {
+            Place::NONE
+        } else {
+            self.pieces(state, len, source).map_or(Place::NONE, Place::of)
+        };
+        if want == 0 {
+            return write::bare(&mut record);
+        }
+        match place.way {
+            Place::FLAT => write::flat(&mut record, want, place.address),
+            Place::USER_ARRAY | Place::KERNEL_ARRAY => {
+                let in_kernel = place.way == Place::KERNEL_ARRAY;
+                match gather(self.scratch, place.address, place.count, in_kernel, want) {
                     Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
                     _ => write::unreachable(&mut record),
                 }
             }
-            None => write::unreachable(&mut record),
+            _ => write::unreachable(&mut record),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Hook::{Fentry, Fexit, Kprobe, Kretprobe, RawTracepoint, Tracepoint};
 use super::{Choice, Entry, Feature, Hook, Needs, Part, Side};
 
-/// What every program uses.
+/// What every program uses; those without types need nothing else.
 pub(super) const RINGS: Needs = Needs { since: (5, 8), what: "the ring buffer" };
 
 /// What every program of the payload ring uses: socket storage in tracing programs (5.11) and
@@ -12,9 +12,6 @@ pub(super) const SOCKETS: Needs = Needs { since: (5, 12), what: "socket storage,
 
 /// … and the payload programs also the registers of the system call.
 pub(super) const REGISTERS: Needs = Needs { since: (5, 15), what: "bpf_task_pt_regs" };
-
-/// What the programs without types use: they keep sockets and registers themselves.
-const NUMBERS: Needs = Needs { since: (5, 12), what: "atomic fetch-and-add" };
 
 /// Calls of a receive function that may be under way at once: threads wait there. The kernel's most
 /// (`KRETPROBE_MAXACTIVE_MAX`); it keeps some 60 bytes for each.
@@ -97,7 +94,7 @@ pub const PLAN: &[Entry] = &[
             ),
             untyped(
                 "kprobe",
-                NUMBERS,
+                RINGS,
                 &[
                     // A socket's state goes with it: before the first is made.
                     part("socket_end", Kprobe("sk_free")),
@@ -146,7 +143,7 @@ pub const PLAN: &[Entry] = &[
             ),
             untyped(
                 "raw tracepoint",
-                NUMBERS,
+                RINGS,
                 &[part("state_raw", RawTracepoint("inet_sock_set_state"))],
             ),
         ],
@@ -163,7 +160,7 @@ pub const PLAN: &[Entry] = &[
                 &[part("arrival_tracepoint", Tracepoint("sk_data_ready"))],
             ),
             typed("fexit", SOCKETS, &[part("arrival_fentry", Fentry("sock_def_readable"))]),
-            untyped("kprobe", NUMBERS, &[part("arrival_kprobe", Kprobe("sock_def_readable"))]),
+            untyped("kprobe", RINGS, &[part("arrival_kprobe", Kprobe("sock_def_readable"))]),
         ],
         maps: &["UNIX_SENDS"],
     },
@@ -178,7 +175,7 @@ pub const PLAN: &[Entry] = &[
                 &[part("send_time_tracepoint", Tracepoint("tcp_sendmsg_locked"))],
             ),
             typed("fexit", SOCKETS, &[part("send_time_fentry", Fentry("tcp_sendmsg_locked"))]),
-            untyped("kprobe", NUMBERS, &[part("send_time_kprobe", Kprobe("tcp_sendmsg_locked"))]),
+            untyped("kprobe", RINGS, &[part("send_time_kprobe", Kprobe("tcp_sendmsg_locked"))]),
         ],
         maps: &[],
     },
