@@ -3,7 +3,7 @@
 //! | program | hook | gives |
 //! |---|---|---|
 //! | `…_begin`, `…_end` | kprobe and kretprobe on `inet_sendmsg` and its like | bytes |
-//! | `socket_end` | kprobe on `sk_free` | that a socket's state goes with it |
+//! | `…_socket_end` | kprobe on `inet_sock_destruct`, `unix_sock_destructor` | that a socket's state goes with it |
 //! | `send_time_kprobe` | kprobe on `tcp_sendmsg_locked` | when a send began |
 //! | `arrival_kprobe` | kprobe on `sock_def_readable` | when data became readable |
 //! | `state_raw` | raw tracepoint `inet_sock_set_state` | who connected, when it closes |
@@ -29,13 +29,26 @@ use crate::{
     socket,
 };
 
-/// `void sk_free(struct sock *sk)`: the last reference is gone.
+/// `void inet_sock_destruct(struct sock *sk)`: the last reference is gone. (`sk_free` does not say that:
+/// `tcp_wfree` calls it for each packet that has left.)
 #[kprobe]
-fn socket_end(ctx: ProbeContext) -> u32 {
+fn inet_socket_end(ctx: ProbeContext) -> u32 {
+    ended(&ctx);
+    0
+}
+
+/// `static void unix_sock_destructor(struct sock *sk)`.
+#[kprobe]
+fn unix_socket_end(ctx: ProbeContext) -> u32 {
+    ended(&ctx);
+    0
+}
+
+#[inline(always)]
+fn ended(ctx: &ProbeContext) {
     if let Some(sock) = ctx.arg::<*const u8>(0) {
         socket::forget(Sock(sock));
     }
-    0
 }
 
 /// `int tcp_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)`.

@@ -114,7 +114,7 @@ def start_agent(bench):
 
 def stop_agent(bench, agent):
     # The last records leave the rings, and traces settle.
-    time.sleep(1.5)
+    time.sleep(4)
     agent.send_signal(signal.SIGTERM)
     if agent.wait(30) != 0:
         raise SystemExit(f"WRONG: the agent ended with {agent.returncode}: {bench.logs()}")

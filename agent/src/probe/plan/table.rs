@@ -97,7 +97,8 @@ pub const PLAN: &[Entry] = &[
                 RINGS,
                 &[
                     // A socket's state goes with it: before the first is made.
-                    part("socket_end", Kprobe("sk_free")),
+                    part("inet_socket_end", Kprobe("inet_sock_destruct")),
+                    part("unix_socket_end", Kprobe("unix_sock_destructor")),
                     // The end of a call before its beginning.
                     part("inet_send_end", Kretprobe("inet_sendmsg", SENDERS)),
                     part("inet6_send_end", Kretprobe("inet6_sendmsg", SENDERS)),
