@@ -18,6 +18,7 @@ mod kernel;
 mod maps;
 mod probes;
 mod settings;
+mod shed;
 mod socket;
 
 /// The verifier knows pointers by their types: fields are loaded directly, and state lives with its

@@ -12,10 +12,13 @@ mod assemble;
 mod batch;
 mod clock;
 mod doctor;
+mod flows;
+mod governor;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod live;
 mod outputs;
+mod packets;
 mod payload;
 mod preamble;
 mod privilege;
@@ -30,6 +33,7 @@ mod shared;
 mod silence;
 mod status;
 mod threads;
+mod usage;
 
 use crate::cli::{Command, Failure};
 

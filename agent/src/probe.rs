@@ -3,20 +3,25 @@
 //! - [`plan`]: which hook each feature prefers, in one table.
 //! - [`load`]: picks, loads, attaches, and reports what was picked and why. [`attach`]: one program;
 //!   [`returns`], [`sys`]: returns of functions in which many threads wait.
+//! - [`in_kernel`], [`page_test`]: bytes that no registers explain; attached when needed.
 //! - [`running`]: what the running kernel offers. [`btf`], [`elf`], [`offsets`]: its struct layout.
 //! - [`misses`]: what the kernel did not show to the programs.
 //! - [`patch`]: the one instruction that depends on the kernel.
+//! - [`run_time`]: what the programs take of the watched ones' time.
 //! - [`control`]: what is said to the running programs: verdicts, selections; and their counters.
 
 pub mod attach;
 pub mod btf;
 pub mod control;
 pub mod elf;
+pub mod in_kernel;
 pub mod load;
 pub mod misses;
 pub mod offsets;
+pub mod page_test;
 pub mod patch;
 pub mod plan;
+pub mod run_time;
 pub mod returns;
 pub mod running;
 pub mod sys;

@@ -6,6 +6,7 @@ use crate::cli::doctor::{Fact, HookReport, Report};
 use crate::probe::load::{FeatureReport, LoadConfig, load};
 use crate::probe::plan::PLAN;
 use crate::probe::running::BTF_PATH;
+use crate::process::io_uring;
 use agent_common::settings::{MAX_CAPTURE, Settings};
 use std::path::Path;
 
@@ -28,6 +29,7 @@ fn examine(btf: Option<&Path>) -> Report {
         capability_fact(),
         existing("cgroup v2", Path::new("/sys/fs/cgroup/cgroup.controllers")),
     ];
+    facts.extend(io_uring_fact());
     let hooks = match load(crate::probe::OBJECTS, &everything(btf)) {
         Ok(loaded) => loaded.features.iter().map(hook_report).collect(),
         Err(error) => {
@@ -61,6 +63,7 @@ fn everything(btf: Option<&Path>) -> LoadConfig {
         },
         ring_size: 1 << 16,
         process_filter_size: 1,
+        flows: Some(super::flows::SIZES_TO_TRY),
     }
 }
 
@@ -90,6 +93,29 @@ fn existing(name: &str, path: &Path) -> Fact {
         available: path.exists(),
         detail: path.display().to_string(),
     }
+}
+
+/// Processes named in the fact; the rest are counted.
+const MOST_NAMED: usize = 16;
+
+/// Who uses io_uring, where anybody does: what it receives is seen only through packets, and what it
+/// sends on unix sockets not at all.
+fn io_uring_fact() -> Option<Fact> {
+    let processes = io_uring::with_rings();
+    if processes.is_empty() {
+        return None;
+    }
+    let named = processes.iter().take(MOST_NAMED);
+    let mut detail: Vec<_> =
+        named.map(|tgid| format!("{} ({tgid})", super::status::task_name(*tgid))).collect();
+    if processes.len() > MOST_NAMED {
+        detail.push(format!("{} more", processes.len() - MOST_NAMED));
+    }
+    Some(Fact {
+        name: "programs with io_uring".to_owned(),
+        available: true,
+        detail: detail.join(", "),
+    })
 }
 
 fn capability_fact() -> Fact {

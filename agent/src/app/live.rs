@@ -1,34 +1,37 @@
 //! `run` and `record`: probes, threads, outputs, and an orderly end.
 
-#[cfg(feature = "kernel-log")]
-use super::threads::spawn;
 use super::{
     clock::boot_ns,
+    governor,
     outputs::{self, Outputs},
+    packets::PacketThread,
     preamble::{self, Recorded},
     privilege,
     recorder::Recorder,
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
-    threads::{Parts, Threads, joined, own_endpoint},
+    threads::{Parts, Threads, joined, own_endpoint, spawn},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::export::{Destination, Writing};
 use crate::probe::control::Maps;
+use crate::probe::in_kernel::InKernelMaps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
+use crate::probe::run_time::RunTimes;
 use crate::process;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
-use std::sync::Arc;
+use aya::Ebpf;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
@@ -173,9 +176,15 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             only => Some(only.name().to_owned()),
         },
         btf: settings.btf.clone(),
-        settings: KernelSettings { payload_rings: rings.count, ..kernel_settings(settings) },
+        settings: KernelSettings {
+            payload_rings: rings.count,
+            ring_limit: rings.bytes / 4 * 3,
+            ring_span: rings.bytes / 8,
+            ..kernel_settings(settings)
+        },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
+        flows: None,
     };
     let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
@@ -227,6 +236,14 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
     if selection.cgroup.is_some() {
         kernel.features |= feature::CGROUP_FILTER;
     }
+    kernel.features |= feature::SHEDDING;
+    if settings.max_cpu.is_some() {
+        kernel.features |= feature::CPU_BUDGET;
+    }
+    if let Some(rate) = settings.max_request_rate {
+        kernel.features |= feature::PROCESS_RATE;
+        kernel.process_rate = rate;
+    }
     kernel
 }
 
@@ -264,20 +281,38 @@ fn wait_for_end(
     })
 }
 
+/// The programs while they are attached, for whoever attaches or detaches one of them.
+#[derive(Clone)]
+pub struct Attached(Arc<Mutex<Option<Loaded>>>);
+
+impl Attached {
+    /// What `act` gives; `None` once all are detached.
+    pub fn with<T>(&self, act: impl FnOnce(&mut Ebpf) -> T) -> Option<T> {
+        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.as_mut().map(|loaded| act(&mut loaded.ebpf))
+    }
+
+    fn detach(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
 struct Agent {
-    loaded: Loaded,
+    attached: Attached,
     shared: Arc<Shared>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
     threads: Threads,
+    /// Threads that end with the stop flag.
+    companions: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Agent {
     #[expect(clippy::too_many_arguments, reason = "called once; it is where all parts meet")]
     fn start(
         settings: &Settings,
-        loaded: Loaded,
+        mut loaded: Loaded,
         maps: Maps,
         outputs: Outputs,
         recorder: Option<Arc<Recorder>>,
@@ -286,12 +321,21 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection } = maps;
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse } =
+            maps;
+        let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+        let packets_loaded = loaded.has(Feature::Packets);
+        let programs = RunTimes::of(&loaded.ebpf);
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
             Some(counters),
             Misses::of(&loaded),
         ));
+        let attached = Attached(Arc::new(Mutex::new(Some(loaded))));
+        let (packets, users) =
+            PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
+        let _ = shared.in_kernel.set(users);
+        let mut companions = vec![spawn("kernspan-packet", move || packets.run())?];
         let parts = Parts {
             process_ring,
             payload_rings,
@@ -306,6 +350,9 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
+        if let Some(budget) = settings.max_cpu {
+            companions.push(governor::start(budget, purse, programs, Arc::clone(&shared))?);
+        }
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -314,7 +361,8 @@ impl Agent {
             }
             None => None,
         };
-        Ok(Agent { loaded, shared, outputs: outputs.exporter, metrics, recorder, threads })
+        let outputs = outputs.exporter;
+        Ok(Agent { attached, shared, outputs, metrics, recorder, threads, companions })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -323,9 +371,12 @@ impl Agent {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
-        drop(self.loaded);
+        self.attached.detach();
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
+        for companion in self.companions {
+            joined(companion.join())?;
+        }
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)
         {

@@ -6,7 +6,8 @@ use super::running::Running;
 use aya::{
     Btf as AyaBtf, Ebpf,
     programs::{
-        BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint,
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Iter, KProbe, Program,
+        ProgramError, RawTracePoint,
     },
 };
 use std::os::fd::AsFd;
@@ -59,12 +60,15 @@ fn load(program: &mut Program, hook: Hook, btf: Option<&AyaBtf>) -> Result<(), P
         (Hook::Tracepoint(_), Some(btf)) => typed::<BtfTracePoint>(program)?.load(name, btf),
         (Hook::Fentry(_), Some(btf)) => typed::<FEntry>(program)?.load(name, btf),
         (Hook::Fexit(_), Some(btf)) => typed::<FExit>(program)?.load(name, btf),
+        (Hook::Iterator(_), Some(btf)) => typed::<Iter>(program)?.load(name, btf),
+        (Hook::Cgroup(_), _) => typed::<CgroupSockAddr>(program)?.load(),
         (Hook::RawTracepoint(_), _) => typed::<RawTracePoint>(program)?.load(),
         (Hook::Kprobe(_) | Hook::Kretprobe(..), _) => typed::<KProbe>(program)?.load(),
         // Not picked: the plan knows that there are no types.
-        (Hook::Tracepoint(_) | Hook::Fentry(_) | Hook::Fexit(_), None) => {
-            Err(ProgramError::UnexpectedProgramType)
-        }
+        (
+            Hook::Tracepoint(_) | Hook::Fentry(_) | Hook::Fexit(_) | Hook::Iterator(_),
+            None,
+        ) => Err(ProgramError::UnexpectedProgramType),
     }
 }
 
@@ -73,6 +77,12 @@ fn attach(program: &mut Program, part: &Part, done: &mut Attached) -> Result<(),
         Hook::Tracepoint(_) => typed::<BtfTracePoint>(program)?.attach().map(drop),
         Hook::Fentry(_) => typed::<FEntry>(program)?.attach().map(drop),
         Hook::Fexit(_) => typed::<FExit>(program)?.attach().map(drop),
+        Hook::Iterator(_) => typed::<Iter>(program)?.attach().map(drop),
+        Hook::Cgroup(_) => {
+            let root = cgroup_root().map_err(ProgramError::IOError)?;
+            // A link stands beside others in any case, and takes no flags (5.7 and later).
+            typed::<CgroupSockAddr>(program)?.attach(root, CgroupAttachMode::Single).map(drop)
+        }
         Hook::RawTracepoint(name) => typed::<RawTracePoint>(program)?.attach(name).map(drop),
         Hook::Kprobe(name) => typed::<KProbe>(program)?.attach(name, 0).map(drop),
         Hook::Kretprobe(name, most) => {
@@ -91,6 +101,15 @@ fn attach(program: &mut Program, part: &Part, done: &mut Attached) -> Result<(),
     }
 }
 
+/// Where the version 2 tree of cgroups is mounted: alone, or beside version 1.
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+fn cgroup_root() -> std::io::Result<std::fs::File> {
+    let is_root = |root: &&&str| std::path::Path::new(root).join("cgroup.controllers").exists();
+    let root = CGROUP_ROOTS.iter().find(is_root).ok_or(std::io::ErrorKind::NotFound)?;
+    std::fs::File::open(root)
+}
+
 fn typed<'a, T>(program: &'a mut Program) -> Result<&'a mut T, ProgramError>
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
@@ -100,7 +119,7 @@ where
 
 /// The kernel's word on a program: of the verifier's log, which may have thousands of lines, the
 /// one that says what is wrong.
-fn kernel_word(error: &ProgramError) -> String {
+pub fn kernel_word(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
     tracing::trace!("the verifier's log: {verifier_log}");
     match verdict(&verifier_log.to_string()) {

@@ -6,7 +6,7 @@
 use super::{
     Objects, attach,
     control::PAYLOAD_RINGS,
-    offsets, patch,
+    in_kernel, offsets, patch,
     plan::{Choice, Entry, Feature, PLAN, Side},
     returns::{self, Return},
     running::{BtfFault, Running},
@@ -32,6 +32,19 @@ pub struct LoadConfig {
     pub ring_size: u32,
     /// Processes that a filter may name; 1 without a filter.
     pub process_filter_size: u32,
+    /// Room for conversations; `None` without them.
+    pub flows: Option<FlowSizes>,
+}
+
+/// Sizes of the maps of conversations.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowSizes {
+    /// Bytes of the flow ring, a power of two.
+    pub ring: u32,
+    /// UDP conversations.
+    pub datagrams: u32,
+    /// Threads that use UDP sockets without a peer of their own at once.
+    pub peers: u32,
 }
 
 /// What became of a feature.
@@ -164,6 +177,9 @@ impl Plan<'_> {
             let guess = self.guess(&refused);
             let mut settings = self.config.settings;
             settings.features |= bits(&guess, &offsets, cast.is_some());
+            let found = settings.features;
+            settings.features |=
+                in_kernel::bits(self.running, self.side, &offsets, found, &self.config.wanted);
             settings.features |= if self.running.fetches() { feature::ATOMIC_FETCH } else { 0 };
             let mut ebpf = self.open(&settings, &offsets, cast, &guess)?;
             let before = refused.len();
@@ -180,6 +196,8 @@ impl Plan<'_> {
             }
             let active = features.iter().filter(|one| one.is_active()).map(|one| one.feature);
             if refused.len() == before || active.collect::<HashSet<_>>() == guess {
+                let later = in_kernel::prepare(&mut ebpf, self.running, &settings);
+                let features = features.into_iter().chain(later).collect();
                 return finish(Loaded { returns: attached.returns, ebpf, features });
             }
         }
@@ -241,6 +259,11 @@ impl Plan<'_> {
                 loader.map_max_entries(name, self.config.ring_size);
             }
         }
+        if let Some(sizes) = self.config.flows {
+            loader.map_max_entries("FLOW_RING", sizes.ring);
+            loader.map_max_entries("DATAGRAMS", sizes.datagrams);
+            loader.map_max_entries("PEERS", sizes.peers);
+        }
         for entry in PLAN.iter().filter(|entry| !guess.contains(&entry.feature)) {
             for name in entry.maps {
                 let least = if name.contains("RING") { SMALLEST_RING } else { 1 };
@@ -251,6 +274,7 @@ impl Plan<'_> {
             .btf(self.running.typed.as_ref())
             .override_global("SETTINGS", settings.as_bytes(), true)
             .map_max_entries("PROCESSES", self.config.process_filter_size)
+            .map_max_entries("TAKEN", in_kernel::threads(settings))
             .load(&object)
             .map_err(|error| LoadError::Object(attach::chain(&error)))
     }

@@ -4,6 +4,7 @@
 //! The kernel counts those (`recursion_misses`, Linux 5.12 and later; Documentation/bpf,
 //! `bpf_prog_show_fdinfo` in kernel/bpf/syscall.c), and nobody else can.
 
+use super::in_kernel::LATER;
 use super::load::Loaded;
 use super::plan::PLAN;
 use super::returns::Definition;
@@ -23,10 +24,11 @@ impl Misses {
     pub fn of(loaded: &Loaded) -> Misses {
         let parts = || PLAN.iter().flat_map(|entry| entry.choices).flat_map(|choice| choice.parts);
         let programs = loaded.ebpf.programs().filter_map(|(name, program)| {
-            let part = parts().find(|part| part.program == name)?;
+            let planned = parts().map(|part| part.program);
+            let program_name = planned.chain(LATER).find(|planned| *planned == name)?;
             // Not loaded: not asked for, or refused.
             let fd = program.fd().ok()?.as_fd().try_clone_to_owned().ok()?;
-            Some((part.program, fd))
+            Some((program_name, fd))
         });
         let returns = loaded.returns.iter().map(|(name, it)| (*name, it.definition()));
         Misses { programs: programs.collect(), returns: returns.collect() }

@@ -14,6 +14,10 @@ pub enum Hook {
     Fentry(&'static str),
     /// Return of a kernel function (trampoline).
     Fexit(&'static str),
+    /// Iterator over kernel objects: runs while it is read.
+    Iterator(&'static str),
+    /// Addresses of UDP calls, at the root of the cgroup tree.
+    Cgroup(&'static str),
     /// Tracepoint whose arguments are numbers.
     RawTracepoint(&'static str),
     /// Entry of a kernel function (breakpoint or its like).
@@ -29,6 +33,8 @@ impl Hook {
             Hook::Tracepoint(name)
             | Hook::Fentry(name)
             | Hook::Fexit(name)
+            | Hook::Iterator(name)
+            | Hook::Cgroup(name)
             | Hook::RawTracepoint(name)
             | Hook::Kprobe(name)
             | Hook::Kretprobe(name, _) => name,
@@ -41,6 +47,8 @@ impl Hook {
             Hook::Tracepoint(_) => "tracepoint",
             Hook::Fentry(_) => "fentry",
             Hook::Fexit(_) => "fexit",
+            Hook::Iterator(_) => "iterator",
+            Hook::Cgroup(_) => "cgroup",
             Hook::RawTracepoint(_) => "raw tracepoint",
             Hook::Kprobe(_) => "kprobe",
             Hook::Kretprobe(..) => "kretprobe",
@@ -118,6 +126,18 @@ pub enum Feature {
     SendTime,
     /// When data became readable.
     Arrival,
+    /// Ends of TCP conversations.
+    Flows,
+    /// UDP messages, and whose a TCP socket is, where payload is not captured.
+    FlowCalls,
+    /// Peers of UDP sockets that are not connected.
+    FlowPeers,
+    /// Conversations that live.
+    FlowList,
+    /// Bytes in pages of the kernel's: see [`super::in_kernel`].
+    Pages,
+    /// Bytes of received packets: see [`super::in_kernel`].
+    Packets,
 }
 
 /// A feature with its choices, best first.
@@ -162,11 +182,14 @@ mod tests {
             assert!(features.insert(entry.feature), "{} has one entry", entry.name);
             for choice in entry.choices {
                 for part in choice.parts {
-                    let typed = matches!(
-                        part.hook,
-                        Hook::Tracepoint(_) | Hook::Fentry(_) | Hook::Fexit(_)
-                    );
-                    assert_eq!(typed, choice.side == Side::Typed, "{}", part.program);
+                    let side = match part.hook {
+                        Hook::Tracepoint(_) | Hook::Fentry(_) | Hook::Fexit(_) => Side::Typed,
+                        Hook::Iterator(_) | Hook::Cgroup(_) => Side::Typed,
+                        Hook::RawTracepoint(_) | Hook::Kprobe(_) | Hook::Kretprobe(..) => {
+                            Side::Untyped
+                        }
+                    };
+                    assert_eq!(side, choice.side, "{}", part.program);
                 }
             }
         }

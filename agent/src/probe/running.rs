@@ -98,6 +98,9 @@ impl Running {
         match hook {
             Hook::Tracepoint(name) | Hook::RawTracepoint(name) => self.btf.has_tracepoint(name),
             Hook::Fentry(name) | Hook::Fexit(name) => self.btf.has_function(name),
+            Hook::Iterator(name) => self.btf.has_function(&format!("bpf_iter_{name}")),
+            // Nothing of it is in the type information: attaching tells.
+            Hook::Cgroup(_) => true,
             Hook::Kprobe(name) | Hook::Kretprobe(name, _) => {
                 self.kprobes && self.btf.has_function(name)
             }
@@ -122,6 +125,8 @@ impl Running {
 fn noun(hook: Hook) -> &'static str {
     match hook {
         Hook::Tracepoint(_) | Hook::RawTracepoint(_) => "tracepoint",
+        Hook::Iterator(_) => "iterator",
+        Hook::Cgroup(_) => "cgroup hook",
         Hook::Fentry(_) | Hook::Fexit(_) | Hook::Kprobe(_) | Hook::Kretprobe(..) => "function",
     }
 }

@@ -84,7 +84,8 @@ fn go_program() -> Result<String> {
         println!("vm: no Go here: the checks that need it are left out");
         return Ok("none".to_owned());
     };
-    let program = paths::target().join("vm-core-go");
+    // Its name is its service.
+    let program = paths::target().join("vm-core/core-go");
     let mut build = command(&go.display().to_string(), ["build", "-trimpath", "-o"]);
     build.arg(&program).arg(".").current_dir(paths::root().join("tests/vm/core/go"));
     command::run(build.env("CGO_ENABLED", "0"))?;

@@ -1,6 +1,8 @@
 //! The table itself. A feature is one block; a way to get it is one [`Choice`].
 
-use super::Hook::{Fentry, Fexit, Kprobe, Kretprobe, RawTracepoint, Tracepoint};
+use super::Hook::{
+    Cgroup, Fentry, Fexit, Iterator, Kprobe, Kretprobe, RawTracepoint, Tracepoint,
+};
 use super::{Choice, Entry, Feature, Hook, Needs, Part, Side};
 
 /// What every program uses; those without types need nothing else.
@@ -9,6 +11,12 @@ pub(super) const RINGS: Needs = Needs { since: (5, 8), what: "the ring buffer" }
 /// What every program of the payload ring uses: socket storage in tracing programs (5.11) and
 /// atomic fetch-and-add (5.12).
 pub(super) const SOCKETS: Needs = Needs { since: (5, 12), what: "socket storage, atomic fetch-and-add" };
+
+/// The socket behind an open file.
+const SOCKET_FILES: Needs = Needs { since: (5, 11), what: "sockets of open files" };
+
+/// Links of cgroup programs.
+const CGROUP_LINKS: Needs = Needs { since: (5, 7), what: "links of cgroup programs" };
 
 /// … and the payload programs also the registers of the system call.
 pub(super) const REGISTERS: Needs = Needs { since: (5, 15), what: "bpf_task_pt_regs" };
@@ -178,6 +186,70 @@ pub const PLAN: &[Entry] = &[
             typed("fexit", SOCKETS, &[part("send_time_fentry", Fentry("tcp_sendmsg_locked"))]),
             untyped("kprobe", RINGS, &[part("send_time_kprobe", Kprobe("tcp_sendmsg_locked"))]),
         ],
+        maps: &[],
+    },
+    Entry {
+        feature: Feature::Flows,
+        name: "flows",
+        without: "no ends of TCP conversations, no failed connections",
+        choices: &[typed(
+            "tracepoint",
+            SOCKETS,
+            &[
+                part("flow_state_tracepoint", Tracepoint("inet_sock_set_state")),
+                optional("flow_send_reset_tracepoint", Tracepoint("tcp_send_reset")),
+                optional("flow_receive_reset_tracepoint", Tracepoint("tcp_receive_reset")),
+            ],
+        )],
+        maps: &[],
+    },
+    Entry {
+        feature: Feature::FlowCalls,
+        name: "flow traffic",
+        without: "no UDP conversations; the process of some TCP conversations is not known",
+        choices: &[
+            typed(
+                "tracepoint",
+                REGISTERS,
+                &[
+                    part("flow_send_tracepoint", Tracepoint("sock_send_length")),
+                    part("flow_receive_tracepoint", Tracepoint("sock_recv_length")),
+                ],
+            ),
+            typed(
+                "fexit",
+                REGISTERS,
+                &[
+                    part("flow_inet_send_fexit", Fexit("inet_sendmsg")),
+                    part("flow_inet6_send_fexit", Fexit("inet6_sendmsg")),
+                    part("flow_inet_receive_fexit", Fexit("inet_recvmsg")),
+                    part("flow_inet6_receive_fexit", Fexit("inet6_recvmsg")),
+                ],
+            ),
+        ],
+        maps: &[],
+    },
+    Entry {
+        feature: Feature::FlowPeers,
+        name: "flow peers",
+        without: "UDP sockets that are not connected have no peers",
+        choices: &[typed(
+            "cgroup",
+            CGROUP_LINKS,
+            &[
+                part("flow_peer_send4", Cgroup("udp sendmsg4")),
+                part("flow_peer_send6", Cgroup("udp sendmsg6")),
+                part("flow_peer_receive4", Cgroup("udp recvmsg4")),
+                part("flow_peer_receive6", Cgroup("udp recvmsg6")),
+            ],
+        )],
+        maps: &[],
+    },
+    Entry {
+        feature: Feature::FlowList,
+        name: "flow list",
+        without: "conversations are seen when they end only, older ones without their process",
+        choices: &[typed("iterator", SOCKET_FILES, &[part("flow_list", Iterator("task_file"))])],
         maps: &[],
     },
 ];
