@@ -12,7 +12,7 @@
 //! Not the system calls: there a hook taxes every call of every process, and a table of
 //! descriptors would have to be kept right through dup, fork, exec and SCM_RIGHTS.
 
-mod call;
+pub mod call;
 mod connection;
 mod in_kernel;
 mod write;

@@ -16,7 +16,7 @@ use crate::{
         pages, registers,
         sock::{Sock, Stream},
         task::Task,
-        user::{Buffer, Pieces, Room, gather},
+        user::{Buffer, Layout, Pieces, Room, gather},
     },
     probes::flow::datagram,
     settings::enabled,
@@ -223,6 +223,58 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
 
 // --- the call's bytes ---
 
+/// `Option<Pieces>` as plain numbers: the fields that a variant lacks would be registers that nobody
+/// has written, and the compiler may copy them, which the verifier refuses.
+#[derive(Clone, Copy)]
+struct Place {
+    way: u32,
+    address: u64,
+    count: u64,
+    skip: u64,
+    room: *const u8,
+}
+
+impl Place {
+    const NONE: Place = Place { way: 0, address: 0, count: 0, skip: 0, room: core::ptr::null() };
+    const FLAT: u32 = 1;
+    const PROGRAM: u32 = 2;
+    const COMPAT: u32 = 3;
+    const KERNEL: u32 = 4;
+    const PAGES: u32 = 5;
+    const TAKEN: u32 = 6;
+
+    #[inline(always)]
+    fn of(pieces: Pieces) -> Place {
+        let none = Place::NONE;
+        match pieces {
+            Pieces::One(address) => Place { way: Place::FLAT, address, ..none },
+            Pieces::Many { vector, count, skip, layout } => {
+                let way = match layout {
+                    Layout::Program => Place::PROGRAM,
+                    Layout::Compat => Place::COMPAT,
+                    Layout::Kernel => Place::KERNEL,
+                };
+                Place { way, address: vector, count, skip, ..none }
+            }
+            Pieces::Pages { vector, count, skip } => {
+                Place { way: Place::PAGES, address: vector, count, skip, ..none }
+            }
+            Pieces::Taken { room, have } => {
+                Place { way: Place::TAKEN, count: u64::from(have), room, ..none }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn layout(self) -> Layout {
+        match self.way {
+            Place::COMPAT => Layout::Compat,
+            Place::KERNEL => Layout::Kernel,
+            _ => Layout::Program,
+        }
+    }
+}
+
 impl Call {
     /// Process and thread, as one number.
     #[inline(always)]
@@ -292,29 +344,36 @@ impl Call {
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
-        let pieces = if len == 0 { None } else { self.pieces(state, &record, len, source) };
-        match pieces {
+        let place = if len == 0 {
+            Place::NONE
+        } else {
+            self.pieces(state, &record, len, source).map_or(Place::NONE, Place::of)
+        };
+        let Place { way, address, count, skip, room } = place;
+        match way {
             _ if want == 0 => write::bare(&mut record),
-            Some(Pieces::One(address)) => write::flat(&mut record, want, address),
-            Some(Pieces::Many { vector, count, skip, layout }) => {
+            Place::FLAT => write::flat(&mut record, want, address),
+            Place::PROGRAM | Place::COMPAT | Place::KERNEL => {
                 let room = Room::scratch(self.scratch);
-                let gathered = room.and_then(|r| gather(r, vector, count, skip, layout, want));
+                let layout = place.layout();
+                let gathered = room.and_then(|r| gather(r, address, count, skip, layout, want));
                 self.write_gathered(&mut record, gathered);
             }
-            Some(Pieces::Pages { vector, count, skip }) => {
+            Place::PAGES => {
                 if !enabled(feature::PAGES) {
                     return;
                 }
                 count_by(counter::PAGE_SENDS, 1);
                 let room = Room::scratch(self.scratch);
-                let gathered = room.and_then(|r| pages::gather(r, vector, count, skip, want));
+                let gathered = room.and_then(|r| pages::gather(r, address, count, skip, want));
                 self.write_gathered(&mut record, gathered);
             }
-            Some(Pieces::Taken { room, have }) => {
+            Place::TAKEN => {
+                let have = count as u32;
                 let have = if have < want { have } else { want };
                 self.write_gathered(&mut record, Some((room, have)));
             }
-            None => self.write_unreachable(&mut record, in_packets),
+            _ => self.write_unreachable(&mut record, in_packets),
         }
     }
 
