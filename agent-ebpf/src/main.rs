@@ -4,6 +4,9 @@
 //! - [`socket`]: state kept with each socket. [`filter`]: who is watched; asked first.
 //! - [`emit`]: the only way out. [`maps`]: every map on one page.
 //! - `kernel/`: typed readers, the only places that touch kernel or user memory.
+//!
+//! From the same modules comes a second object, `untyped.rs`: what differs is asked of [`UNTYPED`], so
+//! that nothing here pays for it.
 
 #![no_std]
 #![no_main]
@@ -17,6 +20,10 @@ mod probes;
 mod settings;
 mod shed;
 mod socket;
+
+/// The verifier knows pointers by their types: fields are loaded directly, and state lives with its
+/// socket.
+const UNTYPED: bool = false;
 
 /// Programs that call GPL-only helpers must say so.
 #[unsafe(link_section = "license")]

@@ -1,25 +1,26 @@
 //! `run` and `record`: probes, threads, outputs, and an orderly end.
 
-#[cfg(feature = "kernel-log")]
-use super::threads::spawn;
 use super::{
     clock::boot_ns,
     governor,
     outputs::{self, Outputs},
+    packets::PacketThread,
     preamble::{self, Recorded},
     privilege,
     recorder::Recorder,
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
-    threads::{FlowMaps, Parts, Threads, joined, own_endpoint},
+    threads::{FlowMaps, Parts, Threads, joined, own_endpoint, spawn},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::export::{Destination, Writing};
-use crate::flow::{datagrams::DatagramMap, list};
+use crate::flow::datagrams::DatagramMap;
+use crate::probe::attached::Attached;
 use crate::probe::control::Maps;
+use crate::probe::in_kernel::InKernelMaps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
@@ -31,8 +32,8 @@ use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
 use aya::maps::{MapData, RingBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
@@ -189,6 +190,7 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
+        btf: settings.btf.clone(),
         settings: KernelSettings {
             payload_rings: rings.count,
             ring_limit: rings.bytes / 4 * 3,
@@ -199,7 +201,7 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
         flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
-    let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
+    let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
         crate::probe::control::select_cgroup(&mut loaded.ebpf, cgroup).map_err(operator)?;
     }
@@ -308,21 +310,21 @@ fn flow_maps(loaded: &mut Loaded) -> Result<Option<(RingBuf<MapData>, DatagramMa
 }
 
 struct Agent {
-    loaded: list::Shared,
+    attached: Attached,
     shared: Arc<Shared>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
     threads: Threads,
-    /// Keeps to the CPU budget.
-    budget: Option<std::thread::JoinHandle<()>>,
+    /// Threads that end with the stop flag.
+    companions: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Agent {
     #[expect(clippy::too_many_arguments, reason = "called once; it is where all parts meet")]
     fn start(
         settings: &Settings,
-        loaded: Loaded,
+        mut loaded: Loaded,
         maps: Maps,
         flow_maps: Option<(RingBuf<MapData>, DatagramMap)>,
         outputs: Outputs,
@@ -334,17 +336,20 @@ impl Agent {
     ) -> Result<Agent, Failure> {
         let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse } =
             maps;
-        let shared = Arc::new(Shared::new(
-            loaded.features.clone(),
-            Some(counters),
-            Misses::of(&loaded.ebpf),
-        ));
-        let budgeted = settings.max_cpu.map(|budget| (budget, RunTimes::of(&loaded.ebpf)));
-        let loaded: list::Shared = Arc::new(Mutex::new(Some(loaded)));
+        let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+        let packets_loaded = loaded.has(Feature::Packets);
+        let programs = RunTimes::of(&loaded.ebpf);
+        let shared =
+            Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
+        let attached = Attached::new(loaded);
+        let (packets, users) =
+            PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
+        let _ = shared.in_kernel.set(users);
+        let mut companions = vec![spawn("kernspan-packet", move || packets.run())?];
         let flows = flow_maps.map(|(ring, datagrams)| FlowMaps {
             ring,
             datagrams,
-            loaded: Arc::clone(&loaded),
+            attached: attached.clone(),
         });
         let parts = Parts {
             flows,
@@ -361,12 +366,9 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
-        let budget = match budgeted {
-            Some((budget, programs)) => {
-                Some(governor::start(budget, purse, programs, Arc::clone(&shared))?)
-            }
-            None => None,
-        };
+        if let Some(budget) = settings.max_cpu {
+            companions.push(governor::start(budget, purse, programs, Arc::clone(&shared))?);
+        }
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -376,7 +378,7 @@ impl Agent {
             None => None,
         };
         let outputs = outputs.exporter;
-        Ok(Agent { loaded, shared, outputs, metrics, recorder, threads, budget })
+        Ok(Agent { attached, shared, outputs, metrics, recorder, threads, companions })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -385,11 +387,11 @@ impl Agent {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
-        drop(self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.attached.detach();
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
-        if let Some(budget) = self.budget {
-            joined(budget.join())?;
+        for companion in self.companions {
+            joined(companion.join())?;
         }
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)

@@ -1,6 +1,6 @@
 //! What the threads of a run share: a stop flag, and copies of their accounts for whoever asks.
 
-use super::clock::boot_ns;
+use super::{clock::boot_ns, packets::InKernel};
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
 use agent_common::counter;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
@@ -10,7 +10,7 @@ use agent_core::flow::metrics::Sample;
 use agent_core::ledger::{Entry, Side};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Who has an account.
@@ -44,6 +44,8 @@ pub struct Shared {
     pub started: Instant,
     /// What each feature got.
     pub features: Vec<FeatureReport>,
+    /// Who has calls that no registers explain; unset in a replay.
+    pub in_kernel: OnceLock<InKernel>,
     counters: Mutex<Option<Counters>>,
     misses: Misses,
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
@@ -61,6 +63,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             started: Instant::now(),
             features,
+            in_kernel: OnceLock::new(),
             counters: Mutex::new(counters),
             misses,
             accounts: Mutex::default(),

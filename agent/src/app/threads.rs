@@ -4,6 +4,7 @@ use super::{
     assemble::{Assembly, Spare},
     clock::boot_ns,
     flows::{FlowPart, FlowParts, FlowThread},
+    memory::Memory,
     payload::{Downstream, FIRST_RING, PayloadThread, Remote},
     processes::{ProcessThread, Selector},
     progress::Reading,
@@ -14,7 +15,8 @@ use super::{
 use crate::cli::Failure;
 use crate::config::{Capture, LinkEvidence, Output, Probe, Settings};
 use crate::export::Fanout;
-use crate::flow::{datagrams::DatagramMap, list};
+use crate::flow::datagrams::DatagramMap;
+use crate::probe::attached::Attached;
 use crate::probe::control::{Alarm, Selection, Verdicts};
 use crate::process::ProcessReader;
 use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
@@ -68,7 +70,7 @@ pub struct FlowMaps {
     /// UDP.
     pub datagrams: DatagramMap,
     /// The programs, for the iterator.
-    pub loaded: list::Shared,
+    pub attached: Attached,
 }
 
 /// All that run.
@@ -145,7 +147,7 @@ impl Threads {
             None => None,
         };
         let common = Common {
-            config: shard_config(payload_rings.len(), id_key),
+            config: shard_config(settings, payload_rings.len(), id_key),
             own: parts.own,
             verdicts: parts.verdicts,
             alarm: parts.alarm,
@@ -185,8 +187,8 @@ fn flow_thread(
     shared: Arc<Shared>,
 ) -> Result<(JoinHandle<()>, FlowPart), Failure> {
     let (out, receiver) = sync_channel(BATCHES);
-    let FlowMaps { ring, datagrams, loaded } = maps;
-    let parts = FlowParts { ring, datagrams, loaded, out, own };
+    let FlowMaps { ring, datagrams, attached } = maps;
+    let parts = FlowParts { ring, datagrams, attached, out, own };
     let thread = FlowThread::new(settings, parts, shared);
     let part = FlowPart::new(receiver, settings.flows);
     Ok((spawn("kernspan-flow", move || thread.run())?, part))
@@ -282,18 +284,15 @@ pub fn assembler_config(
             threads: evidence,
             ..LinkerSwitches::default()
         },
+        limits: Memory::of(settings).limits(),
         ..AssemblerConfig::default()
     }
 }
 
 /// Settings of one of so many shards: together they have the memory of one.
-pub fn shard_config(rings: usize, id_key: IdKey) -> ShardConfig {
+pub fn shard_config(settings: &Settings, rings: usize, id_key: IdKey) -> ShardConfig {
     let whole = ShardConfig { id_key, ..ShardConfig::default() };
-    ShardConfig {
-        max_connections: whole.max_connections / rings.max(1),
-        max_held_bytes: whole.max_held_bytes / rings.max(1),
-        ..whole
-    }
+    Memory::of(settings).shard(whole, rings)
 }
 
 /// Where the agent itself listens.

@@ -77,7 +77,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once, and taken apart at once")]
+#[expect(clippy::large_enum_variant, reason = "one value, read once")]
 pub enum Command {
     /// Watch programs and send what they do as traces and events
     #[command(after_help = RUN_EXAMPLES)]
@@ -133,6 +133,9 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Type information of this kernel, where it ships none
+        #[arg(long, value_name = "FILE")]
+        btf: Option<PathBuf>,
     },
     /// Print the version
     #[command(after_help = "Example:\n  kernspan version")]
@@ -192,6 +195,10 @@ pub struct Capture {
     /// whole requests are left out where they begin, and counted [default: off]
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     max_cpu: Vec<String>,
+    /// What tables, buffers and kernel maps together may take: 64MiB to 64GiB. When a table is full the
+    /// oldest leaves, and is counted [default: 512MiB]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    max_memory: Vec<String>,
     /// Requests a second that each process may begin before whole requests are left out, or off
     /// [default: off]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
@@ -200,9 +207,13 @@ pub struct Capture {
     /// to 1h, or off [default: 60s]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     process_metrics: Vec<String>,
-    /// How payload capture is attached: auto, tracepoint or fexit [default: auto]
+    /// How payload capture is attached: auto, tracepoint, fexit or kprobe [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
+    /// Type information (BTF) of this very kernel, raw or in an ELF file, where it ships none; only
+    /// kprobes can do with it
+    #[arg(long, value_name = "FILE")]
+    btf: Vec<String>,
     /// How much of each call is captured: heads or full; for tests
     #[arg(long, value_name = "AMOUNT", hide = true)]
     capture: Vec<String>,
@@ -348,9 +359,11 @@ impl Capture {
             ("ring-size", self.ring_size),
             ("poll-interval", self.poll_interval),
             ("max-cpu", self.max_cpu),
+            ("max-memory", self.max_memory),
             ("max-request-rate", self.max_request_rate),
             ("process-metrics", self.process_metrics),
             ("hooks", self.hooks),
+            ("btf", self.btf),
             ("capture", self.capture),
             ("link", self.link),
             ("listen", self.listen),

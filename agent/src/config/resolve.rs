@@ -49,6 +49,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         ring_size: read.one("ring-size", value::ring_size),
         poll_interval: read.one("poll-interval", value::poll_interval).unwrap_or(POLL_INTERVAL),
         max_cpu: read.one("max-cpu", value::max_cpu).flatten(),
+        max_memory: read.one("max-memory", value::max_memory),
         max_request_rate: read.one("max-request-rate", value::request_rate).flatten(),
         process_metrics: read
             .one("process-metrics", value::process_metrics)
@@ -56,6 +57,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         sample: read.one("sample", value::ratio).unwrap_or(1.0),
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
+        btf: read.one("btf", value::btf),
         capture: read.one("capture", value::capture).unwrap_or(Capture::Heads),
         link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
         flows: flows(&mut read),

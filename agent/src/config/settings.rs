@@ -30,6 +30,8 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// What the agent may use of one processor, its kernel side included; without a bound when absent.
     pub max_cpu: Option<f64>,
+    /// Bytes that tables, buffers and kernel maps together may take; 512 MiB when absent.
+    pub max_memory: Option<u64>,
     /// Requests a second that each process may begin; without a bound when absent.
     pub max_request_rate: Option<u32>,
     /// How often what processes use is read and sent; never when absent.
@@ -40,6 +42,8 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// How payload capture is attached.
     pub hooks: Hooks,
+    /// File with the kernel's type information.
+    pub btf: Option<PathBuf>,
     /// How much of each call is captured; for tests.
     pub capture: Capture,
     /// Which evidence may link spans within a process; for tests.
@@ -236,6 +240,8 @@ named! {
         Tracepoint = "tracepoint",
         /// fexit, or nothing.
         Fexit = "fexit",
+        /// Pairs of kprobes, or nothing.
+        Kprobe = "kprobe",
     }
 }
 

@@ -79,6 +79,16 @@ pub fn port(text: &str) -> Result<u16, Wrong> {
     u16::try_from(number).map_err(|_| Wrong::value(text, "is too large", "a port"))
 }
 
+/// A file that can be opened; what is in it is found out when it is read.
+pub fn btf(text: &str) -> Result<PathBuf, Wrong> {
+    let hint = "a file with this kernel's type information, for example vmlinux.btf";
+    match std::fs::metadata(text) {
+        Ok(found) if found.is_file() => Ok(PathBuf::from(text)),
+        Ok(_) => Err(Wrong::value(text, "is no file", hint)),
+        Err(error) => Err(Wrong::value(text, &format!("cannot be opened ({error})"), hint)),
+    }
+}
+
 /// Where the version 2 tree is mounted: alone, or beside version 1 (systemd's hybrid set-up).
 const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
@@ -186,6 +196,11 @@ pub fn max_cpu(text: &str) -> Result<Option<f64>, Wrong> {
         Ok(_) => Err(Wrong::value(text, "is out of range", hint)),
         Err(_) => Err(Wrong::value(text, "is no percentage", hint)),
     }
+}
+
+/// Bytes of memory.
+pub fn max_memory(text: &str) -> Result<u64, Wrong> {
+    size_within(text, 64 * MIB, 64 * GIB)
 }
 
 /// Requests a second. `None` for `off`.
@@ -512,6 +527,7 @@ mod tests {
         fn no_text_panics(text in "\\PC{0,20}") {
             let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
             let _ = (max_cpu(&text), request_rate(&text), process_metrics(&text));
+            let _ = max_memory(&text);
             let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));
             let _ = (otlp_endpoint(&text), hooks(&text), truth(&text));
         }

@@ -3,13 +3,13 @@
 //! Why the iterator and not `inet_diag`: it names the process, needs no walk through `/proc/*/fd`, and sees
 //! all network namespaces without entering them.
 
-use crate::probe::load::Loaded;
+use crate::probe::attached::Attached;
 use agent_common::record::Flow;
 use agent_core::flow::record::listed;
+use aya::Ebpf;
 use aya::programs::Iter;
 use std::fs::File;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
 use zerocopy::IntoBytes;
 
 /// Bytes read at once. The kernel fills at most some pages a call.
@@ -17,9 +17,6 @@ const CHUNK_WORDS: usize = 8192;
 
 /// Most bytes of one listing: a million sockets.
 const MAX_BYTES: usize = size_of::<Flow>() << 20;
-
-/// The loaded programs, shared with whoever ends them.
-pub type Shared = Arc<Mutex<Option<Loaded>>>;
 
 /// Reads listings, into memory that it keeps.
 #[derive(Default)]
@@ -33,15 +30,10 @@ impl Lister {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn read(&mut self, loaded: &Shared) -> Result<(), String> {
+    pub fn read(&mut self, attached: &Attached) -> Result<(), String> {
         self.len = 0;
-        let file = {
-            let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            match loaded.as_mut() {
-                Some(loaded) => open(loaded)?,
-                None => return Ok(()),
-            }
-        };
+        let Some(file) = attached.with(open) else { return Ok(()) };
+        let file = file?;
         self.fill(file).map_err(|error| error.to_string())
     }
 
@@ -66,8 +58,8 @@ impl Lister {
     }
 }
 
-fn open(loaded: &mut Loaded) -> Result<File, String> {
-    let program = loaded.ebpf.program_mut("flow_list").ok_or("no program flow_list")?;
+fn open(ebpf: &mut Ebpf) -> Result<File, String> {
+    let program = ebpf.program_mut("flow_list").ok_or("no program flow_list")?;
     let program: &mut Iter = program.try_into().map_err(|error| format!("{error}"))?;
     let link = program.attach().map_err(|error| error.to_string())?;
     let link = program.take_link(link).map_err(|error| error.to_string())?;

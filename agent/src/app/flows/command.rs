@@ -7,6 +7,7 @@ use crate::app::privilege;
 use crate::cli::{Failure, Flows};
 use crate::flow::datagrams::DatagramMap;
 use crate::flow::table::{self, Directory};
+use crate::probe::attached::Attached;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::plan::Feature;
 use agent_common::settings::{Settings as KernelSettings, feature};
@@ -15,7 +16,6 @@ use aya::maps::RingBuf;
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Conversations known at once.
@@ -68,6 +68,7 @@ fn attach(counts: bool) -> Result<Loaded, Failure> {
     let config = LoadConfig {
         wanted: wanted.iter().copied().collect(),
         payload_hooks: None,
+        btf: None,
         settings: KernelSettings {
             own_tgid: std::process::id(),
             payload_rings: 1,
@@ -78,7 +79,7 @@ fn attach(counts: bool) -> Result<Loaded, Failure> {
         process_filter_size: 1,
         flows: Some(sizes(if counts { DATAGRAMS } else { 64 })),
     };
-    let loaded = load(crate::probe::OBJECT, &config)
+    let loaded = load(crate::probe::OBJECTS, &config)
         .map_err(|error| Failure::Operator(error.to_string()))?;
     if !loaded.has(Feature::FlowList) {
         let why = loaded.features.iter().find(|report| report.feature == Feature::FlowList);
@@ -98,7 +99,7 @@ fn follower(mut loaded: Loaded) -> Result<Follower, Failure> {
         own_tgid: std::process::id(),
         ..TableConfig::default()
     };
-    Ok(Follower::new(ring, datagrams, Arc::new(Mutex::new(Some(loaded))), config))
+    Ok(Follower::new(ring, datagrams, Attached::new(loaded), config))
 }
 
 /// What this list cannot show.

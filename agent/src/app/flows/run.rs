@@ -5,8 +5,9 @@ use crate::app::clock::boot_ns;
 use crate::app::shared::{Shared, Thread};
 use crate::config::Settings;
 use crate::flow::datagrams::DatagramMap;
-use crate::flow::list::{self, Lister};
+use crate::flow::list::Lister;
 use crate::flow::watched::Watched;
+use crate::probe::attached::Attached;
 use agent_common::counter;
 use agent_core::flow::conversation::Endpoint;
 use agent_core::flow::record::{FlowRecord, decode};
@@ -35,7 +36,7 @@ pub struct Follower {
     /// UDP.
     pub datagrams: DatagramMap,
     /// The programs, for the iterator.
-    pub loaded: list::Shared,
+    pub attached: Attached,
     /// All that are known.
     pub table: FlowTable,
     /// Names from DNS answers.
@@ -52,13 +53,13 @@ impl Follower {
     pub fn new(
         ring: RingBuf<MapData>,
         datagrams: DatagramMap,
-        loaded: list::Shared,
+        attached: Attached,
         config: TableConfig,
     ) -> Follower {
         Follower {
             ring,
             datagrams,
-            loaded,
+            attached,
             table: FlowTable::new(config),
             names: Names::default(),
             lister: Lister::default(),
@@ -93,7 +94,7 @@ impl Follower {
 
     /// Looks at all that live.
     pub fn look(&mut self, now: u64) {
-        match self.lister.read(&self.loaded) {
+        match self.lister.read(&self.attached) {
             Ok(()) => self.lister.sockets().for_each(|flow| self.table.listed(flow, now)),
             Err(error) if !std::mem::replace(&mut self.list_failed, true) => {
                 tracing::warn!("living conversations cannot be listed: {error}");
@@ -138,7 +139,7 @@ pub struct FlowParts {
     /// UDP.
     pub datagrams: DatagramMap,
     /// The programs, for the iterator.
-    pub loaded: list::Shared,
+    pub attached: Attached,
     /// To the assembler's thread. When it is full this thread waits, and the ring takes the load.
     pub out: SyncSender<Message>,
     /// Where the agent itself listens: the other ends of these are left out as well.
@@ -166,7 +167,7 @@ impl FlowThread {
             ..TableConfig::default()
         };
         FlowThread {
-            follower: Follower::new(parts.ring, parts.datagrams, parts.loaded, config),
+            follower: Follower::new(parts.ring, parts.datagrams, parts.attached, config),
             watched: Watched::new(&settings.selection),
             own: parts.own,
             out: parts.out,
