@@ -161,8 +161,11 @@ fn add(sock: Sock, task: Task, tgid: u32, key: &DatagramKey, sending: bool, len:
 
 #[inline(always)]
 fn begin(sock: Sock, task: Task, tgid: u32, key: &DatagramKey, sending: bool) {
+    let first_ns = now();
     let mut entry = Datagrams {
-        first_ns: now(),
+        first_ns,
+        // Userspace may look before the first message is added, and must not take it for quiet.
+        last_ns: first_ns,
         start_ns: task.process_start(),
         tgid,
         netns: sock.netns(),
