@@ -136,7 +136,12 @@ impl Ring {
     ///
     /// # Errors
     /// Those of the operation.
-    pub fn receive(&mut self, how: Receive, socket: &impl AsRawFd, most: usize) -> io::Result<Vec<u8>> {
+    pub fn receive(
+        &mut self,
+        how: Receive,
+        socket: &impl AsRawFd,
+        most: usize,
+    ) -> io::Result<Vec<u8>> {
         let fd = types::Fd(socket.as_raw_fd());
         if how == Receive::Multishot {
             return self.receive_provided(fd);

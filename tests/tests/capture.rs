@@ -36,7 +36,10 @@ fn what_io_uring_moves_is_recorded() {
     let agent = recording(&scenario);
     if !has(&agent, "sent pages") || !has(&agent, "received packets") {
         drop(agent.stop());
-        return kernspan_tests::scenario::skip("rings", "the kernel does not show pages or packets");
+        return kernspan_tests::scenario::skip(
+            "rings",
+            "the kernel does not show pages or packets",
+        );
     }
     let log = scenario.path("calls.log");
     let mut rings = Command::new(env!("CARGO_BIN_EXE_rings"));
@@ -51,11 +54,7 @@ fn what_io_uring_moves_is_recorded() {
 }
 
 fn recording(scenario: &Scenario) -> Agent {
-    Agent::record(
-        scenario,
-        "calls.rec",
-        &["--raw", "--head-bytes", "4096", "--capture", "full"],
-    )
+    Agent::record(scenario, "calls.rec", &["--raw", "--head-bytes", "4096", "--capture", "full"])
 }
 
 /// The agent's feature is on.

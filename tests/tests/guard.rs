@@ -63,5 +63,7 @@ fn a_strangers_buffer_is_never_read() {
         let seen: u64 = own.map(|piece| piece.len).sum();
         assert_eq!(Some(seen), truth[name]["bytes"].as_u64(), "bytes counted of {name}");
     }
-    say(&format!("guard: {overlaps} completions inside the read, {read} read from packets, no canary"));
+    say(&format!(
+        "guard: {overlaps} completions inside the read, {read} read from packets, no canary"
+    ));
 }

@@ -45,8 +45,10 @@ fn spans_of_io_uring_are_those_of_ordinary_calls() {
         assert_eq!(count, 2 * CONNECTIONS * REQUESTS, "{what}: spans on port {port}");
         assert_joined(&what, &spans);
         let expected = expected.get_or_insert_with(|| contents.clone());
-        let differing: Vec<_> =
-            contents.iter().filter(|(content, count)| expected.get(content) != Some(count)).collect();
+        let differing: Vec<_> = contents
+            .iter()
+            .filter(|(content, count)| expected.get(content) != Some(count))
+            .collect();
         assert!(differing.is_empty(), "{what}: not as ordinary ones: {differing:#?}");
     }
     say(&format!("uring_http: 4 runs of {} requests, equal spans", CONNECTIONS * REQUESTS));
@@ -110,7 +112,8 @@ fn assert_joined(what: &str, spans: &[&Span]) {
         .collect();
     for server in spans.iter().filter(|span| span.kind == Kind::Server) {
         let client = clients.get(server.parent.as_str());
-        let client = client.unwrap_or_else(|| panic!("{what}: without a client: {}", server.brief()));
+        let client =
+            client.unwrap_or_else(|| panic!("{what}: without a client: {}", server.brief()));
         assert_eq!(client.path(), server.path(), "{what}: {}", server.brief());
         assert!(client.covers(server), "{what}: {} outside {}", server.brief(), client.brief());
     }

@@ -54,13 +54,7 @@ struct Arguments {
 
 /// As [`super::registers::buffer`], for a call through the 32-bit table: `call` is its number.
 #[inline(always)]
-pub fn buffer(
-    task: Task,
-    regs: *const u8,
-    call: u32,
-    file: u64,
-    sending: bool,
-) -> Option<Buffer> {
+pub fn buffer(task: Task, regs: *const u8, call: u32, file: u64, sending: bool) -> Option<Buffer> {
     let (call, arguments) = arguments(regs, call)?;
     if !moves(call, sending) || task.file(arguments.fd) != file {
         return None;

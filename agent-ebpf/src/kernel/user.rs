@@ -125,6 +125,17 @@ pub fn message(address: u64, compat: bool) -> Option<(u64, u64)> {
     read_user::<Piece>(address + MSG_IOV).map(|pair| (pair.base, pair.len))
 }
 
+/// The first piece of a message: its address and length.
+#[inline(always)]
+pub fn first_piece(address: u64, compat: bool) -> Option<(u64, u64)> {
+    let (vector, count) = message(address, compat)?;
+    if count == 0 {
+        return None;
+    }
+    let layout = if compat { Layout::Compat } else { Layout::Program };
+    piece(vector, 0, layout).map(|piece| (piece.base, piece.len))
+}
+
 /// One `struct iovec` of an array.
 #[inline(always)]
 fn piece(vector: u64, index: u64, layout: Layout) -> Option<Piece> {

@@ -73,9 +73,7 @@ impl Send {
             _ if enabled(feature::PAGES) && outgoing.is_pages() => {
                 Source::Iterator(Pieces::Pages { vector, count, skip })
             }
-            _ => {
-                Source::Iterator(Pieces::Many { vector, count, skip, layout: Layout::Kernel })
-            }
+            _ => Source::Iterator(Pieces::Many { vector, count, skip, layout: Layout::Kernel }),
         }
     }
 }
@@ -173,8 +171,7 @@ impl SocketState {
         // The slot may be stale: a send of this thread that began unseen by the end hook (filters,
         // in-kernel senders). It is this send's when it ends where the stream does, or when another
         // thread's send is known to follow it.
-        let followed =
-            (other.tid != 0 && other.sequence == end) || newer(sent_before, end);
+        let followed = (other.tid != 0 && other.sequence == end) || newer(sent_before, end);
         let mut source = Source::Registers;
         // For its buffer a slot must fit exactly: one of a call that moved bytes unseen never does,
         // since they lie between its beginning and this send's end.

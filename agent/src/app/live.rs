@@ -2,6 +2,7 @@
 
 use super::{
     clock::boot_ns,
+    governor,
     outputs::{self, Outputs},
     packets::PacketThread,
     preamble::{self, Recorded},
@@ -21,6 +22,7 @@ use crate::probe::in_kernel::InKernelMaps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
+use crate::probe::run_time::RunTimes;
 use crate::process;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::OwnEndpoint;
@@ -173,9 +175,15 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
-        settings: KernelSettings { payload_rings: rings.count, ..kernel_settings(settings) },
+        settings: KernelSettings {
+            payload_rings: rings.count,
+            ring_limit: rings.bytes / 4 * 3,
+            ring_span: rings.bytes / 8,
+            ..kernel_settings(settings)
+        },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
+        flows: None,
     };
     let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
@@ -226,6 +234,14 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
     }
     if selection.cgroup.is_some() {
         kernel.features |= feature::CGROUP_FILTER;
+    }
+    kernel.features |= feature::SHEDDING;
+    if settings.max_cpu.is_some() {
+        kernel.features |= feature::CPU_BUDGET;
+    }
+    if let Some(rate) = settings.max_request_rate {
+        kernel.features |= feature::PROCESS_RATE;
+        kernel.process_rate = rate;
     }
     kernel
 }
@@ -283,11 +299,12 @@ impl Attached {
 struct Agent {
     attached: Attached,
     shared: Arc<Shared>,
-    packets: std::thread::JoinHandle<()>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
     threads: Threads,
+    /// Threads that end with the stop flag.
+    companions: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Agent {
@@ -303,9 +320,11 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection } = maps;
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse } =
+            maps;
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
+        let programs = RunTimes::of(&loaded.ebpf);
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
             Some(counters),
@@ -315,7 +334,7 @@ impl Agent {
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
         let _ = shared.in_kernel.set(users);
-        let packets = spawn("kernspan-packet", move || packets.run())?;
+        let mut companions = vec![spawn("kernspan-packet", move || packets.run())?];
         let parts = Parts {
             process_ring,
             payload_rings,
@@ -330,6 +349,9 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
+        if let Some(budget) = settings.max_cpu {
+            companions.push(governor::start(budget, purse, programs, Arc::clone(&shared))?);
+        }
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -339,7 +361,7 @@ impl Agent {
             None => None,
         };
         let outputs = outputs.exporter;
-        Ok(Agent { attached, shared, packets, outputs, metrics, recorder, threads })
+        Ok(Agent { attached, shared, outputs, metrics, recorder, threads, companions })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -351,7 +373,9 @@ impl Agent {
         self.attached.detach();
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
-        joined(self.packets.join())?;
+        for companion in self.companions {
+            joined(companion.join())?;
+        }
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)
         {

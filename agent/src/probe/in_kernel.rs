@@ -69,7 +69,8 @@ pub fn prepare(
         return Vec::new();
     }
     let pages = if settings.features & feature::PAGES == 0 {
-        Err("this kernel does not show where a send takes its bytes from (tcp_sendmsg_locked)".into())
+        Err("this kernel does not show where a send takes its bytes from (tcp_sendmsg_locked)"
+            .into())
     } else {
         page_test::run(ebpf, aya_btf, btf)
     };
@@ -113,9 +114,7 @@ fn load_packets(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<(Vec<String>, String), 
     load(tracepoint(ebpf, PACKET_PROGRAM)?, PACKET_HOOK)?;
     let rings = tracepoint(ebpf, RING_PROGRAM)?;
     load(rings, RING_HOOK)?;
-    rings
-        .attach()
-        .map_err(|error| format!("{RING_HOOK} was refused: {}", kernel_word(&error)))?;
+    rings.attach().map_err(|error| format!("{RING_HOOK} was refused: {}", kernel_word(&error)))?;
     let hooks = vec![format!("tracepoint:{RING_HOOK}"), format!("tracepoint:{PACKET_HOOK}")];
     Ok((hooks, "the second only while a process receives by io_uring".to_owned()))
 }
@@ -156,7 +155,10 @@ pub struct InKernelUsers(HashMap<MapData, u32, [u64; 4]>);
 impl InKernelUsers {
     /// Each with what was counted; a process that ended may still be among them.
     pub fn read(&self) -> Vec<(u32, InKernelUser)> {
-        self.0.iter().filter_map(|entry| entry.ok().map(|(tgid, value)| (tgid, user(value)))).collect()
+        self.0
+            .iter()
+            .filter_map(|entry| entry.ok().map(|(tgid, value)| (tgid, user(value))))
+            .collect()
     }
 }
 

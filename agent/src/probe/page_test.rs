@@ -73,7 +73,10 @@ fn detach<'a, P>(
     }
 }
 
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<Array<&'a mut aya::maps::MapData, [u64; 2]>, String> {
+fn map<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<Array<&'a mut aya::maps::MapData, [u64; 2]>, String> {
     let missing = || format!("the kernel object has no map {name}");
     let map = ebpf.map_mut(name).ok_or_else(missing)?;
     Array::try_from(map).map_err(|error| error.to_string())

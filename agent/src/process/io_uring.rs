@@ -19,7 +19,8 @@ pub fn with_rings() -> Vec<u32> {
 /// The process has an io_uring open.
 pub fn has_ring(tgid: u32) -> bool {
     let Ok(entries) = std::fs::read_dir(format!("/proc/{tgid}/fd")) else { return false };
-    entries.take(MOST_DESCRIPTORS).flatten().any(|entry| {
-        std::fs::read_link(entry.path()).is_ok_and(|link| link == Path::new(NAME))
-    })
+    entries
+        .take(MOST_DESCRIPTORS)
+        .flatten()
+        .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| link == Path::new(NAME)))
 }

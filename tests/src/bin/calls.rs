@@ -103,7 +103,11 @@ fn full_buffer(case: &mut Case<'_>) -> io::Result<()> {
 fn in_kernel(case: &mut Case<'_>, family: &str, pages: bool) -> io::Result<()> {
     let readable = pages && family != "unix";
     let moved = |case: &mut Case<'_>, bytes: &[u8]| {
-        if readable { case.a.sent.add(bytes) } else { case.a.sent.skip(bytes.len()) }
+        if readable {
+            case.a.sent.add(bytes)
+        } else {
+            case.a.sent.skip(bytes.len())
+        }
         case.take(Receive::Read, bytes.len())
     };
     case.pass(b"before sendfile")?;

@@ -108,8 +108,10 @@ fn serve_uring(listener: &TcpListener) -> io::Result<()> {
     ready();
     loop {
         ring.submit_and_wait(1)?;
-        let done: Vec<_> =
-            ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())).collect();
+        let done: Vec<_> = ring
+            .completion()
+            .map(|entry| (entry.user_data(), entry.result(), entry.flags()))
+            .collect();
         for (data, result, flags) in done {
             let slot = data as u32;
             match data & !0xffff_ffff {

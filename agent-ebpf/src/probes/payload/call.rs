@@ -13,13 +13,14 @@ use crate::{
     filter,
     kernel::{
         messages::{self, Moved},
-        pages,
-        registers,
+        pages, registers,
         sock::{Sock, Stream},
         task::Task,
         user::{Buffer, Pieces, Room, gather},
     },
+    probes::flow::datagram,
     settings::enabled,
+    shed,
     socket::{self, Moment, SocketState, Source, flag},
 };
 
@@ -47,6 +48,9 @@ struct Call {
 /// A send returned `ret`.
 #[inline(always)]
 pub fn sent(sock: Sock, ret: i32, scratch: u32) {
+    if enabled(feature::FLOW) && datagram::moved(sock, ret, true, 0) {
+        return;
+    }
     let Some((state, call)) = watched(sock, true, ret, scratch) else { return };
     if ret <= 0 {
         state.cancel_send(call.task.tid());
@@ -84,6 +88,9 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
 /// A receive returned `ret`.
 #[inline(always)]
 pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
+    if enabled(feature::FLOW) && datagram::moved(sock, ret, false, call_flags) {
+        return;
+    }
     if call_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         in_kernel::forget();
         return;
@@ -267,11 +274,20 @@ impl Call {
         if self.stream == Stream::Unix {
             header.flags |= record_flag::COUNTED;
         }
-        if !state.has(flag::COMPLETE) {
-            introduce(self.sock, self.stream, state, &record);
-        }
         if len > 0 && state.turn(self.sending) {
             record.header.flags |= record_flag::TURN;
+            if enabled(feature::SHEDDING) {
+                shed::begin(state, self.sending, &record);
+            }
+        }
+        if enabled(feature::SHEDDING) && shed::takes(state, &mut record) {
+            if state.messages != 0 {
+                self.registered(state, len);
+            }
+            return;
+        }
+        if !state.has(flag::COMPLETE) {
+            introduce(self.sock, self.stream, state, &record);
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
