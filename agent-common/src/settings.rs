@@ -315,6 +315,10 @@ pub struct Offsets {
     pub skb_shared_frags: u32,
     pub tcp_cb_flags: u32,
     pub unix_cb_consumed: u32,
+    pub mptcp_write_seq: u32,
+    pub mptcp_ack_seq: u32,
+    pub mptcp_bytes_received: u32,
+    pub mptcp_bytes_consumed: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -411,6 +415,10 @@ impl Offsets {
         skb_shared_frags: MISSING,
         tcp_cb_flags: MISSING,
         unix_cb_consumed: MISSING,
+        mptcp_write_seq: MISSING,
+        mptcp_ack_seq: MISSING,
+        mptcp_bytes_received: MISSING,
+        mptcp_bytes_consumed: MISSING,
     };
 }
 

@@ -7,6 +7,7 @@ use kernspan_tests::python::read_log;
 use kernspan_tests::recording::Recording;
 use kernspan_tests::scenario::{Scenario, say};
 use kernspan_tests::streams::{self, Truth};
+use kernspan_tests::sys;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,6 +25,21 @@ fn recorded_streams_are_what_the_sockets_moved() {
     // 3 families × (8 pairs of calls + 3), and 2 more on each TCP family; 2 ends, 2 directions.
     let report = judge(&scenario, agent, (3 * 11 + 2 * 2) * 4);
     assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
+}
+
+#[test]
+fn what_mptcp_moves_is_recorded() {
+    if sys::mptcp_listener(0).is_err() {
+        return kernspan_tests::scenario::skip("mptcp", "this kernel has no MPTCP");
+    }
+    let Some(scenario) = Scenario::begin("mptcp", &[]) else { return };
+    let agent = recording(&scenario);
+    let log = scenario.path("calls.log");
+    let mut calls = Command::new(env!("CARGO_BIN_EXE_calls"));
+    calls.arg(&log).arg("mptcp");
+    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(30));
+    // 7 pairs of calls, failures, a full buffer; 2 ends, 2 directions.
+    drop(judge(&scenario, agent, 9 * 4));
 }
 
 #[test]

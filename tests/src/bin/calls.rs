@@ -1,8 +1,10 @@
 //! Sends known bytes through every send and receive call, over TCP/IPv4, TCP/IPv6 and unix
-//! sockets, and logs what went through each socket: `calls LOG [pages]`.
+//! sockets, and logs what went through each socket: `calls LOG
+//! [pages|mptcp]`.
 //!
 //! The log is that of [`kernspan_tests::case`]. `calls LOG pages` says that pages which the kernel sends
-//! over TCP (sendfile, splice, vmsplice) can be read; what MSG_TRUNC throws away never can.
+//! over TCP (sendfile, splice, vmsplice) can be read; what MSG_TRUNC throws away never can. `calls LOG
+//! mptcp` goes over MPTCP only.
 
 use kernspan_tests::case::{CALL, Case};
 use kernspan_tests::sys::{self, Receive, Send};
@@ -15,8 +17,12 @@ const MESSAGES: usize = 24;
 
 fn main() -> io::Result<()> {
     let path = std::env::args().nth(1).ok_or_else(|| io::Error::other("usage: calls LOG"))?;
-    let pages = std::env::args().nth(2).is_some_and(|word| word == "pages");
+    let word = std::env::args().nth(2).unwrap_or_default();
+    let pages = word == "pages";
     let mut log = File::create(&path)?;
+    if word == "mptcp" {
+        return mptcp(&mut log, &path);
+    }
     for family in ["tcp4", "tcp6", "unix"] {
         for (send, receive) in Send::ALL.into_iter().zip(Receive::ALL) {
             every_size(
@@ -34,6 +40,18 @@ fn main() -> io::Result<()> {
         }
     }
     log.sync_all()
+}
+
+/// Every call that MPTCP has, which is all but zero-copy sends.
+fn mptcp(log: &mut File, path: &str) -> io::Result<()> {
+    for (send, receive) in Send::ALL.into_iter().zip(Receive::ALL) {
+        if send != Send::Zerocopy {
+            let name = format!("{send:?}-{receive:?}");
+            every_size(&mut Case::open(log, path, "mptcp", &name)?, send, receive)?;
+        }
+    }
+    failures(&mut Case::open(log, path, "mptcp", "failures")?)?;
+    full_buffer(&mut Case::open(log, path, "mptcp", "full-buffer")?)
 }
 
 /// Every message by `send`, taken in other pieces by `receive`.
