@@ -203,6 +203,20 @@ fn recvmmsg(fd: BorrowedFd<'_>, list: &mut [IoSliceMut<'_>]) -> io::Result<usize
     Ok(messages[..count].iter().map(|message| message.msg_len as usize).sum())
 }
 
+/// recvmmsg with a time limit, which is not reached, into one buffer as one message.
+///
+/// # Errors
+/// Those of the call.
+pub fn recvmmsg_timed(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut list = [IoSliceMut::new(buffer)];
+    let mut message = message(list.as_mut_ptr().cast(), 1);
+    let mut limit = libc::timespec { tv_sec: 10, tv_nsec: 0 };
+    let fd = fd.as_raw_fd();
+    // SAFETY: all that is pointed at outlives the call.
+    check(unsafe { libc::recvmmsg(fd, &raw mut message, 1, 0, &raw mut limit) })?;
+    Ok(message.msg_len as usize)
+}
+
 /// True when more than `room` bytes wait, so that the first message will be filled.
 fn two_fit(fd: BorrowedFd<'_>, room: usize) -> bool {
     rustix::io::ioctl_fionread(fd).is_ok_and(|waiting| waiting > room as u64)

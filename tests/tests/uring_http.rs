@@ -57,7 +57,10 @@ fn spans_of_io_uring_are_those_of_ordinary_calls() {
             .collect();
         assert!(differing.is_empty(), "{what}: not as ordinary ones: {differing:#?}");
     }
-    say(&format!("uring_http: {ways_count} runs of {} requests, equal spans", CONNECTIONS * REQUESTS));
+    say(&format!(
+        "uring_http: {ways_count} runs of {} requests, equal spans",
+        CONNECTIONS * REQUESTS
+    ));
 }
 
 /// Runs a server and a client; its port and the numbers of both.
