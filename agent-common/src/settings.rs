@@ -318,6 +318,10 @@ pub struct Offsets {
     pub tcp_cb_flags: u32,
     pub unix_cb_consumed: u32,
     pub task_stack: u32,
+    pub mptcp_write_seq: u32,
+    pub mptcp_ack_seq: u32,
+    pub mptcp_bytes_received: u32,
+    pub mptcp_bytes_consumed: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -415,6 +419,10 @@ impl Offsets {
         tcp_cb_flags: MISSING,
         unix_cb_consumed: MISSING,
         task_stack: MISSING,
+        mptcp_write_seq: MISSING,
+        mptcp_ack_seq: MISSING,
+        mptcp_bytes_received: MISSING,
+        mptcp_bytes_consumed: MISSING,
     };
 }
 

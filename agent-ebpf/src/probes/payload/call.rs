@@ -67,6 +67,7 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
             state.end_send(call.task.tid(), tcp, len)
         }
         Stream::Unix => state.end_send_unix(sock, call.thread(), len),
+        Stream::Mptcp => state.end_send_mptcp(sock, len),
     };
     let mut flags = if sent.raced { record_flag::RACED } else { 0 };
     if sent.first.is_true {
@@ -117,6 +118,7 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
             state.end_receive(sock, tcp, len)
         }
         Stream::Unix => state.end_receive_unix(sock, len),
+        Stream::Mptcp => state.end_receive_mptcp(sock, len),
     };
     let mut flags = 0;
     if ret == 0 {
@@ -197,7 +199,7 @@ fn watched(
 #[inline(always)]
 fn leave_out_own(sock: Sock, stream: Stream, state: &mut SocketState) {
     count_by(counter::OWN_CALLS, 1);
-    if stream == Stream::Tcp && !state.has(flag::LEFT_OUT) {
+    if stream != Stream::Unix && !state.has(flag::LEFT_OUT) {
         state.flags |= flag::LEFT_OUT;
         filter::note_own(sock);
     }
@@ -212,7 +214,7 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
     }
     let len = u64::from(ret as u32);
     count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, len));
-    if stream == Stream::Unix {
+    if stream != Stream::Tcp {
         if sending {
             state.send_position += len;
         } else {
@@ -433,6 +435,7 @@ impl Call {
         let (socket, sequence) = match self.stream {
             Stream::Tcp => (self.sock.0 as u64, Some(record.position as u32)),
             Stream::Unix => (self.sock.peer(), None),
+            Stream::Mptcp => return None,
         };
         in_kernel::taken(&record.header, self.thread(), socket, sequence, len)
     }
