@@ -36,6 +36,8 @@ pub mod feature {
     /// Executables are selected among the descendants of named processes: the same for a program
     /// that one of these starts. They are in the process map, watched or not.
     pub const FAMILY_FILTER: u32 = 1 << 10;
+    /// The thread pointer of a task is known: goroutines can be read.
+    pub const GO: u32 = 1 << 19;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function
@@ -188,6 +190,7 @@ pub struct Offsets {
     pub type_tcp_sock: u32,
     /// Not an offset: the type id of a struct that begins with a 64-bit integer.
     pub type_word: u32,
+    pub task_fsbase: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -254,6 +257,7 @@ impl Offsets {
         iter_is_iovec: MISSING,
         type_tcp_sock: MISSING,
         type_word: MISSING,
+        task_fsbase: MISSING,
     };
 }
 

@@ -15,4 +15,5 @@ pub mod config;
 pub mod export;
 pub mod probe;
 pub mod process;
+pub mod runtime;
 pub mod telemetry;

@@ -6,6 +6,7 @@
 //! else they go through `bpf_probe_read_kernel`.
 
 pub mod atomic;
+pub mod goroutine;
 pub mod iterator;
 pub mod messages;
 #[path = "x86_64.rs"]

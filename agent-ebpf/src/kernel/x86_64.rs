@@ -1,7 +1,7 @@
 //! x86-64: the registers of the system call that the current thread is in, and where each call
 //! keeps its buffer. The only architecture-specific file of the kernel side.
 
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
+use aya_ebpf::{helpers::generated::bpf_task_pt_regs, programs::ProbeContext};
 
 use super::{load, task::Task, user::Buffer};
 use crate::settings::offset;
@@ -72,4 +72,11 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
         RECVMMSG if load::<u64>(regs, R8) != 0 => return None,
         _ => Buffer::Messages { array: address, count: load::<u64>(regs, DX) as u32 },
     })
+}
+
+/// First argument of a Go function, and the running goroutine (Go's internal ABI, since 1.17).
+#[inline(always)]
+pub fn go_arguments(ctx: &ProbeContext) -> (u64, u64) {
+    // SAFETY: the context of a uprobe is a live `struct pt_regs`; the verifier checks the loads.
+    unsafe { ((*ctx.regs).rax, (*ctx.regs).r14) }
 }

@@ -6,9 +6,11 @@
 //! | `send_time` | `tcp_sendmsg_locked` (6.16), or fentry on it | when a send began, exact positions, its bytes |
 //! | `arrival` | `sk_data_ready` (6.3), or fentry on `sock_def_readable` | when data became readable |
 //! | `state` | `inet_sock_set_state` | who connected, when it closes |
+//! | `go` | uprobe in Go's HTTP client | who asks |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
 
 mod arrival;
+mod go;
 mod payload;
 mod process;
 mod send_time;

@@ -22,12 +22,14 @@ use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
 use crate::process;
+use crate::runtime::go::GoPrograms;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
-use std::sync::Arc;
+use aya::Ebpf;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
@@ -264,7 +266,8 @@ fn wait_for_end(
 }
 
 struct Agent {
-    loaded: Loaded,
+    /// Programs and maps: they end with this value.
+    ebpf: Arc<Mutex<Ebpf>>,
     shared: Arc<Shared>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
@@ -285,18 +288,21 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection } = maps;
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, go } = maps;
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
             Some(counters),
             Misses::of(&loaded.ebpf),
         ));
+        // The thread that meets programs attaches to them, too; all end with this one.
+        let ebpf = Arc::new(Mutex::new(loaded.ebpf));
         let parts = Parts {
             process_ring,
             payload_rings,
             verdicts,
             alarm,
             selection,
+            go: GoPrograms::new(go, Arc::downgrade(&ebpf)),
             outputs: outputs.fanout,
             recorder: recorder.clone(),
             id_key,
@@ -313,7 +319,7 @@ impl Agent {
             }
             None => None,
         };
-        Ok(Agent { loaded, shared, outputs: outputs.exporter, metrics, recorder, threads })
+        Ok(Agent { ebpf, shared, outputs: outputs.exporter, metrics, recorder, threads })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -322,7 +328,7 @@ impl Agent {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
-        drop(self.loaded);
+        drop(self.ebpf);
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
         if let Some(metrics) = self.metrics

@@ -15,6 +15,7 @@ use crate::config::{Capture, LinkEvidence, Probe, Settings};
 use crate::export::Fanout;
 use crate::probe::control::{Alarm, Selection, Verdicts};
 use crate::process::ProcessReader;
+use crate::runtime::go::GoPrograms;
 use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
@@ -42,6 +43,8 @@ pub struct Parts {
     pub alarm: Alarm,
     /// The same for processes.
     pub selection: Selection,
+    /// Programs in Go.
+    pub go: GoPrograms,
     /// Where spans go.
     pub outputs: Fanout,
     /// The recording, if one is made.
@@ -95,6 +98,7 @@ impl Threads {
         let mut processes = ProcessThread {
             ring: process_ring,
             reader: ProcessReader::default(),
+            go: parts.go,
             selector: Selector {
                 selection: parts.selection,
                 executables: settings.selection.executables.clone(),

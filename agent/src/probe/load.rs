@@ -127,6 +127,8 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         let source = send_time && offsets::knows_iterator(&offsets);
         settings.features |= if source { feature::SEND_SOURCE } else { 0 };
         settings.features |= if arrival { feature::ARRIVAL } else { 0 };
+        let go = offsets.task_fsbase != agent_common::settings::MISSING;
+        settings.features |= if go { feature::GO } else { 0 };
         settings.features |= if cast.is_some() { feature::CAST } else { 0 };
         let mut object = object.to_vec();
         patch::casts(&mut object, cast);

@@ -85,6 +85,7 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         iter_pieces: "msghdr"."msg_iter.__iov" | "msghdr"."msg_iter.iov";
         iter_count: "msghdr"."msg_iter.count";
         iter_segments: "msghdr"."msg_iter.nr_segs";
+        task_fsbase: "task_struct"."thread.fsbase";
     };
     (offsets, missing)
 }

@@ -12,6 +12,7 @@ use crate::{
     emit::{count, count_both, header, now},
     filter,
     kernel::{
+        goroutine,
         messages::{self, Moved},
         registers,
         sock::{Sock, Stream},
@@ -262,8 +263,12 @@ impl Call {
         if !state.has(flag::COMPLETE) {
             introduce(self.sock, self.stream, state, &record);
         }
-        if len > 0 && state.turn(self.sending) {
+        let turned = len > 0 && state.turn(self.sending);
+        if turned {
             record.header.flags |= record_flag::TURN;
+        }
+        if enabled(feature::GO) && len > 0 {
+            record.context = self.context(state, turned);
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
@@ -278,6 +283,28 @@ impl Call {
                 }
             }
             None => write::unreachable(&mut record),
+        }
+    }
+
+    /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for
+    /// responses, nor for what follows the first call of a request that is sent.
+    #[inline(always)]
+    fn context(&self, state: &SocketState, turned: bool) -> u64 {
+        if self.sending {
+            if !turned || state.has(flag::ACCEPTED) {
+                return 0;
+            }
+            return match goroutine::program(self.tgid) {
+                Some(program) => goroutine::sends(self.tgid, program),
+                None => 0,
+            };
+        }
+        if state.has(flag::CONNECTED) {
+            return 0;
+        }
+        match goroutine::program(self.tgid) {
+            Some(program) => goroutine::receives(self.tgid, program),
+            None => 0,
         }
     }
 
