@@ -102,7 +102,7 @@ pub static GO_SERVING: LruHashMap<Goroutine, Numbers> = LruHashMap::with_max_ent
 /// The goroutine that asked last on a connection of `net/http`'s client (its `*persistConn`). LRU:
 /// one that leaves costs the link of one request.
 #[map]
-pub static GO_CALLERS: LruHashMap<GoConnection, u64> = LruHashMap::with_max_entries(4096, 0);
+pub static GO_CALLERS: LruHashMap<GoConnection, Caller> = LruHashMap::with_max_entries(4096, 0);
 
 /// Room to gather scattered buffers, per CPU and program: programs of one CPU may interrupt each
 /// other, but none itself. Twice the largest class, because the verifier bounds offset and length
@@ -170,6 +170,14 @@ pub struct Goroutine {
 pub struct GoConnection {
     pub tgid: u64,
     pub address: u64,
+}
+
+/// A goroutine that asks, and the one that made it (0: not known).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub goid: u64,
+    pub maker: u64,
 }
 
 /// Which numbers of goroutines were free at a moment.

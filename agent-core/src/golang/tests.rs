@@ -39,7 +39,7 @@ struct Built {
 }
 
 const PROGRAM: &str = "package main\nimport \"net/http\"\nfunc main() { http.Get(\"\") }\n";
-const WITH_C: &str = "package main\n// static __thread int n[5] = {1}; static int up(void) \
+const WITH_C: &str = "package main\n// static __thread int n[5]; static int up(void) \
     { return n[2]++; }\nimport \"C\"\nfunc init() { C.up() }\n";
 
 /// `None` where Go is not installed; `cargo xtask test` demands it elsewhere.
@@ -128,8 +128,9 @@ fn places_agree_with_the_symbol_table() {
         assert!(round_trip.is_some_and(|at| (at..at + 16).contains(&site)));
         let tls = elf.segments.iter().find(|segment| segment.kind == elf::TLS).expect("one");
         let size = tls.memory_size.next_multiple_of(tls.align);
-        let slot = symbol("runtime.tlsg").map(|at| at as i64 - size as i64);
-        assert_eq!(slot, Some(i64::from(program.slot)));
+        // The Go linker itself makes no such symbol: the slot is all there is.
+        let place = symbol("runtime.tlsg").unwrap_or(0);
+        assert_eq!(place as i64 - size as i64, i64::from(program.slot));
     }
 }
 

@@ -26,6 +26,7 @@ mod core;
 mod counts;
 mod emit;
 mod exec;
+mod goroutines;
 mod held;
 mod index;
 mod join;

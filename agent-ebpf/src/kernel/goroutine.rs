@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 
 use super::{load, task::Task, user::read_user};
 use crate::{
-    maps::{GO_CALLERS, GO_GENERATION, GO_PROCESSES, GO_SERVING, GoConnection, Goroutine, Numbers},
+    maps::{Caller, GO_CALLERS, GO_GENERATION, GO_PROCESSES, GO_SERVING, GoConnection, Goroutine, Numbers},
     settings::offset,
 };
 
@@ -46,7 +46,7 @@ pub fn sends(tgid: u32, program: &mut GoProcess) -> u64 {
             return asked(task, tgid, program);
         }
     }
-    name(tgid, program, g)
+    name(tgid, caller(program, g))
 }
 
 /// The same for one that reads a request: what it makes from here on is told from what it made before.
@@ -64,8 +64,8 @@ pub fn receives(tgid: u32, program: &mut GoProcess) -> u64 {
 #[inline(always)]
 pub fn calls(tgid: u32, program: &mut GoProcess, g: u64, address: u64) {
     program.calls = 1;
-    let context = name(tgid, program, g);
-    let _ = GO_CALLERS.insert(GoConnection { tgid: u64::from(tgid), address }, context, 0);
+    let key = GoConnection { tgid: u64::from(tgid), address };
+    let _ = GO_CALLERS.insert(key, caller(program, g), 0);
 }
 
 /// Address of the running goroutine's struct: not of the one that runs on the system's stack.
@@ -83,17 +83,24 @@ fn running(task: Task, program: &GoProcess) -> Option<u64> {
     if current == 0 { None } else { Some(current) }
 }
 
-/// Names the goroutine whose struct is `g`, and its maker.
+/// The goroutine whose struct is `g`, and its maker.
 #[inline(always)]
-fn name(tgid: u32, program: &GoProcess, g: u64) -> u64 {
+fn caller(program: &GoProcess, g: u64) -> Caller {
     let goid = read_user::<u64>(g + u64::from(program.goid)).unwrap_or(0);
+    let mut maker = 0;
+    if program.parent != 0 {
+        maker = read_user::<u64>(g + u64::from(program.parent)).unwrap_or(0);
+    }
+    Caller { goid, maker }
+}
+
+/// How records name a goroutine that sends now.
+#[inline(always)]
+fn name(tgid: u32, Caller { goid, maker }: Caller) -> u64 {
+    // More have never been made.
     if goid == 0 || goid >> 48 != 0 {
         return UNKNOWN;
     }
-    if program.parent == 0 {
-        return pack(goid, 0);
-    }
-    let maker = read_user::<u64>(g + u64::from(program.parent)).unwrap_or(0);
     let key = Goroutine { tgid, number: number(maker) };
     // SAFETY: read at once; another CPU may replace the entry, which then is of a later request.
     let since = match unsafe { GO_SERVING.get(key) } {
@@ -104,24 +111,39 @@ fn name(tgid: u32, program: &GoProcess, g: u64) -> u64 {
 }
 
 /// Notes which numbers are free while the goroutine `key`, whose struct is `g`, begins to read.
+///
+/// Written in place: on the stack the verifier would follow each number by itself, known or not.
 #[inline(always)]
 fn note(key: Goroutine, program: &mut GoProcess, g: u64) {
     meet_processor(program, g);
     let Some(given) = read_user::<u64>(program.numbers) else { return };
-    let mut numbers = Numbers { given, next: [0; PROCESSORS] };
+    let mut found = GO_SERVING.get_ptr_mut(key);
+    if found.is_none() {
+        let none = Numbers { given: u64::MAX, next: [0; PROCESSORS] };
+        let _ = GO_SERVING.insert(key, none, 0);
+        found = GO_SERVING.get_ptr_mut(key);
+    }
+    // SAFETY: a live map value; other CPUs see each number old or new, and none that was never true.
+    let Some(numbers) = found.and_then(|found| unsafe { found.as_mut() }) else { return };
     let mut index = 0;
     while index < PROCESSORS {
-        let processor = program.processors[index];
-        if processor != 0
-            && let Some([next, end]) =
-                read_user::<[u64; 2]>(processor + u64::from(program.next_goid))
-            && next < end
-        {
-            numbers.next[index] = next as u32;
-        }
+        numbers.next[index] = next_of(program, index);
         index += 1;
     }
-    let _ = GO_SERVING.insert(key, numbers, 0);
+    numbers.given = given;
+}
+
+/// The next number of a processor, 0 where it is not known or has none left.
+#[inline(always)]
+fn next_of(program: &GoProcess, index: usize) -> u32 {
+    let processor = program.processors[index];
+    if processor == 0 {
+        return 0;
+    }
+    match read_user::<[u64; 2]>(processor + u64::from(program.next_goid)) {
+        Some([next, end]) if next < end => next as u32,
+        _ => 0,
+    }
 }
 
 /// Remembers the processor on which `g` runs. They are never given back.
@@ -181,7 +203,10 @@ fn asked(task: Task, tgid: u32, program: &GoProcess) -> u64 {
             let Some(address) = read_user::<u64>(place) else { return UNKNOWN };
             let key = GoConnection { tgid: u64::from(tgid), address };
             // SAFETY: the value is copied out.
-            return unsafe { GO_CALLERS.get(key) }.copied().unwrap_or(UNKNOWN);
+            return match unsafe { GO_CALLERS.get(key) }.copied() {
+                Some(caller) => name(tgid, caller),
+                None => UNKNOWN,
+            };
         }
         // The stack grows down: frames of callers lie above.
         if above <= frame {

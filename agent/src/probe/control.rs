@@ -148,7 +148,8 @@ impl GoMaps {
     /// # Errors
     /// The kernel's refusal, for example when the map is full.
     pub fn set(&mut self, tgid: u32, process: &GoProcess) -> Result<(), MapError> {
-        self.processes.insert(tgid, zerocopy::transmute!(*process), 0)?;
+        let value: [u8; size_of::<GoProcess>()] = zerocopy::transmute!(*process);
+        self.processes.insert(tgid, value, 0)?;
         // 0 says that there is none.
         self.changes = self.changes.wrapping_add(1).max(1);
         self.generation.set(0, self.changes, 0)
