@@ -186,6 +186,6 @@ pub struct Caller {
 pub struct Numbers {
     /// Those above were not given to any processor.
     pub given: u64,
-    /// The next number of each processor (low half), 0 where it is not known.
+    /// What each processor has left of them: the first, and how many; 0 where it is not known.
     pub next: [u32; PROCESSORS],
 }

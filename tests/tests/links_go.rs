@@ -58,6 +58,10 @@ fn run(scenario: &Scenario, program: &Path, mode: &str, start: Start) -> Score {
     drop(services);
     let mut truth = Truth::default();
     logs.iter().zip(unseen).for_each(|(log, before)| truth.add(&log[before..]));
+    let losses = report.ledger.losses();
+    if !losses.is_empty() {
+        say(&format!("lost on the way: {}", losses.join("; ")));
+    }
     let truth = truth.finished(&logs.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let score = score(&report.telemetry.spans, &truth);
     say(&format!(

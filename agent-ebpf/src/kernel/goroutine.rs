@@ -16,8 +16,9 @@ use crate::{
 /// `offsetof(struct pt_regs, bp)`.
 const BP: u64 = 32;
 
-/// Numbers are given to processors by so many at once (`_GoidCacheBatch`).
-const BATCH: u64 = 16;
+/// Bits of [`Numbers::next`] that say how many numbers follow the first, 16 at most
+/// (`_GoidCacheBatch`); the others are the low bits of the first.
+const LEFT_BITS: u32 = 5;
 
 /// Frames between the system call and the function that writes for a connection: six without TLS, ten
 /// with it.
@@ -133,7 +134,7 @@ fn note(key: Goroutine, program: &mut GoProcess, g: u64) {
     numbers.given = given;
 }
 
-/// The next number of a processor, 0 where it is not known or has none left.
+/// The numbers that a processor has left, 0 where that is not known or there are none.
 #[inline(always)]
 fn next_of(program: &GoProcess, index: usize) -> u32 {
     let processor = program.processors[index];
@@ -141,7 +142,9 @@ fn next_of(program: &GoProcess, index: usize) -> u32 {
         return 0;
     }
     match read_user::<[u64; 2]>(processor + u64::from(program.next_goid)) {
-        Some([next, end]) if next < end => next as u32,
+        Some([next, end]) if end.wrapping_sub(next) < 1 << LEFT_BITS => {
+            (next as u32) << LEFT_BITS | end.wrapping_sub(next) as u32
+        }
         _ => 0,
     }
 }
@@ -172,13 +175,11 @@ impl Numbers {
         if goid > self.given {
             return true;
         }
-        let goid = goid as u32;
         let mut index = 0;
         while index < PROCESSORS {
-            let next = self.next[index];
-            let same_batch =
-                goid.wrapping_sub(1) / BATCH as u32 == next.wrapping_sub(1) / BATCH as u32;
-            if next != 0 && goid >= next && same_batch {
+            let left = self.next[index] & ((1 << LEFT_BITS) - 1);
+            let ahead = (goid as u32).wrapping_sub(self.next[index] >> LEFT_BITS);
+            if ahead << LEFT_BITS >> LEFT_BITS < left {
                 return true;
             }
             index += 1;
