@@ -48,7 +48,7 @@ fn run(scenario: &Scenario, program: &Path, mode: &str, start: Start) -> Score {
     // A program that starts is known within 100 ms.
     std::thread::sleep(Duration::from_millis(100));
     let unseen: Vec<usize> = services.iter().map(|service| service.log().len()).collect();
-    let requests = scaled(1000, 10_000).to_string();
+    let requests = scaled(400, 4_000).to_string();
     let own = ["--port", &ports[0], "--requests", &requests, "--concurrency", CONCURRENCY];
     let arguments = [&own[..], &["--path", "/a/r{n}"]].concat();
     let client = Python::start(scenario, "client", "client.py", &arguments, &[]);
