@@ -123,9 +123,9 @@ const MANY: usize = 64;
 fn loaded(code: &[u8]) -> Option<i32> {
     let code = code.get(..code.len().min(64))?;
     let number = |at: usize| word(code, at).map(|number| number as i32).filter(|slot| *slot < 0);
-    let direct = code.windows(9).position(|bytes| {
-        matches!(bytes, [0x64, 0x48 | 0x4c, 0x8b, modrm, 0x25, ..] if modrm & 0xc7 == 4)
-    });
+    let direct = code.windows(9).position(
+        |bytes| matches!(bytes, [0x64, 0x48 | 0x4c, 0x8b, modrm, 0x25, ..] if modrm & 0xc7 == 4),
+    );
     if let Some(at) = direct {
         return number(at + 5);
     }

@@ -100,8 +100,7 @@ impl Elf {
         let count = half(&header, 56)?.min(MAX_SEGMENTS);
         let table = bytes(file, long(&header, 32)?, usize::from(count) * 56);
         let segments = table.chunks_exact(56).filter_map(segment).collect();
-        let mut elf =
-            Elf { kind, machine: half(&header, 18)?, segments, sections: Vec::new() };
+        let mut elf = Elf { kind, machine: half(&header, 18)?, segments, sections: Vec::new() };
         elf.read_sections(file, &header);
         Some(elf)
     }

@@ -70,7 +70,8 @@ impl Table {
     pub(super) fn find(elf: &Elf, file: &mut impl ReadAt) -> Option<Table> {
         let named = [".gopclntab", ".data.rel.ro.gopclntab"];
         let section = named.iter().find_map(|name| elf.section(name));
-        let read = |section: &Section, file: &mut _| Table::read(file, section.offset, section.address);
+        let read =
+            |section: &Section, file: &mut _| Table::read(file, section.offset, section.address);
         section.and_then(|section| read(section, file)).or_else(|| Table::search(elf, file))
     }
 
@@ -92,7 +93,16 @@ impl Table {
             && names < names_end
             && names_end - names <= MAX_NAMES
             && functions > names;
-        sensible.then_some(Table { format, offset, address, count, names, names_end, functions, text })
+        sensible.then_some(Table {
+            format,
+            offset,
+            address,
+            count,
+            names,
+            names_end,
+            functions,
+            text,
+        })
     }
 
     /// Looks for the header in what is loaded: external linkers put it among other data.
@@ -140,9 +150,12 @@ impl Table {
             if found.len() >= names.len().min(MAX_FOUND) {
                 break;
             }
-            let Some((address, record)) = self.entry(file, &mut entries, text, index) else { break };
+            let Some((address, record)) = self.entry(file, &mut entries, text, index) else {
+                break;
+            };
             // In front of the name stands the function's address again.
-            let name_at = record.saturating_add(if self.format == Format::Addresses { 8 } else { 4 });
+            let name_at =
+                record.saturating_add(if self.format == Format::Addresses { 8 } else { 4 });
             let name = records.get(file, name_at, 4).and_then(|field| word(field, 0));
             let Some(name) = name.and_then(|name| names.get(&name)) else { continue };
             let Some((end, _)) = self.entry(file, &mut entries, text, index + 1) else { break };

@@ -73,7 +73,8 @@ impl Goroutines {
     /// What `thread` is judged by; none when nothing tells.
     pub(super) fn key(&self, thread: &Thread) -> Option<Key> {
         if thread.context == 0 {
-            let threads = self.processes.len() == 0 || self.processes.get(&thread.process).is_none();
+            let threads =
+                self.processes.len() == 0 || self.processes.get(&thread.process).is_none();
             return (thread.tid != 0 && threads).then_some(Key::task(thread.process, thread.tid));
         }
         if thread.context & UNKNOWN != 0 {

@@ -9,7 +9,10 @@ use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 
 use super::{load, task::Task, user::read_user};
 use crate::{
-    maps::{Caller, GO_CALLERS, GO_GENERATION, GO_PROCESSES, GO_SERVING, GoConnection, Goroutine, Numbers},
+    maps::{
+        Caller, GO_CALLERS, GO_GENERATION, GO_PROCESSES, GO_SERVING, GoConnection, Goroutine,
+        Numbers,
+    },
     settings::offset,
 };
 

@@ -29,8 +29,8 @@ use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
 use aya::Ebpf;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 

@@ -127,7 +127,8 @@ impl GoPrograms {
 
     /// Its account.
     pub fn ledger(&self, entries: &mut Vec<Entry>) {
-        let count = |name, count| Entry { stage: "go", unit: "processes", side: Side::Info(name), count };
+        let count =
+            |name, count| Entry { stage: "go", unit: "processes", side: Side::Info(name), count };
         entries.extend([
             count("known", self.processes.len() as u64),
             count("refused", self.counts.refused),
@@ -178,7 +179,8 @@ impl GoPrograms {
     fn attach(&self, site: Site, path: &PathBuf) -> Result<(), String> {
         let Some(ebpf) = self.ebpf.upgrade() else { return Ok(()) };
         let mut ebpf = ebpf.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = ebpf.program_mut(ROUND_TRIP).ok_or("the kernel object has no such program")?;
+        let program =
+            ebpf.program_mut(ROUND_TRIP).ok_or("the kernel object has no such program")?;
         let program: &mut UProbe = program.try_into().map_err(|error| format!("{error}"))?;
         if program.fd().is_err() {
             program.load().map_err(|error| format!("{error:?}"))?;
