@@ -36,6 +36,25 @@ pub mod feature {
     /// Executables are selected among the descendants of named processes: the same for a program
     /// that one of these starts. They are in the process map, watched or not.
     pub const FAMILY_FILTER: u32 = 1 << 10;
+    /// Whole requests may be shed: see [`super::lot`].
+    pub const SHEDDING: u32 = 1 << 24;
+    /// With [`SHEDDING`]: each process has a rate of its own.
+    pub const PROCESS_RATE: u32 = 1 << 25;
+    /// With [`SHEDDING`]: userspace keeps to a CPU budget, and says how much to shed for it.
+    pub const CPU_BUDGET: u32 = 1 << 26;
+    /// Conversations are counted: the payload programs name the process of a TCP socket, once, and
+    /// count datagrams.
+    pub const FLOW: u32 = 1 << 21;
+    /// With [`FLOW`]: DNS answers are captured.
+    pub const FLOW_DNS: u32 = 1 << 22;
+    /// With [`SEND_SOURCE`]: bytes in pages of the kernel's (sendfile, splice, registered buffers) are
+    /// found once userspace has found out where pages lie.
+    pub const PAGES: u32 = 1 << 13;
+    /// Bytes of receives that no registers explain (io_uring) are taken from packets, while the
+    /// program that does so is attached.
+    pub const PACKETS: u32 = 1 << 14;
+    /// This kernel runs 32-bit programs.
+    pub const COMPAT: u32 = 1 << 15;
     /// The thread pointer of a task is known: goroutines can be read.
     pub const GO: u32 = 1 << 19;
 }
@@ -90,6 +109,21 @@ pub struct Settings {
     pub ports: [u16; MAX_PORTS],
     /// Payload rings in use: a power of two up to [`MAX_PAYLOAD_RINGS`]. 0 is 1.
     pub payload_rings: u32,
+    /// Bytes that wait in a payload ring beyond which requests that begin are shed: three quarters.
+    pub ring_limit: u32,
+    /// Bytes over that, over which the share of those that are shed grows to all.
+    pub ring_span: u32,
+    /// Requests a second that a process may begin, under [`feature::PROCESS_RATE`].
+    pub process_rate: u32,
+}
+
+/// The lot of the request whose first byte is at `position`: where a share of the requests is shed, it is
+/// those with a lot below that share of 2^32. Both ends of a TCP connection know the
+/// low 32 bits and so draw the same (Knuth's multiplicative hash: neighbours are spread).
+#[inline(always)]
+pub const fn lot(position: u64) -> u32 {
+    let mixed = (position as u32).wrapping_mul(0x9e37_79b1);
+    (mixed ^ (mixed >> 15)).wrapping_mul(0x85eb_ca77)
 }
 
 /// Verdict of the process map: value for a tgid.
@@ -119,6 +153,67 @@ pub mod socket_verdict {
     pub const MUTE: u32 = 1;
     /// Capture every call as far as the largest class goes.
     pub const FULL: u32 = 2;
+    /// This end answers requests. For sockets whose opening was not seen.
+    pub const ANSWERS: u32 = 3;
+    /// This end asks.
+    pub const ASKS: u32 = 4;
+}
+
+/// What userspace and the program that takes bytes from packets tell each other.
+pub mod packets_state {
+    /// It is not attached.
+    pub const DETACHED: u32 = 0;
+    /// It is not attached, and userspace has been told that it is needed.
+    pub const ASKED: u32 = 1;
+    /// It is attached.
+    pub const ATTACHED: u32 = 2;
+}
+
+/// Where pages lie: found out by userspace, with the program `page_test_…`, when it starts. 0 until
+/// then.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct PageBases {
+    /// `page_offset_base`: address of the first byte of physical memory.
+    pub memory: u64,
+    /// `vmemmap_base`: address of its `struct page`.
+    pub pages: u64,
+}
+
+/// The test that finds [`PageBases`]: one page of known content is sent.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct PageTest {
+    /// First eight bytes of the page, never 0.
+    pub marker: u64,
+    /// First candidate to try; afterwards the first that was not tried.
+    pub next: u64,
+    /// How many beginnings of the map of memory are tried with each beginning of the array of pages.
+    pub memory_steps: u64,
+    /// The bases, once found.
+    pub found: PageBases,
+    /// How often the page was seen.
+    pub seen: u64,
+}
+
+/// A process of which calls moved bytes that its registers do not explain: value of a map by tgid.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct InKernelUser {
+    /// Start of the process, boot-time ns.
+    pub start_ns: u64,
+    /// Receives whose bytes were taken from packets.
+    pub packet_calls: u64,
+    /// Calls that stayed unreachable.
+    pub unreachable_calls: u64,
+    /// Bytes of those.
+    pub unreachable_bytes: u64,
 }
 
 /// Byte offsets of kernel struct fields, from the running kernel's BTF; [`MISSING`] when absent.
@@ -190,6 +285,38 @@ pub struct Offsets {
     pub type_tcp_sock: u32,
     /// Not an offset: the type id of a struct that begins with a 64-bit integer.
     pub type_word: u32,
+    pub inet_sport: u32,
+    pub tcp_srtt_us: u32,
+    pub tcp_mdev_us: u32,
+    pub tcp_total_retrans: u32,
+    pub tcp_bytes_sent: u32,
+    pub tcp_bytes_received: u32,
+    pub tcp_bytes_retrans: u32,
+    pub tcp_segs_out: u32,
+    pub tcp_segs_in: u32,
+    pub tcp_data_segs_out: u32,
+    pub tcp_data_segs_in: u32,
+    pub tcp_snd_wnd: u32,
+    pub tcp_chrono_stat: u32,
+    pub sock_flags: u32,
+    /// Not an offset: the number of `ITER_BVEC`.
+    pub iter_is_bvec: u32,
+    /// Not an offset: `sizeof(struct page)`.
+    pub page_size: u32,
+    pub bvec_page: u32,
+    pub bvec_len: u32,
+    pub bvec_offset: u32,
+    pub skb_sk: u32,
+    pub skb_cb: u32,
+    pub skb_len: u32,
+    pub skb_data_len: u32,
+    pub skb_head: u32,
+    pub skb_data: u32,
+    pub skb_end: u32,
+    pub skb_shared_nr_frags: u32,
+    pub skb_shared_frags: u32,
+    pub tcp_cb_flags: u32,
+    pub unix_cb_consumed: u32,
     pub task_fsbase: u32,
 }
 
@@ -257,6 +384,36 @@ impl Offsets {
         iter_is_iovec: MISSING,
         type_tcp_sock: MISSING,
         type_word: MISSING,
+        inet_sport: MISSING,
+        tcp_srtt_us: MISSING,
+        tcp_mdev_us: MISSING,
+        tcp_total_retrans: MISSING,
+        tcp_bytes_sent: MISSING,
+        tcp_bytes_received: MISSING,
+        tcp_bytes_retrans: MISSING,
+        tcp_segs_out: MISSING,
+        tcp_segs_in: MISSING,
+        tcp_data_segs_out: MISSING,
+        tcp_data_segs_in: MISSING,
+        tcp_snd_wnd: MISSING,
+        tcp_chrono_stat: MISSING,
+        sock_flags: MISSING,
+        iter_is_bvec: MISSING,
+        page_size: MISSING,
+        bvec_page: MISSING,
+        bvec_len: MISSING,
+        bvec_offset: MISSING,
+        skb_sk: MISSING,
+        skb_cb: MISSING,
+        skb_len: MISSING,
+        skb_data_len: MISSING,
+        skb_head: MISSING,
+        skb_data: MISSING,
+        skb_end: MISSING,
+        skb_shared_nr_frags: MISSING,
+        skb_shared_frags: MISSING,
+        tcp_cb_flags: MISSING,
+        unix_cb_consumed: MISSING,
         task_fsbase: MISSING,
     };
 }

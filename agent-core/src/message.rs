@@ -245,6 +245,13 @@ pub enum Signal {
     Started(Box<Started>),
     /// A request ends.
     Finished(Finished),
+    /// Requests of a process were shed in the kernel: its threads may work for some that nobody saw.
+    Shed {
+        /// Boot-time ns.
+        at: u64,
+        /// The process.
+        process: ProcessKey,
+    },
     /// A connection is gone.
     Gone {
         /// Boot-time ns.
@@ -258,7 +265,7 @@ impl Signal {
     /// Boot-time ns by which signals are ordered.
     pub fn at(&self) -> u64 {
         match self {
-            Signal::Opened { at, .. } | Signal::Gone { at, .. } => *at,
+            Signal::Opened { at, .. } | Signal::Shed { at, .. } | Signal::Gone { at, .. } => *at,
             Signal::Started(started) => started.start_ns,
             Signal::Finished(finished) => finished.end_ns,
         }

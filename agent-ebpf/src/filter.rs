@@ -115,6 +115,23 @@ pub fn selects(tgid: u32, judged: &mut Judged) -> bool {
     judged.selects(tgid) && in_cgroup()
 }
 
+/// The same where the socket cannot be asked.
+#[inline(always)]
+pub fn selects_now(tgid: u32) -> bool {
+    if enabled(feature::PROCESS_FILTER) {
+        // SAFETY: the value is copied out.
+        let verdict = unsafe { PROCESSES.get(tgid) }.copied();
+        let selected = match verdict {
+            Some(verdict) => verdict == process_verdict::WATCH,
+            None => !enabled(feature::PROCESS_ALLOW_LIST),
+        };
+        if !selected {
+            return false;
+        }
+    }
+    in_cgroup()
+}
+
 /// A new process runs its parent's program: the verdict on that is the verdict on it.
 #[inline(always)]
 pub fn inherit(parent_tgid: u32, child_tgid: u32) {

@@ -15,6 +15,7 @@ mod kernel;
 mod maps;
 mod probes;
 mod settings;
+mod shed;
 mod socket;
 
 /// Programs that call GPL-only helpers must say so.

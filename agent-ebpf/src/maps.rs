@@ -3,7 +3,9 @@
 
 use agent_common::{
     counter,
+    record::{DatagramKey, Datagrams},
     runtime::{GoProcess, PROCESSORS},
+    settings::{InKernelUser, PageBases, PageTest},
 };
 use aya_ebpf::{
     btf_maps::SkStorage,
@@ -11,7 +13,7 @@ use aya_ebpf::{
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 
-use crate::socket::SocketState;
+use crate::{kernel::packet::Found, probes::FlowState, socket::SocketState};
 
 /// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
 #[map]
@@ -68,6 +70,15 @@ pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
 pub static PROCESS_GENERATION: Array<u64> =
     Array::with_max_entries(agent_common::settings::process_generation::COUNT, 0);
 
+/// How many of 2^32 requests are shed because the CPU budget is spent; set by userspace.
+#[map]
+pub static BUDGET: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What each process may begin, and how much of it was shed, by tgid. LRU: a process that is
+/// forgotten begins anew with a full bucket.
+#[map]
+pub static ALLOWANCES: LruHashMap<u32, Allowance> = LruHashMap::with_max_entries(4096, 0);
+
 /// The cgroup of `--cgroup`.
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
@@ -85,6 +96,31 @@ pub static UNIX_SENDS: LruHashMap<u64, UnixSend> = LruHashMap::with_max_entries(
 /// cannot leak its entry; far more than threads that are in such a call at once.
 #[map]
 pub static MESSAGES: LruHashMap<u64, Progress> = LruHashMap::with_max_entries(4096, 0);
+
+/// Where pages lie; found out by userspace.
+#[map]
+pub static PAGE_BASES: Array<PageBases> = Array::with_max_entries(1, 0);
+
+/// How it finds out.
+#[map]
+pub static PAGE_TEST: Array<PageTest> = Array::with_max_entries(1, 0);
+
+/// Bytes that a thread's receive took from packets. LRU: a thread keeps its entry for its next
+/// receive; 64 of them are 530 kB. Sized to 1 where packets are not shown.
+#[map]
+pub static TAKEN: LruHashMap<u64, Taken> = LruHashMap::with_max_entries(64, 0);
+
+/// Tells userspace of processes that have use for packets: their numbers, 32 bits each.
+#[map]
+pub static NOTICES: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// [`agent_common::settings::packets_state`]: written by both sides.
+#[map]
+pub static PACKETS_STATE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Processes with calls that no registers explain, by tgid. LRU: named are those of late.
+#[map]
+pub static IN_KERNEL_USERS: LruHashMap<u32, InKernelUser> = LruHashMap::with_max_entries(1024, 0);
 
 /// Programs in Go that run, by tgid. A host runs tens.
 #[map]
@@ -106,15 +142,70 @@ pub static GO_CALLERS: LruHashMap<GoConnection, Caller> = LruHashMap::with_max_e
 
 /// Room to gather scattered buffers, per CPU and program: programs of one CPU may interrupt each
 /// other, but none itself. Twice the largest class, because the verifier bounds offset and length
-/// apart from each other.
+/// apart from each other; and as long as an entry of [`TAKEN`], which begins as a copy of one.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN]> =
     PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
 
+/// What is kept with each TCP conversation. Lives and dies with the socket.
+#[btf_map]
+pub static FLOWS: SkStorage<FlowState> = SkStorage::new();
+
+/// Ends of conversations and DNS answers. A ring of its own: thousands of short conversations must
+/// cost neither a security event nor a byte of a stream. The loader gives it 1 MiB where flows are
+/// on: 4,500 ends.
+#[map]
+pub static FLOW_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// UDP conversations by socket and peer. LRU: what is evicted is counted by userspace, as the
+/// difference to those begun. Sized to 1 when flows are off.
+#[map]
+pub static DATAGRAMS: LruHashMap<DatagramKey, Datagrams> = LruHashMap::with_max_entries(1, 0);
+
+/// The address of the message that a thread is just sending or has just received. LRU, so that a
+/// thread that ends cannot leak its entry.
+#[map]
+pub static PEERS: LruHashMap<u64, Peer> = LruHashMap::with_max_entries(1, 0);
+
+/// See [`PEERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Peer {
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// Address, IPv4 as IPv4-mapped.
+    pub address: [u64; 2],
+    /// Port, host byte order.
+    pub port: u32,
+    /// 1 once it has been counted with its message.
+    pub used: u32,
+}
+
 /// Length of one scratch room.
-pub const SCRATCH_LEN: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
+pub const SCRATCH_LEN: usize = size_of::<Taken>();
+/// Bytes to gather in.
+const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
+
+/// What a receive in progress took from packets so far.
+#[repr(C)]
+pub struct Taken {
+    /// Address of the socket that the packets are charged to.
+    pub socket: u64,
+    /// Address of the first packet, and the place in it.
+    pub packet: u64,
+    pub offset: u32,
+    /// TCP: sequence number of the first byte.
+    pub sequence: u32,
+    /// Bytes that the receive took; 0 when nothing is noted.
+    pub moved: u32,
+    /// The first of them that are in the room.
+    pub have: u32,
+    /// Where in the packet its bytes go on.
+    pub found: Found,
+    pub room: [u8; ROOM],
+}
 
 /// When a thread's send first woke a unix socket.
 #[repr(C)]
@@ -125,6 +216,21 @@ pub struct UnixSend {
     pub receiver: u64,
     /// When.
     pub ns: u64,
+}
+
+/// One process's token bucket, and what was shed of it. Several CPUs may write at once: a token may
+/// count twice, which is as good as a rate that is a little higher.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Allowance {
+    /// Requests that it may begin now, in billionths.
+    pub tokens: u64,
+    /// When tokens were added last, boot-time ns.
+    pub refilled_ns: u64,
+    /// Requests shed.
+    pub shed: u64,
+    /// When userspace was told last, boot-time ns.
+    pub told_ns: u64,
 }
 
 /// Both ends of a TCP connection, as one of its sockets sees them.

@@ -47,6 +47,10 @@ pub mod flag {
     pub const SENDING: u32 = 1 << 9;
     /// There was a call.
     pub const TURNED: u32 = 1 << 10;
+    /// This end answers requests: userspace's word, where the opening was not seen.
+    pub const ANSWERS: u32 = 1 << 11;
+    /// This end asks: the same.
+    pub const ASKS: u32 = 1 << 12;
 }
 
 /// What is asked of every call comes first, and fills the first cache line (56 bytes: the kernel
@@ -74,10 +78,13 @@ pub struct SocketState {
     pub own_port: u16,
     /// 1 once there was a sendmmsg or recvmmsg. Never taken back, and no bit of `flags`: an update
     /// lost there would lose the end of such a call.
-    pub messages: u16,
+    pub messages: u8,
+    /// One of [`crate::shed::state`]. Written where a request begins, and no bit of `flags`: an
+    /// update lost there would shed a part of one.
+    pub shed: u8,
     /// Whether the process that used it last is selected.
     pub judged: filter::Judged,
-    pub sends: [Send; SENDS as usize],
+    pub sends: [Send; SENDS],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
     pub arrivals: [Arrival; ARRIVALS as usize],
 }
@@ -134,6 +141,8 @@ impl SocketState {
         match unsafe { VERDICTS.get(self.cookie) }.copied() {
             Some(socket_verdict::MUTE) => self.flags |= flag::MUTED,
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
+            Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
+            Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
             _ => {}
         }
     }

@@ -12,10 +12,14 @@ mod assemble;
 mod batch;
 mod clock;
 mod doctor;
+mod flows;
+mod governor;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod live;
+mod memory;
 mod outputs;
+mod packets;
 mod payload;
 mod preamble;
 mod privilege;
@@ -30,6 +34,7 @@ mod shared;
 mod silence;
 mod status;
 mod threads;
+mod usage;
 
 use crate::cli::{Command, Failure};
 
@@ -42,6 +47,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Run(settings) => live::run(&settings, None),
         Command::Record(record) => live::run(&record.settings.clone(), Some(&record)),
         Command::Replay(replay) => replay::run(&replay),
+        Command::Flows(asked) => flows::list(&asked),
         Command::Doctor { json } => doctor::run(json),
         Command::Version => Ok(()),
     }

@@ -1,5 +1,7 @@
 //! Records made by hand through a whole shard.
 
+mod shed;
+
 use super::*;
 use crate::event::ProcessKey;
 use crate::ledger::{Entry, Side};

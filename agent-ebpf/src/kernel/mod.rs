@@ -6,9 +6,12 @@
 //! else they go through `bpf_probe_read_kernel`.
 
 pub mod atomic;
+mod compat;
 pub mod goroutine;
 pub mod iterator;
 pub mod messages;
+pub mod packet;
+pub mod pages;
 #[path = "x86_64.rs"]
 pub mod registers;
 pub mod sock;

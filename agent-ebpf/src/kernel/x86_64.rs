@@ -3,8 +3,10 @@
 
 use aya_ebpf::{helpers::generated::bpf_task_pt_regs, programs::ProbeContext};
 
-use super::{load, task::Task, user::Buffer};
-use crate::settings::offset;
+use agent_common::settings::feature;
+
+use super::{compat, load, task::Task, user::Buffer};
+use crate::settings::{enabled, offset};
 
 // Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
 const R8: u64 = 72;
@@ -39,14 +41,15 @@ const PWRITEV2: u64 = 328;
 ///
 /// The proof: the task runs a program's own code; the thread is still inside the call whose
 /// arguments stand in the registers (`ax`); the call is one that moves bytes in this direction
-/// (64-bit table); and its descriptor is this very file. io_uring completions, kernel threads and
+/// (by the table, 64-bit or 32-bit, that it came through); and its descriptor is this very file. io_uring completions, kernel threads and
 /// in-kernel users of sockets fail it.
 #[inline(always)]
 pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
     if file == 0 || !task.may_call() {
         return None;
     }
-    if load::<u32>(task.0, offset!(task_thread_info_status)) & TS_COMPAT != 0 {
+    let compat = is_compat(task);
+    if compat && !enabled(feature::COMPAT) {
         return None;
     }
     // SAFETY: the task is the current one and alive.
@@ -55,6 +58,9 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
         return None;
     }
     let call: u64 = load(regs, ORIG_AX);
+    if compat {
+        return compat::buffer(task, regs, call as u32, file, sending);
+    }
     let known = if sending {
         matches!(call, WRITE | WRITEV | PWRITEV2 | SENDTO | SENDMSG | SENDMMSG)
     } else {
@@ -66,11 +72,16 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
     let address: u64 = load(regs, SI);
     Some(match call {
         READ | WRITE | SENDTO | RECVFROM => Buffer::Flat { address },
-        READV | WRITEV | PREADV2 | PWRITEV2 => Buffer::Vector { address, count: load(regs, DX) },
-        SENDMSG | RECVMSG => Buffer::Message { address },
+        READV | WRITEV | PREADV2 | PWRITEV2 => {
+            Buffer::Vector { address, count: load(regs, DX), compat: false }
+        }
+        SENDMSG | RECVMSG => Buffer::Message { address, compat: false },
         // With a time limit (its fifth argument) recvmmsg may end unseen.
         RECVMMSG if load::<u64>(regs, R8) != 0 => return None,
-        _ => Buffer::Messages { array: address, count: load::<u64>(regs, DX) as u32 },
+        _ => {
+            let count = load::<u64>(regs, DX) as u32;
+            Buffer::Messages { array: address, count, compat: false }
+        }
     })
 }
 
@@ -79,4 +90,36 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
 pub fn go_arguments(ctx: &ProbeContext) -> (u64, u64) {
     // SAFETY: the context of a uprobe is a live `struct pt_regs`; the verifier checks the loads.
     unsafe { ((*ctx.regs).rax, (*ctx.regs).r14) }
+}
+
+/// The running task is inside a receive whose registers say where its bytes go, whatever it receives
+/// from: [`buffer`] will find them.
+#[inline(always)]
+pub fn receives(task: Task) -> bool {
+    if !task.may_call() {
+        return false;
+    }
+    let compat = is_compat(task);
+    if compat && !enabled(feature::COMPAT) {
+        return false;
+    }
+    // SAFETY: the task is the current one and alive.
+    let regs = unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) } as *const u8;
+    if load::<i64>(regs, AX) != STILL_INSIDE {
+        return false;
+    }
+    let call: u64 = load(regs, ORIG_AX);
+    if compat {
+        return compat::receives(regs, call as u32);
+    }
+    match call {
+        RECVMMSG => load::<u64>(regs, R8) == 0,
+        call => matches!(call, READ | READV | PREADV2 | RECVFROM | RECVMSG),
+    }
+}
+
+/// The call came through the 32-bit table.
+#[inline(always)]
+fn is_compat(task: Task) -> bool {
+    load::<u32>(task.0, offset!(task_thread_info_status)) & TS_COMPAT != 0
 }

@@ -11,6 +11,7 @@ use crate::{
         sock::{Sock, Stream, state},
         task::current_ids,
     },
+    shed,
     socket::{self, SocketState, flag},
 };
 
@@ -75,7 +76,10 @@ fn write(sock: Sock, state: &mut SocketState, old: u8, new: u8, what: u16) {
         return;
     };
     let record = Closing {
-        header: Header { flags: what, ..header(kind::CLOSING, sequence, now()) },
+        header: Header {
+            flags: what | shed::mark(state),
+            ..header(kind::CLOSING, sequence, now())
+        },
         cookie: state.cookie,
         send_position: state.send_position,
         receive_position: state.receive_position,

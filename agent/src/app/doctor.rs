@@ -5,6 +5,7 @@ use crate::cli::Failure;
 use crate::cli::doctor::{Fact, HookReport, Report};
 use crate::probe::load::{FeatureReport, LoadConfig, load};
 use crate::probe::plan::PLAN;
+use crate::process::io_uring;
 use agent_common::settings::{MAX_CAPTURE, Settings};
 
 /// Prints the report.
@@ -26,6 +27,7 @@ fn examine() -> Report {
         capability_fact(),
         existing("cgroup v2", "/sys/fs/cgroup/cgroup.controllers"),
     ];
+    facts.extend(io_uring_fact());
     let hooks = match load(crate::probe::OBJECT, &everything()) {
         Ok(loaded) => loaded.features.iter().map(hook_report).collect(),
         Err(error) => {
@@ -58,6 +60,7 @@ fn everything() -> LoadConfig {
         },
         ring_size: 1 << 16,
         process_filter_size: 1,
+        flows: Some(super::flows::SIZES_TO_TRY),
     }
 }
 
@@ -87,6 +90,29 @@ fn existing(name: &str, path: &str) -> Fact {
         available: std::path::Path::new(path).exists(),
         detail: path.to_owned(),
     }
+}
+
+/// Processes named in the fact; the rest are counted.
+const MOST_NAMED: usize = 16;
+
+/// Who uses io_uring, where anybody does: what it receives is seen only through packets, and what it
+/// sends on unix sockets not at all.
+fn io_uring_fact() -> Option<Fact> {
+    let processes = io_uring::with_rings();
+    if processes.is_empty() {
+        return None;
+    }
+    let named = processes.iter().take(MOST_NAMED);
+    let mut detail: Vec<_> =
+        named.map(|tgid| format!("{} ({tgid})", super::status::task_name(*tgid))).collect();
+    if processes.len() > MOST_NAMED {
+        detail.push(format!("{} more", processes.len() - MOST_NAMED));
+    }
+    Some(Fact {
+        name: "programs with io_uring".to_owned(),
+        available: true,
+        detail: detail.join(", "),
+    })
 }
 
 fn capability_fact() -> Fact {

@@ -1,26 +1,30 @@
 //! `run` and `record`: probes, threads, outputs, and an orderly end.
 
-#[cfg(feature = "kernel-log")]
-use super::threads::spawn;
 use super::{
     clock::boot_ns,
+    governor,
     outputs::{self, Outputs},
+    packets::PacketThread,
     preamble::{self, Recorded},
     privilege,
     recorder::Recorder,
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
-    threads::{Parts, Threads, joined, own_endpoint},
+    threads::{FlowMaps, Parts, Threads, joined, own_endpoint, spawn},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::export::{Destination, Writing};
+use crate::flow::datagrams::DatagramMap;
+use crate::probe::attached::Attached;
 use crate::probe::control::Maps;
+use crate::probe::in_kernel::InKernelMaps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
+use crate::probe::run_time::RunTimes;
 use crate::process;
 use crate::runtime::go::GoPrograms;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
@@ -28,9 +32,9 @@ use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
-use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
@@ -78,17 +82,21 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         }
         None => None,
     };
+    // Conversations are no part of a recording.
+    let flows = settings.probes.contains(&Probe::Flow) && record.is_none();
     // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
     // tens of megabytes for a moment.
     let mut loaded =
-        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings)).join()))??;
+        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings, flows)).join()))??;
     let maps = Maps::take(&mut loaded.ebpf, rings.count).map_err(anyhow::Error::new)?;
     #[cfg(feature = "kernel-log")]
     let kernel_log = super::kernel_log::start(&mut loaded.ebpf).map_err(operator)?;
+    let flow_maps = if flows { flow_maps(&mut loaded)? } else { None };
     let agent = Agent::start(
         settings,
         loaded,
         maps,
+        flow_maps,
         outputs,
         recorder,
         id_key,
@@ -158,7 +166,7 @@ fn start_recording(
     })
 }
 
-fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
+fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Failure> {
     let mut wanted = vec![Feature::Processes];
     if settings.probes.contains(&Probe::Http) {
         wanted.extend([
@@ -168,15 +176,30 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             Feature::SendTime,
         ]);
     }
+    let mut kernel = kernel_settings(settings);
+    if flows {
+        wanted.extend([Feature::Flows, Feature::FlowPeers, Feature::FlowList]);
+        if !settings.probes.contains(&Probe::Http) {
+            wanted.push(Feature::FlowCalls);
+        }
+        kernel.features |= feature::FLOW;
+        kernel.features |= if settings.flows.dns { feature::FLOW_DNS } else { 0 };
+    }
     let config = LoadConfig {
         wanted: wanted.into_iter().collect(),
         payload_hooks: match settings.hooks {
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
-        settings: KernelSettings { payload_rings: rings.count, ..kernel_settings(settings) },
+        settings: KernelSettings {
+            payload_rings: rings.count,
+            ring_limit: rings.bytes / 4 * 3,
+            ring_span: rings.bytes / 8,
+            ..kernel
+        },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
+        flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
     let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
@@ -228,6 +251,14 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
     if selection.cgroup.is_some() {
         kernel.features |= feature::CGROUP_FILTER;
     }
+    kernel.features |= feature::SHEDDING;
+    if settings.max_cpu.is_some() {
+        kernel.features |= feature::CPU_BUDGET;
+    }
+    if let Some(rate) = settings.max_request_rate {
+        kernel.features |= feature::PROCESS_RATE;
+        kernel.process_rate = rate;
+    }
     kernel
 }
 
@@ -265,22 +296,37 @@ fn wait_for_end(
     })
 }
 
+/// Ring and map of conversations, where their programs are attached.
+fn flow_maps(loaded: &mut Loaded) -> Result<Option<(RingBuf<MapData>, DatagramMap)>, Failure> {
+    let wanted = [Feature::Flows, Feature::FlowCalls, Feature::FlowPeers, Feature::FlowList];
+    if !wanted.into_iter().any(|feature| loaded.has(feature)) {
+        return Ok(None);
+    }
+    let missing = || anyhow::anyhow!("the kernel object has no map FLOW_RING");
+    let ring = loaded.ebpf.take_map("FLOW_RING").ok_or_else(missing)?;
+    let ring = RingBuf::try_from(ring).map_err(anyhow::Error::new)?;
+    let datagrams = DatagramMap::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+    Ok(Some((ring, datagrams)))
+}
+
 struct Agent {
-    /// Programs and maps: they end with this value.
-    ebpf: Arc<Mutex<Ebpf>>,
+    attached: Attached,
     shared: Arc<Shared>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
     threads: Threads,
+    /// Threads that end with the stop flag.
+    companions: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Agent {
     #[expect(clippy::too_many_arguments, reason = "called once; it is where all parts meet")]
     fn start(
         settings: &Settings,
-        loaded: Loaded,
+        mut loaded: Loaded,
         maps: Maps,
+        flow_maps: Option<(RingBuf<MapData>, DatagramMap)>,
         outputs: Outputs,
         recorder: Option<Arc<Recorder>>,
         id_key: IdKey,
@@ -288,21 +334,34 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, go } = maps;
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse, go } =
+            maps;
+        let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+        let packets_loaded = loaded.has(Feature::Packets);
+        let programs = RunTimes::of(&loaded.ebpf);
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
             Some(counters),
             Misses::of(&loaded.ebpf),
         ));
-        // The thread that meets programs attaches to them, too; all end with this one.
-        let ebpf = Arc::new(Mutex::new(loaded.ebpf));
+        let attached = Attached::new(loaded);
+        let (packets, users) =
+            PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
+        let _ = shared.in_kernel.set(users);
+        let mut companions = vec![spawn("kernspan-packet", move || packets.run())?];
+        let flows = flow_maps.map(|(ring, datagrams)| FlowMaps {
+            ring,
+            datagrams,
+            attached: attached.clone(),
+        });
         let parts = Parts {
+            flows,
             process_ring,
             payload_rings,
             verdicts,
             alarm,
             selection,
-            go: GoPrograms::new(go, Arc::downgrade(&ebpf)),
+            go: GoPrograms::new(go, attached.clone()),
             outputs: outputs.fanout,
             recorder: recorder.clone(),
             id_key,
@@ -311,6 +370,9 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
+        if let Some(budget) = settings.max_cpu {
+            companions.push(governor::start(budget, purse, programs, Arc::clone(&shared))?);
+        }
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -319,7 +381,8 @@ impl Agent {
             }
             None => None,
         };
-        Ok(Agent { ebpf, shared, outputs: outputs.exporter, metrics, recorder, threads })
+        let outputs = outputs.exporter;
+        Ok(Agent { attached, shared, outputs, metrics, recorder, threads, companions })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -328,9 +391,12 @@ impl Agent {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
-        drop(self.ebpf);
+        self.attached.detach();
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
+        for companion in self.companions {
+            joined(companion.join())?;
+        }
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)
         {

@@ -1,15 +1,16 @@
 //! What the threads of a run share: a stop flag, and copies of their accounts for whoever asks.
 
-use super::clock::boot_ns;
+use super::{clock::boot_ns, packets::InKernel};
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
 use agent_common::counter;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::connection::{Census, KindCounts};
 use agent_core::event::ProcessKey;
+use agent_core::flow::metrics::Sample;
 use agent_core::ledger::{Entry, Side};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Who has an account.
@@ -23,6 +24,12 @@ pub enum Thread {
     Assembler,
     /// The outputs.
     Outputs,
+    /// Who keeps to the CPU budget.
+    Budget,
+    /// The thread that follows conversations.
+    Flows,
+    /// What is made of conversations.
+    FlowMetrics,
 }
 
 /// See the module.
@@ -37,11 +44,14 @@ pub struct Shared {
     pub started: Instant,
     /// What each feature got.
     pub features: Vec<FeatureReport>,
+    /// Who has calls that no registers explain; unset in a replay.
+    pub in_kernel: OnceLock<InKernel>,
     counters: Mutex<Option<Counters>>,
     misses: Misses,
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
     /// By payload ring.
     census: Mutex<BTreeMap<usize, Census>>,
+    flows: Mutex<Vec<Sample>>,
 }
 
 impl Shared {
@@ -53,10 +63,12 @@ impl Shared {
             ready: AtomicBool::new(false),
             started: Instant::now(),
             features,
+            in_kernel: OnceLock::new(),
             counters: Mutex::new(counters),
             misses,
             accounts: Mutex::default(),
             census: Mutex::default(),
+            flows: Mutex::default(),
         }
     }
 
@@ -74,6 +86,16 @@ impl Shared {
     /// The thread of a payload ring publishes its connections by kind.
     pub fn publish_census(&self, ring: usize, census: Census) {
         lock(&self.census).insert(ring, census);
+    }
+
+    /// Numbers of conversations, as last reported.
+    pub fn publish_flows(&self, samples: Vec<Sample>) {
+        *lock(&self.flows) = samples;
+    }
+
+    /// The same, to be read.
+    pub fn flows(&self) -> Vec<Sample> {
+        lock(&self.flows).clone()
     }
 
     /// Connections by process and kind, of all payload rings, as last published.

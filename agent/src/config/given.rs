@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 28] = [
+pub const KEYS: [&str; 38] = [
     "output",
     "listen",
     "include",
@@ -22,6 +22,10 @@ pub const KEYS: [&str; 28] = [
     "payload-rings",
     "ring-size",
     "poll-interval",
+    "max-cpu",
+    "max-memory",
+    "max-request-rate",
+    "process-metrics",
     "sample",
     "log-level",
     "hooks",
@@ -38,11 +42,17 @@ pub const KEYS: [&str; 28] = [
     "otlp-client-key",
     "otlp-insecure",
     "otlp-queue-bytes",
+    "flow-interval",
+    "flow-labels",
+    "flow-logs",
+    "flow-series",
+    "flow-table",
+    "flow-dns",
 ];
 
 /// Keys that may have several values.
-const REPEATABLE: [&str; 7] =
-    ["output", "include", "exclude", "pid", "port", "probes", "otlp-header"];
+const REPEATABLE: [&str; 8] =
+    ["output", "include", "exclude", "pid", "port", "probes", "otlp-header", "flow-labels"];
 
 /// Largest configuration file: far beyond what can be written by hand.
 const MAX_FILE: u64 = 256 << 10;

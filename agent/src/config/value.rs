@@ -2,7 +2,8 @@
 
 use super::problem::{Wrong, nearest, quote};
 use super::settings::{
-    Capture, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, Output, Probe,
+    Capture, FlowLabel, FlowLogs, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol,
+    Output, Probe,
 };
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -138,9 +139,80 @@ pub fn poll_interval(text: &str) -> Result<Duration, Wrong> {
     duration_within(text, Duration::from_millis(1), Duration::from_secs(1), "5ms")
 }
 
+/// How often living conversations are looked at.
+pub fn flow_interval(text: &str) -> Result<Duration, Wrong> {
+    duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "10s")
+}
+
+/// Names separated by commas.
+pub fn flow_labels(text: &str) -> Result<Vec<FlowLabel>, Wrong> {
+    let choices = FlowLabel::ALL.map(|label| (label.name(), label));
+    text.split(',').map(|name| choice(name.trim(), "is no flow label", &choices)).collect()
+}
+
+/// Which conversations are log records.
+pub fn flow_logs(text: &str) -> Result<FlowLogs, Wrong> {
+    choice(text, "is no kind of flow logs", &FlowLogs::ALL.map(|kind| (kind.name(), kind)))
+}
+
+/// Bound of the series of flow metrics.
+pub fn flow_series(text: &str) -> Result<usize, Wrong> {
+    let number = whole(text, 1, 100_000, "number of series")?;
+    usize::try_from(number).map_err(|_| Wrong::value(text, "is too large", "at most 100000"))
+}
+
+/// Bound of the conversations known at once.
+pub fn flow_table(text: &str) -> Result<u32, Wrong> {
+    let number = whole(text, 256, 1 << 20, "number of conversations")?;
+    u32::try_from(number).map_err(|_| Wrong::value(text, "is too large", "at most 1048576"))
+}
+
 /// How long a recording runs.
 pub fn record_duration(text: &str) -> Result<Duration, Wrong> {
     duration_within(text, Duration::from_millis(100), Duration::from_secs(7 * 24 * 3600), "10s")
+}
+
+/// Part of one processor: `5%`. `None` for `off`.
+pub fn max_cpu(text: &str) -> Result<Option<f64>, Wrong> {
+    let hint = "a part of one processor from 1% to 6400%, for example 5%, or off";
+    if text == "off" {
+        return Ok(None);
+    }
+    let Some(number) = text.strip_suffix('%') else {
+        return Err(Wrong::value(text, "is no percentage", hint));
+    };
+    match number.trim_end().parse::<f64>() {
+        Ok(percent) if (1.0..=6400.0).contains(&percent) => Ok(Some(percent / 100.0)),
+        Ok(_) => Err(Wrong::value(text, "is out of range", hint)),
+        Err(_) => Err(Wrong::value(text, "is no percentage", hint)),
+    }
+}
+
+/// Bytes of memory.
+pub fn max_memory(text: &str) -> Result<u64, Wrong> {
+    size_within(text, 64 * MIB, 64 * GIB)
+}
+
+/// Requests a second. `None` for `off`.
+pub fn request_rate(text: &str) -> Result<Option<u32>, Wrong> {
+    let hint = "a number from 1 to 1000000, or off";
+    if text == "off" {
+        return Ok(None);
+    }
+    match text.parse::<u32>() {
+        Ok(rate) if (1..=1_000_000).contains(&rate) => Ok(Some(rate)),
+        Ok(_) => Err(Wrong::value(text, "is out of range", hint)),
+        Err(_) => Err(Wrong::value(text, "is no rate", hint)),
+    }
+}
+
+/// How often metrics of processes are made. `None` for `off`.
+pub fn process_metrics(text: &str) -> Result<Option<Duration>, Wrong> {
+    if text == "off" {
+        return Ok(None);
+    }
+    duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "60s, or off")
+        .map(Some)
 }
 
 /// Part of the traces that is kept.
@@ -237,7 +309,7 @@ pub fn file(text: &str) -> Result<PathBuf, Wrong> {
     Err(Wrong::value(text, "is no file that can be reached", "the path of a PEM file"))
 }
 
-fn choice<T: Copy>(text: &str, why: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+pub(crate) fn choice<T: Copy>(text: &str, why: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         return Ok(*value);
     }
@@ -293,7 +365,7 @@ fn show_size(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
-fn duration_within(
+pub(crate) fn duration_within(
     text: &str,
     least: Duration,
     most: Duration,
@@ -390,6 +462,15 @@ mod tests {
         assert_eq!(ring_size("64KiB"), Ok(64 << 10), "a power of two stays");
         assert_eq!(ring_size("65537"), Ok(128 << 10));
         assert_eq!(ring_size("1GiB"), Ok(1 << 30));
+        assert_eq!(max_cpu("5%"), Ok(Some(0.05)));
+        assert_eq!((max_cpu("off"), request_rate("off")), (Ok(None), Ok(None)));
+        for wrong in ["5", "0%", "NaN%", "-5%", "6401%", "%", ""] {
+            assert!(max_cpu(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(request_rate("100"), Ok(Some(100)));
+        for wrong in ["0", "1000001", "-1", "1.5", "many"] {
+            assert!(request_rate(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -435,6 +516,8 @@ mod tests {
         #[test]
         fn no_text_panics(text in "\\PC{0,20}") {
             let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
+            let _ = (max_cpu(&text), request_rate(&text), process_metrics(&text));
+            let _ = max_memory(&text);
             let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));
             let _ = (otlp_endpoint(&text), hooks(&text), truth(&text));
         }

@@ -141,6 +141,13 @@ impl Btf {
         self.structs.get(name.as_bytes()).copied()
     }
 
+    /// Bytes of a struct.
+    pub fn size(&self, structure: &str) -> Option<u32> {
+        let id = self.structure(structure)?;
+        // Of a struct the reference is its size.
+        self.read(*self.types.get(id as usize)?).map(|info| info.reference)
+    }
+
     /// Type id of a function.
     pub fn function(&self, name: &str) -> Option<u32> {
         self.functions.get(name.as_bytes()).copied()
@@ -260,6 +267,7 @@ mod tests {
         );
         assert!(btf.offset("task_struct", "tgid").is_some());
         assert_eq!(btf.offset("task_struct", "no_such_field"), None);
+        assert_eq!((btf.size("list_head"), btf.size("no_such_struct")), (Some(16), None));
         // include/net/sock.h and include/linux/socket.h fix these numbers.
         assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_RDWR"), Some(2));
         assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_NOTHING"), None);

@@ -135,6 +135,19 @@ impl Selection {
     }
 }
 
+/// Tells the kernel side what it may spend.
+pub struct Purse(Array<MapData, u32>);
+
+impl Purse {
+    /// From now on so many of 2^32 requests are shed where they begin.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn shed(&mut self, shed: u32) -> Result<(), MapError> {
+        self.0.set(0, shed, 0)
+    }
+}
+
 /// Programs in Go, as the kernel side knows them.
 pub struct GoMaps {
     processes: HashMap<MapData, u32, [u8; size_of::<GoProcess>()]>,
@@ -175,6 +188,8 @@ pub struct Maps {
     pub counters: Counters,
     /// Process selection.
     pub selection: Selection,
+    /// The CPU budget's share.
+    pub purse: Purse,
     /// Programs in Go.
     pub go: GoMaps,
 }
@@ -201,6 +216,7 @@ impl Maps {
                 generation: typed(ebpf, "PROCESS_GENERATION")?,
                 changes: 0,
             },
+            purse: Purse(typed(ebpf, "BUDGET")?),
             go: GoMaps {
                 processes: typed(ebpf, "GO_PROCESSES")?,
                 generation: typed(ebpf, "GO_GENERATION")?,
@@ -210,7 +226,7 @@ impl Maps {
     }
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>(
+pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, MapFault> {

@@ -6,13 +6,15 @@
 use super::{
     btf::Btf,
     control::PAYLOAD_RINGS,
-    offsets, patch,
+    in_kernel, offsets, patch,
     plan::{Choice, Entry, Feature, Hook, PLAN, Part},
 };
 use agent_common::settings::{Settings, feature};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
-    programs::{BtfTracePoint, FEntry, FExit, ProgramError},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Iter, ProgramError,
+    },
 };
 use std::collections::HashSet;
 use zerocopy::IntoBytes;
@@ -30,6 +32,19 @@ pub struct LoadConfig {
     pub ring_size: u32,
     /// Processes that a filter may name; 1 without a filter.
     pub process_filter_size: u32,
+    /// Room for conversations; `None` without them.
+    pub flows: Option<FlowSizes>,
+}
+
+/// Sizes of the maps of conversations.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowSizes {
+    /// Bytes of the flow ring, a power of two.
+    pub ring: u32,
+    /// UDP conversations.
+    pub datagrams: u32,
+    /// Threads that use UDP sockets without a peer of their own at once.
+    pub peers: u32,
 }
 
 /// What became of a feature.
@@ -130,6 +145,7 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         let go = offsets.task_fsbase != agent_common::settings::MISSING;
         settings.features |= if go { feature::GO } else { 0 };
         settings.features |= if cast.is_some() { feature::CAST } else { 0 };
+        settings.features |= in_kernel::bits(&btf, &offsets, settings.features, &config.wanted);
         let mut object = object.to_vec();
         patch::casts(&mut object, cast);
         patch::constants(&mut object, &settings, &offsets);
@@ -149,7 +165,8 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
             || features.iter().any(|f| f.feature == Feature::SendTime && f.is_active())
                 == send_time;
         if settled {
-            return finish(ebpf, features);
+            let later = in_kernel::prepare(&mut ebpf, &aya_btf, &btf, &settings);
+            return finish(ebpf, features.into_iter().chain(later).collect());
         }
     }
 }
@@ -175,10 +192,16 @@ fn open(
             loader.map_max_entries(name, config.ring_size);
         }
     }
+    if let Some(sizes) = config.flows {
+        loader.map_max_entries("FLOW_RING", sizes.ring);
+        loader.map_max_entries("DATAGRAMS", sizes.datagrams);
+        loader.map_max_entries("PEERS", sizes.peers);
+    }
     loader
         .btf(Some(btf))
         .override_global("SETTINGS", settings.as_bytes(), true)
         .map_max_entries("PROCESSES", config.process_filter_size)
+        .map_max_entries("TAKEN", in_kernel::threads(settings))
         .load(object)
         .map_err(|error| LoadError::Object(chain(&error)))
 }
@@ -233,6 +256,8 @@ fn noun(hook: Hook) -> &'static str {
     match hook {
         Hook::Tracepoint(_) => "tracepoint",
         Hook::Fentry(_) | Hook::Fexit(_) => "function",
+        Hook::Iterator(_) => "iterator",
+        Hook::Cgroup(_) => "cgroup hook",
     }
 }
 
@@ -240,6 +265,9 @@ fn has(btf: &Btf, hook: Hook) -> bool {
     match hook {
         Hook::Tracepoint(name) => btf.has_tracepoint(name),
         Hook::Fentry(name) | Hook::Fexit(name) => btf.has_function(name),
+        Hook::Iterator(name) => btf.has_function(&format!("bpf_iter_{name}")),
+        // Nothing of it is in the type information: attaching tells.
+        Hook::Cgroup(_) => true,
     }
 }
 
@@ -317,6 +345,17 @@ enum Typed<'a> {
     Tracepoint(&'a mut BtfTracePoint),
     Fentry(&'a mut FEntry),
     Fexit(&'a mut FExit),
+    Iterator(&'a mut Iter),
+    Cgroup(&'a mut CgroupSockAddr),
+}
+
+/// Where the version 2 tree of cgroups is mounted: alone, or beside version 1.
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+fn cgroup_root() -> std::io::Result<std::fs::File> {
+    let is_root = |root: &&&str| std::path::Path::new(root).join("cgroup.controllers").exists();
+    let root = CGROUP_ROOTS.iter().find(is_root).ok_or(std::io::ErrorKind::NotFound)?;
+    std::fs::File::open(root)
 }
 
 impl Typed<'_> {
@@ -325,6 +364,8 @@ impl Typed<'_> {
             Typed::Tracepoint(program) => program.load(hook.target(), btf),
             Typed::Fentry(program) => program.load(hook.target(), btf),
             Typed::Fexit(program) => program.load(hook.target(), btf),
+            Typed::Iterator(program) => program.load(hook.target(), btf),
+            Typed::Cgroup(program) => program.load(),
         }
     }
 
@@ -333,6 +374,12 @@ impl Typed<'_> {
             Typed::Tracepoint(program) => program.attach().map(drop),
             Typed::Fentry(program) => program.attach().map(drop),
             Typed::Fexit(program) => program.attach().map(drop),
+            Typed::Iterator(program) => program.attach().map(drop),
+            Typed::Cgroup(program) => {
+                let root = cgroup_root().map_err(ProgramError::IOError)?;
+                // A link stands beside others in any case, and takes no flags (5.7 and later).
+                program.attach(root, CgroupAttachMode::Single).map(drop)
+            }
         }
     }
 }
@@ -348,6 +395,8 @@ fn with_program(
         Hook::Tracepoint(_) => program.try_into().map(Typed::Tracepoint),
         Hook::Fentry(_) => program.try_into().map(Typed::Fentry),
         Hook::Fexit(_) => program.try_into().map(Typed::Fexit),
+        Hook::Iterator(_) => program.try_into().map(Typed::Iterator),
+        Hook::Cgroup(_) => program.try_into().map(Typed::Cgroup),
     };
     let mut typed = typed.map_err(|error| chain(&error))?;
     act(&mut typed)
@@ -356,7 +405,7 @@ fn with_program(
 
 /// The kernel's word on a program: of the verifier's log, which may have thousands of lines, the
 /// one that says what is wrong.
-fn kernel_word(error: &ProgramError) -> String {
+pub(super) fn kernel_word(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
     match verdict(&verifier_log.to_string()) {
         Some(verdict) => format!("{io_error}: {verdict}"),

@@ -4,7 +4,7 @@
 //! The kernel counts those (`recursion_misses`, Linux 5.12 and later; Documentation/bpf,
 //! `bpf_prog_show_fdinfo` in kernel/bpf/syscall.c), and nobody else can.
 
-use super::plan::PLAN;
+use super::{in_kernel::LATER, plan::PLAN};
 use agent_core::ledger::{Entry, Side};
 use aya::Ebpf;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -18,10 +18,11 @@ impl Misses {
     pub fn of(ebpf: &Ebpf) -> Misses {
         let parts = || PLAN.iter().flat_map(|entry| entry.choices).flat_map(|choice| choice.parts);
         let programs = ebpf.programs().filter_map(|(name, program)| {
-            let part = parts().find(|part| part.program == name)?;
+            let planned = parts().map(|part| part.program);
+            let program_name = planned.chain(LATER).find(|planned| *planned == name)?;
             // Not loaded: not asked for, or refused.
             let fd = program.fd().ok()?.as_fd().try_clone_to_owned().ok()?;
-            Some((part.program, fd))
+            Some((program_name, fd))
         });
         Misses(programs.collect())
     }

@@ -1,11 +1,11 @@
 //! Programs in Go: found when they start (or run already), read once a file, and entered into the map
 //! by which the kernel side reads goroutines.
 
+use crate::probe::attached::Attached;
 use crate::probe::control::GoMaps;
 use agent_common::runtime::{GoProcess, PROCESSORS};
 use agent_core::golang::{self, Fault, Program, ReadAt, Site};
 use agent_core::ledger::{Entry, Side};
-use aya::Ebpf;
 use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeScope};
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError, Weak};
 
 /// Executables remembered: hosts run some hundred different ones. Beyond, all are forgotten and read
 /// again when they are next met.
@@ -43,8 +42,7 @@ type Analysis = Result<Option<Program>, Fault>;
 /// See the module.
 pub struct GoPrograms {
     maps: GoMaps,
-    /// Programs of the kernel side; gone when the agent stops.
-    ebpf: Weak<Mutex<Ebpf>>,
+    attached: Attached,
     files: HashMap<Identity, Analysis>,
     probed: HashSet<Identity>,
     processes: HashSet<u32>,
@@ -76,10 +74,10 @@ impl ReadAt for Reader<'_> {
 
 impl GoPrograms {
     /// None is known yet.
-    pub fn new(maps: GoMaps, ebpf: Weak<Mutex<Ebpf>>) -> GoPrograms {
+    pub fn new(maps: GoMaps, attached: Attached) -> GoPrograms {
         GoPrograms {
             maps,
-            ebpf,
+            attached,
             files: HashMap::new(),
             probed: HashSet::new(),
             processes: HashSet::new(),
@@ -177,19 +175,19 @@ impl GoPrograms {
     }
 
     fn attach(&self, site: Site, path: &PathBuf) -> Result<(), String> {
-        let Some(ebpf) = self.ebpf.upgrade() else { return Ok(()) };
-        let mut ebpf = ebpf.lock().unwrap_or_else(PoisonError::into_inner);
-        let program =
-            ebpf.program_mut(ROUND_TRIP).ok_or("the kernel object has no such program")?;
-        let program: &mut UProbe = program.try_into().map_err(|error| format!("{error}"))?;
-        if program.fd().is_err() {
-            program.load().map_err(|error| format!("{error:?}"))?;
-        }
         let place = UProbeAttachLocation::AbsoluteOffset(site.offset);
-        program
-            .attach(place, path, UProbeScope::AllProcesses)
-            .map(drop)
-            .map_err(|error| format!("{error:?}"))
+        let attached = self.attached.with(|ebpf| {
+            let program =
+                ebpf.program_mut(ROUND_TRIP).ok_or("the kernel object has no such program")?;
+            let program: &mut UProbe = program.try_into().map_err(|error| format!("{error}"))?;
+            if program.fd().is_err() {
+                program.load().map_err(|error| format!("{error:?}"))?;
+            }
+            let link = program.attach(place, path, UProbeScope::AllProcesses);
+            link.map(drop).map_err(|error| format!("{error:?}"))
+        });
+        // None: the agent stops.
+        attached.unwrap_or(Ok(()))
     }
 }
 

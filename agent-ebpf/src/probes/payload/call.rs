@@ -7,19 +7,21 @@ use agent_common::{
     settings::feature,
 };
 
-use super::{connection::introduce, write};
+use super::{connection::introduce, in_kernel, write};
 use crate::{
-    emit::{count, count_both, header, now},
+    emit::{count as count_by, count_both, header, now},
     filter,
     kernel::{
         goroutine,
         messages::{self, Moved},
-        registers,
+        pages, registers,
         sock::{Sock, Stream},
         task::Task,
-        user::{Buffer, Pieces, gather},
+        user::{Buffer, Pieces, Room, gather},
     },
+    probes::flow::datagram,
     settings::enabled,
+    shed,
     socket::{self, Moment, SocketState, Source, flag},
 };
 
@@ -30,6 +32,9 @@ const MSG_PEEK: i32 = 2;
 const MSG_ERRQUEUE: i32 = 0x2000;
 /// The bytes of a TCP stream are thrown away: the buffer was not written.
 const MSG_TRUNC: i32 = 0x20;
+
+/// Nothing waits (include/uapi/asm-generic/errno-base.h).
+const EAGAIN: i32 = 11;
 
 /// A call that is known to concern a watched stream.
 struct Call {
@@ -44,6 +49,9 @@ struct Call {
 /// A send returned `ret`.
 #[inline(always)]
 pub fn sent(sock: Sock, ret: i32, scratch: u32) {
+    if enabled(feature::FLOW) && datagram::moved(sock, ret, true, 0) {
+        return;
+    }
     let Some((state, call)) = watched(sock, true, ret, scratch) else { return };
     if ret <= 0 {
         state.cancel_send(call.task.tid());
@@ -81,8 +89,15 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
 /// A receive returned `ret`.
 #[inline(always)]
 pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
-    if call_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
+    if enabled(feature::FLOW) && datagram::moved(sock, ret, false, call_flags) {
         return;
+    }
+    if call_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
+        in_kernel::forget();
+        return;
+    }
+    if ret < 0 && ret != -EAGAIN {
+        in_kernel::forget();
     }
     let Some((state, call)) = watched(sock, false, ret, scratch) else { return };
     if ret <= 0 {
@@ -153,7 +168,7 @@ fn watched(
     }
     let Some(stream) = sock.stream() else {
         let own = filter::is_own(Task::current().tgid());
-        count(if own { counter::OWN_CALLS } else { counter::OTHER_SOCKETS }, 1);
+        count_by(if own { counter::OWN_CALLS } else { counter::OTHER_SOCKETS }, 1);
         return None;
     };
     let state = socket::get(sock, stream, true)?;
@@ -182,7 +197,7 @@ fn watched(
 /// The agent's own call: its connection is left out at both ends.
 #[inline(always)]
 fn leave_out_own(sock: Sock, stream: Stream, state: &mut SocketState) {
-    count(counter::OWN_CALLS, 1);
+    count_by(counter::OWN_CALLS, 1);
     if stream == Stream::Tcp && !state.has(flag::LEFT_OUT) {
         state.flags |= flag::LEFT_OUT;
         filter::note_own(sock);
@@ -241,11 +256,11 @@ impl Call {
             }
             return;
         }
-        if let Some(Buffer::Messages { array, count }) =
+        if let Some(Buffer::Messages { array, count, compat }) =
             registers::buffer(self.task, self.sock.file(), self.sending)
         {
             state.messages = 1;
-            messages::pass(self.moved(state, 0), array, count);
+            messages::pass(self.moved(state, 0), array, count, compat);
         }
     }
 
@@ -260,29 +275,51 @@ impl Call {
         if self.stream == Stream::Unix {
             header.flags |= record_flag::COUNTED;
         }
+        if len > 0 && state.turn(self.sending) {
+            record.header.flags |= record_flag::TURN;
+            if enabled(feature::SHEDDING) {
+                shed::begin(state, self.sending, &record);
+            }
+        }
+        if enabled(feature::SHEDDING) && shed::takes(state, &mut record) {
+            if state.messages != 0 {
+                self.registered(state, len);
+            }
+            return;
+        }
         if !state.has(flag::COMPLETE) {
             introduce(self.sock, self.stream, state, &record);
         }
-        let turned = len > 0 && state.turn(self.sending);
-        if turned {
-            record.header.flags |= record_flag::TURN;
-        }
         if enabled(feature::GO) && len > 0 {
+            let turned = record.header.flags & record_flag::TURN != 0;
             record.context = self.context(state, turned);
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
+        let in_packets = !self.sending && matches!(source, Source::Registers);
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
-        let pieces = if len == 0 { None } else { self.pieces(state, len, source) };
+        let pieces = if len == 0 { None } else { self.pieces(state, &record, len, source) };
         match pieces {
             _ if want == 0 => write::bare(&mut record),
             Some(Pieces::One(address)) => write::flat(&mut record, want, address),
-            Some(Pieces::Many { vector, count, in_kernel }) => {
-                match gather(self.scratch, vector, count, in_kernel, want) {
-                    Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
-                    _ => write::unreachable(&mut record),
-                }
+            Some(Pieces::Many { vector, count, skip, layout }) => {
+                let room = Room::scratch(self.scratch);
+                let gathered = room.and_then(|r| gather(r, vector, count, skip, layout, want));
+                self.write_gathered(&mut record, gathered);
             }
-            None => write::unreachable(&mut record),
+            Some(Pieces::Pages { vector, count, skip }) => {
+                if !enabled(feature::PAGES) {
+                    return;
+                }
+                count_by(counter::PAGE_SENDS, 1);
+                let room = Room::scratch(self.scratch);
+                let gathered = room.and_then(|r| pages::gather(r, vector, count, skip, want));
+                self.write_gathered(&mut record, gathered);
+            }
+            Some(Pieces::Taken { room, have }) => {
+                let have = if have < want { have } else { want };
+                self.write_gathered(&mut record, Some((room, have)));
+            }
+            None => self.write_unreachable(&mut record, in_packets),
         }
     }
 
@@ -308,23 +345,63 @@ impl Call {
         }
     }
 
+    #[inline(always)]
+    fn write_gathered(&self, record: &mut Payload, gathered: Option<(*const u8, u32)>) {
+        match gathered {
+            Some((room, have)) if have > 0 => write::gathered(record, have, room),
+            _ => self.write_unreachable(record, false),
+        }
+    }
+
+    #[inline(always)]
+    fn write_unreachable(&self, record: &mut Payload, in_packets: bool) {
+        in_kernel::unreachable(&record.header, in_packets);
+        write::unreachable(record);
+    }
+
     /// Where the call keeps its bytes, `None` when nothing proves it.
     #[inline(always)]
-    fn pieces(&self, state: &mut SocketState, len: u32, source: Source) -> Option<Pieces> {
+    fn pieces(
+        &self,
+        state: &mut SocketState,
+        record: &Payload,
+        len: u32,
+        source: Source,
+    ) -> Option<Pieces> {
         match source {
             Source::Nowhere => None,
             Source::Iterator(pieces) => Some(pieces.simplified()),
             Source::Registers => {
-                let buffer = registers::buffer(self.task, self.sock.file(), self.sending)?;
-                // The messages before this one of a sendmmsg were not followed.
-                if matches!(buffer, Buffer::Messages { .. }) {
-                    if self.knows_iterator() {
-                        return None;
-                    }
-                    state.messages = 1;
+                let known = self.registered(state, len);
+                if self.sending || known.is_some() || !enabled(feature::PACKETS) {
+                    return known;
                 }
-                buffer.pieces(self.moved(state, len))
+                self.taken(record, len)
             }
         }
+    }
+
+    /// Where the registers say that it keeps them.
+    #[inline(always)]
+    fn registered(&self, state: &mut SocketState, len: u32) -> Option<Pieces> {
+        let buffer = registers::buffer(self.task, self.sock.file(), self.sending)?;
+        // The messages before this one of a sendmmsg were not followed.
+        if matches!(buffer, Buffer::Messages { .. }) {
+            if self.knows_iterator() {
+                return None;
+            }
+            state.messages = 1;
+        }
+        buffer.pieces(self.moved(state, len))
+    }
+
+    /// What this receive took from packets.
+    #[inline(always)]
+    fn taken(&self, record: &Payload, len: u32) -> Option<Pieces> {
+        let (socket, sequence) = match self.stream {
+            Stream::Tcp => (self.sock.0 as u64, Some(record.position as u32)),
+            Stream::Unix => (self.sock.peer(), None),
+        };
+        in_kernel::taken(&record.header, self.thread(), socket, sequence, len)
     }
 }
