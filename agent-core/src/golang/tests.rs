@@ -150,6 +150,20 @@ fn the_installed_toolchain_agrees_with_the_table() {
     assert_eq!(read, [goid, parent, start, m, current, p, old_p, next_goid, end_goid], "{text}");
 }
 
+/// Without a toolchain: a file made by hand, of what is read only.
+#[test]
+fn a_small_program_made_by_hand_is_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/golang/program");
+    let program = analysed(&path);
+    assert_eq!(program.version, Version { major: 1, minor: 26, patch: 8 });
+    assert_eq!((program.slot, program.relocated, program.base), (-8, false, 0x40_0000));
+    assert_eq!(program.numbers, Some(0x60_0a00));
+    assert_eq!(program.round_trip, Some(Site { offset: 0x400 + 2 * 64 + 12, cheap: true }));
+    let function = Function { address: 0x40_04c0, offset: 0x4c0, size: 64 };
+    assert_eq!(program.writer, Some(Writer { function, receiver: -8 }));
+    assert_eq!(program.servants, Some((0x40_0500, 0x40_0540)));
+}
+
 #[test]
 fn what_is_not_a_go_program_is_none() {
     let own = std::fs::read("/proc/self/exe").expect("this test");
