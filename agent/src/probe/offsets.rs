@@ -120,6 +120,7 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         mptcp_ack_seq: "mptcp_sock"."ack_seq";
         mptcp_bytes_received: "mptcp_sock"."bytes_received";
         mptcp_bytes_consumed: "mptcp_sock"."bytes_consumed";
+        task_fsbase: "task_struct"."thread.fsbase";
     };
     (offsets, missing)
 }
