@@ -6,6 +6,7 @@ pub use recording::recording;
 
 use crate::event;
 use crate::flow::{self, dns};
+use crate::golang;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Started, Thread};
 use crate::protocol::http1::{self, Http1};
@@ -35,6 +36,20 @@ pub fn dns(bytes: &[u8]) {
         assert!((1..=255).contains(&answer.name.len()), "a name of {} bytes", answer.name.len());
     }
     let _ = flow::record::decode(bytes);
+}
+
+/// Reads an executable.
+///
+/// # Panics
+/// When what is found lies outside of what any file can hold.
+pub fn golang(bytes: &[u8]) {
+    let mut file = bytes;
+    if let Ok(Some(program)) = golang::analyse(&mut file) {
+        assert!(program.slot < 0, "the goroutine's place lies below the thread pointer");
+        if let Some((first, last)) = program.servants {
+            assert!(first <= last, "{first:#x} {last:#x}");
+        }
+    }
 }
 
 /// Plays inputs made of `bytes` to one connection.

@@ -4,6 +4,7 @@
 //! The state lives in socket storage. Programs on several CPUs may touch it at once without a
 //! lock; each field says who writes it and why a race is harmless.
 
+mod mptcp;
 mod receive;
 mod send;
 mod unix;

@@ -337,6 +337,7 @@ fn bits(guess: &HashSet<Feature>, offsets: &Offsets, cast: bool) -> u32 {
         (send_time && offsets::knows_iterator(offsets), feature::SEND_SOURCE),
         (guess.contains(&Feature::Arrival), feature::ARRIVAL),
         (cast, feature::CAST),
+        (offsets.task_fsbase != agent_common::settings::MISSING, feature::GO),
     ]
     .into_iter()
     .filter_map(|(is_set, bit)| is_set.then_some(bit))
