@@ -177,6 +177,10 @@ impl Plan<'_> {
         loop {
             let guess = self.guess(&refused);
             let mut settings = self.config.settings;
+            if !typed {
+                // Conversations need socket storage and cookies, which take typed sockets.
+                settings.features &= !(feature::FLOW | feature::FLOW_DNS);
+            }
             settings.features |= bits(&guess, &offsets, cast.is_some());
             let found = settings.features;
             settings.features |=
