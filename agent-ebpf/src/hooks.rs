@@ -15,6 +15,8 @@
 
 mod calls;
 
+use core::ffi::c_void;
+
 use agent_common::settings::check;
 use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
@@ -32,9 +34,12 @@ use crate::{
 
 /// Run once by the loader, attached nowhere: whether the fields of the running task say what the loader
 /// knows of itself (`args`: process, thread, parent process). Type information from a file may be of
-/// another kernel. Gives a bit for each that differs.
-#[raw_tracepoint(tracepoint = "sched_process_fork")]
-fn check_offsets(ctx: RawTracePointContext) -> i32 {
+/// another kernel. Gives a bit for each that differs. (Without the macro, which makes 0 of what a program
+/// returns.)
+#[unsafe(link_section = "raw_tp/check")]
+#[unsafe(no_mangle)]
+extern "C" fn check_offsets(ctx: *mut c_void) -> i32 {
+    let ctx = RawTracePointContext::new(ctx);
     let task = Task::current();
     let mut wrong = 0;
     if u64::from(task.tgid()) != ctx.arg::<u64>(0) {

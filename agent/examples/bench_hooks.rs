@@ -9,10 +9,10 @@
 //! time each program: what it adds to a program's time is part of every figure then.
 //! `--rings N` uses so many payload rings. `--memory N` measures kernel memory instead: of the maps, and of N connections' sockets.
 
-use agent::probe::{OBJECTS, Objects};
 use agent::probe::control::Maps;
 use agent::probe::load::{LoadConfig, Loaded, load};
 use agent::probe::plan::Feature;
+use agent::probe::{OBJECTS, Objects};
 use agent_common::settings::{Settings, socket_verdict};
 use anyhow::{Context, Result, bail};
 use aya::sys::{Stats, enable_stats};

@@ -21,8 +21,8 @@ pub mod offsets;
 pub mod page_test;
 pub mod patch;
 pub mod plan;
-pub mod run_time;
 pub mod returns;
+pub mod run_time;
 pub mod running;
 pub mod sys;
 

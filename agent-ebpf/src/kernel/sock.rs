@@ -195,7 +195,11 @@ impl Sock {
     pub fn peer_cookie(self) -> u64 {
         let peer = self.peer();
         if crate::UNTYPED {
-            return if peer == 0 { 0 } else { crate::socket::known_cookie(Sock(peer as *const u8)) };
+            return if peer == 0 {
+                0
+            } else {
+                crate::socket::known_cookie(Sock(peer as *const u8))
+            };
         }
         if peer == 0 { 0 } else { probe_field(peer, offset!(sock_cookie)) }
     }

@@ -88,11 +88,7 @@ fn absent(name: &str, without: &str) -> HookReport {
 }
 
 fn existing(name: &str, path: &Path) -> Fact {
-    Fact {
-        name: name.to_owned(),
-        available: path.exists(),
-        detail: path.display().to_string(),
-    }
+    Fact { name: name.to_owned(), available: path.exists(), detail: path.display().to_string() }
 }
 
 /// Processes named in the fact; the rest are counted.

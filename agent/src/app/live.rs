@@ -326,11 +326,8 @@ impl Agent {
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
         let programs = RunTimes::of(&loaded.ebpf);
-        let shared = Arc::new(Shared::new(
-            loaded.features.clone(),
-            Some(counters),
-            Misses::of(&loaded),
-        ));
+        let shared =
+            Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
         let attached = Attached(Arc::new(Mutex::new(Some(loaded))));
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));

@@ -84,10 +84,9 @@ fn load(program: &mut Program, hook: Hook, btf: Option<&AyaBtf>) -> Result<(), P
         (Hook::RawTracepoint(_), _) => typed::<RawTracePoint>(program)?.load(),
         (Hook::Kprobe(_) | Hook::Kretprobe(..), _) => typed::<KProbe>(program)?.load(),
         // Not picked: the plan knows that there are no types.
-        (
-            Hook::Tracepoint(_) | Hook::Fentry(_) | Hook::Fexit(_) | Hook::Iterator(_),
-            None,
-        ) => Err(ProgramError::UnexpectedProgramType),
+        (Hook::Tracepoint(_) | Hook::Fentry(_) | Hook::Fexit(_) | Hook::Iterator(_), None) => {
+            Err(ProgramError::UnexpectedProgramType)
+        }
     }
 }
 

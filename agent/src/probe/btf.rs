@@ -58,7 +58,9 @@ pub enum NotBtf {
     #[error("the file is empty")]
     Empty,
     /// A tracing file system or an archive, for example.
-    #[error("no type information: it begins with {0:02x?}, BTF with [9f, eb] and ELF with [7f, 45, 4c, 46]")]
+    #[error(
+        "no type information: it begins with {0:02x?}, BTF with [9f, eb] and ELF with [7f, 45, 4c, 46]"
+    )]
     Foreign(Vec<u8>),
     /// The other byte order.
     #[error("type information of a big-endian machine")]
@@ -344,7 +346,10 @@ mod tests {
             ("a cut file", vec![0x9f, 0xeb, 1, 0, 24], "damaged at byte 4"),
         ] {
             let error = Btf::from_file(data).err().map(|error| error.to_string());
-            assert!(error.as_deref().is_some_and(|text| text.contains(expected)), "{why}: {error:?}");
+            assert!(
+                error.as_deref().is_some_and(|text| text.contains(expected)),
+                "{why}: {error:?}"
+            );
         }
         let Some(data) = running() else { return };
         let names = b"\0.BTF\0";

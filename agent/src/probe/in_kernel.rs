@@ -80,9 +80,11 @@ pub fn prepare(ebpf: &mut Ebpf, running: &Running, settings: &Settings) -> Vec<F
         Some(types) => page_test::run(ebpf, types, &running.btf),
     };
     let packets = match types.filter(|_| settings.features & feature::PACKETS != 0) {
-        None => Err("it needs bpf_rdonly_cast (Linux 6.2), programs with types, and the tracepoints \
+        None => {
+            Err("it needs bpf_rdonly_cast (Linux 6.2), programs with types, and the tracepoints \
                      skb_copy_datagram_iovec and io_uring_create"
-            .into()),
+                .into())
+        }
         Some(types) => load_packets(ebpf, types),
     };
     vec![

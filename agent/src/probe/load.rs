@@ -164,7 +164,8 @@ impl Plan<'_> {
         let (offsets, missing) = offsets::resolve(&self.running.btf);
         if self.side == Side::Untyped {
             // No verifier refuses a field that is not there.
-            let lacking: Vec<_> = missing.into_iter().filter(|name| offsets::is_needed(name)).collect();
+            let lacking: Vec<_> =
+                missing.into_iter().filter(|name| offsets::is_needed(name)).collect();
             if !lacking.is_empty() {
                 let path = self.running.source.clone();
                 return Err(BtfFault::Lacking { path, fields: lacking.join(", ") }.into());
@@ -218,7 +219,8 @@ impl Plan<'_> {
         if wrong == 0 {
             return Ok(());
         }
-        let names = [(check::PROCESS, "process"), (check::THREAD, "thread"), (check::PARENT, "parent")];
+        let names =
+            [(check::PROCESS, "process"), (check::THREAD, "thread"), (check::PARENT, "parent")];
         let what = names.iter().filter(|(bit, _)| wrong & bit != 0).map(|(_, name)| *name);
         Err(BtfFault::Foreign {
             path: self.running.source.clone(),

@@ -122,7 +122,9 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
 
 /// The programs read this field wherever they run; without others a feature is poorer.
 pub fn is_needed(field: &str) -> bool {
-    !["iter_", "sock_v6_", "unix_", "skb_", "bvec_"].iter().any(|subject| field.starts_with(subject))
+    !["iter_", "sock_v6_", "unix_", "skb_", "bvec_"]
+        .iter()
+        .any(|subject| field.starts_with(subject))
 }
 
 /// Everything is known that tells where a send takes its bytes from (6.0 and later).

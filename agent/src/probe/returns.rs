@@ -148,10 +148,8 @@ mod tests {
                     p:kprobes/other do_sys_open\nr1024:kernspan_x/one two\nnothing\n\
                     r1024:kernspan_7/inet_send_end_7 inet_sendmsg\n";
         let found: Vec<_> = left(text).collect();
-        let expected = [
-            ("kernspan_12/inet_receive_end_12", "12"),
-            ("kernspan_7/inet_send_end_7", "7"),
-        ];
+        let expected =
+            [("kernspan_12/inet_receive_end_12", "12"), ("kernspan_7/inet_send_end_7", "7")];
         assert_eq!(found, expected);
     }
 

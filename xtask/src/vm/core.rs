@@ -173,7 +173,8 @@ fn same(runs: &[(Run, Seen)]) -> Result<()> {
         for (check, lines) in seen {
             let (other, expected) = *first.entry(check).or_insert((run, lines));
             if expected != lines.as_slice() {
-                differences.push(format!("{check}: {run} and {other}: {}", difference(lines, expected)));
+                differences
+                    .push(format!("{check}: {run} and {other}: {}", difference(lines, expected)));
             }
         }
     }
@@ -194,8 +195,11 @@ mod tests {
     use super::*;
 
     fn result(line: &str) -> Value {
-        let checks = format!(r#"{{"a": {{"feature": "A", "wrong": [], "seen": ["x", "{line}"]}}}}"#);
-        let text = format!(r#"{{"release": "6.1.0", "hooks": {{"payload": "fexit"}}, "checks": {checks}}}"#);
+        let checks =
+            format!(r#"{{"a": {{"feature": "A", "wrong": [], "seen": ["x", "{line}"]}}}}"#);
+        let text = format!(
+            r#"{{"release": "6.1.0", "hooks": {{"payload": "fexit"}}, "checks": {checks}}}"#
+        );
         serde_json::from_str(&text).unwrap()
     }
 
@@ -204,10 +208,7 @@ mod tests {
         let run = |series, line| one(series, "auto", &result(line)).unwrap();
         assert!(same(&[run("6.1", "y"), run("6.12", "y")]).is_ok());
         let error = same(&[run("6.1", "y"), run("6.12", "z")]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "a: 6.12 auto and 6.1 auto: only the first has [z], only the second [y]"
-        );
+        assert_eq!(error, "a: 6.12 auto and 6.1 auto: only the first has [z], only the second [y]");
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! The table itself. A feature is one block; a way to get it is one [`Choice`].
 
-use super::Hook::{
-    Cgroup, Fentry, Fexit, Iterator, Kprobe, Kretprobe, RawTracepoint, Tracepoint,
-};
+use super::Hook::{Cgroup, Fentry, Fexit, Iterator, Kprobe, Kretprobe, RawTracepoint, Tracepoint};
 use super::{Choice, Entry, Feature, Hook, Needs, Part, Side};
 
 /// What every program uses; those without types need nothing else.
@@ -10,7 +8,8 @@ pub(super) const RINGS: Needs = Needs { since: (5, 8), what: "the ring buffer" }
 
 /// What every program of the payload ring uses: socket storage in tracing programs (5.11) and
 /// atomic fetch-and-add (5.12).
-pub(super) const SOCKETS: Needs = Needs { since: (5, 12), what: "socket storage, atomic fetch-and-add" };
+pub(super) const SOCKETS: Needs =
+    Needs { since: (5, 12), what: "socket storage, atomic fetch-and-add" };
 
 /// The socket behind an open file.
 const SOCKET_FILES: Needs = Needs { since: (5, 11), what: "sockets of open files" };

@@ -91,7 +91,8 @@ pub fn agrees(runs: &[Run]) -> Result<()> {
 }
 
 fn read() -> Result<Vec<Run>> {
-    let text = fs::read_to_string(data()).with_context(|| format!("no {}: `{COMMAND}`", data().display()))?;
+    let text = fs::read_to_string(data())
+        .with_context(|| format!("no {}: `{COMMAND}`", data().display()))?;
     let value: Value = serde_json::from_str(&text).context("docs/support.json")?;
     value.as_array().context("docs/support.json is no list")?.iter().map(from_json).collect()
 }
@@ -157,7 +158,8 @@ fn rendered(runs: &[Run]) -> String {
         format!("{} {hook}{asked}", run.kernel)
     };
     table(&mut text, runs.iter().map(shown), &checks, |check| {
-        let result = |run: &'_ Run| run.outcomes.get(check).map_or("?".to_owned(), |one| one.result.clone());
+        let result =
+            |run: &'_ Run| run.outcomes.get(check).map_or("?".to_owned(), |one| one.result.clone());
         runs.iter().map(result).collect::<Vec<_>>()
     });
     text
@@ -195,7 +197,8 @@ mod tests {
         let runs = read().unwrap();
         let page = fs::read_to_string(page()).unwrap();
         assert_eq!(page, rendered(&runs), "docs/support.md is not of docs/support.json: {COMMAND}");
-        let have: BTreeSet<_> = runs.iter().map(|run| (run.kernel.as_str(), run.way.as_str())).collect();
+        let have: BTreeSet<_> =
+            runs.iter().map(|run| (run.kernel.as_str(), run.way.as_str())).collect();
         let want = KERNELS.iter().flat_map(|k| k.full.iter().map(|way| (k.series, *way)));
         assert_eq!(have, want.collect(), "kernels and plans: {COMMAND}");
         for kernel in KERNELS.iter().filter(|kernel| !kernel.full.is_empty()) {
