@@ -17,6 +17,7 @@ mod governor;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod live;
+mod memory;
 mod outputs;
 mod packets;
 mod payload;
@@ -46,6 +47,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Run(settings) => live::run(&settings, None),
         Command::Record(record) => live::run(&record.settings.clone(), Some(&record)),
         Command::Replay(replay) => replay::run(&replay),
+        Command::Flows(asked) => flows::list(&asked),
         Command::Doctor { json, btf } => doctor::run(json, btf.as_deref()),
         Command::Version => Ok(()),
     }

@@ -4,6 +4,7 @@
 //! - [`load`]: picks, loads, attaches, and reports what was picked and why. [`attach`]: one program;
 //!   [`returns`], [`sys`]: returns of functions in which many threads wait.
 //! - [`in_kernel`], [`page_test`]: bytes that no registers explain; attached when needed.
+//! - [`attached`]: the loaded programs, shared.
 //! - [`running`]: what the running kernel offers. [`btf`], [`elf`], [`offsets`]: its struct layout.
 //! - [`misses`]: what the kernel did not show to the programs.
 //! - [`patch`]: the one instruction that depends on the kernel.
@@ -11,6 +12,7 @@
 //! - [`control`]: what is said to the running programs: verdicts, selections; and their counters.
 
 pub mod attach;
+pub mod attached;
 pub mod btf;
 pub mod control;
 pub mod elf;

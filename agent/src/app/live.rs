@@ -11,12 +11,14 @@ use super::{
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
-    threads::{Parts, Threads, joined, own_endpoint, spawn},
+    threads::{FlowMaps, Parts, Threads, joined, own_endpoint, spawn},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::export::{Destination, Writing};
+use crate::flow::datagrams::DatagramMap;
+use crate::probe::attached::Attached;
 use crate::probe::control::Maps;
 use crate::probe::in_kernel::InKernelMaps;
 use crate::probe::load::{LoadConfig, Loaded, load};
@@ -29,9 +31,9 @@ use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
-use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
@@ -79,17 +81,21 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         }
         None => None,
     };
+    // Conversations are no part of a recording.
+    let flows = settings.probes.contains(&Probe::Flow) && record.is_none();
     // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
     // tens of megabytes for a moment.
     let mut loaded =
-        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings)).join()))??;
+        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings, flows)).join()))??;
     let maps = Maps::take(&mut loaded.ebpf, rings.count).map_err(anyhow::Error::new)?;
     #[cfg(feature = "kernel-log")]
     let kernel_log = super::kernel_log::start(&mut loaded.ebpf).map_err(operator)?;
+    let flow_maps = if flows { flow_maps(&mut loaded)? } else { None };
     let agent = Agent::start(
         settings,
         loaded,
         maps,
+        flow_maps,
         outputs,
         recorder,
         id_key,
@@ -159,7 +165,7 @@ fn start_recording(
     })
 }
 
-fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
+fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Failure> {
     let mut wanted = vec![Feature::Processes];
     if settings.probes.contains(&Probe::Http) {
         wanted.extend([
@@ -168,6 +174,15 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             Feature::Arrival,
             Feature::SendTime,
         ]);
+    }
+    let mut kernel = kernel_settings(settings);
+    if flows {
+        wanted.extend([Feature::Flows, Feature::FlowPeers, Feature::FlowList]);
+        if !settings.probes.contains(&Probe::Http) {
+            wanted.push(Feature::FlowCalls);
+        }
+        kernel.features |= feature::FLOW;
+        kernel.features |= if settings.flows.dns { feature::FLOW_DNS } else { 0 };
     }
     let config = LoadConfig {
         wanted: wanted.into_iter().collect(),
@@ -180,11 +195,11 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             payload_rings: rings.count,
             ring_limit: rings.bytes / 4 * 3,
             ring_span: rings.bytes / 8,
-            ..kernel_settings(settings)
+            ..kernel
         },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
-        flows: None,
+        flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
     let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
@@ -281,20 +296,17 @@ fn wait_for_end(
     })
 }
 
-/// The programs while they are attached, for whoever attaches or detaches one of them.
-#[derive(Clone)]
-pub struct Attached(Arc<Mutex<Option<Loaded>>>);
-
-impl Attached {
-    /// What `act` gives; `None` once all are detached.
-    pub fn with<T>(&self, act: impl FnOnce(&mut Ebpf) -> T) -> Option<T> {
-        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.as_mut().map(|loaded| act(&mut loaded.ebpf))
+/// Ring and map of conversations, where their programs are attached.
+fn flow_maps(loaded: &mut Loaded) -> Result<Option<(RingBuf<MapData>, DatagramMap)>, Failure> {
+    let wanted = [Feature::Flows, Feature::FlowCalls, Feature::FlowPeers, Feature::FlowList];
+    if !wanted.into_iter().any(|feature| loaded.has(feature)) {
+        return Ok(None);
     }
-
-    fn detach(&self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
+    let missing = || anyhow::anyhow!("the kernel object has no map FLOW_RING");
+    let ring = loaded.ebpf.take_map("FLOW_RING").ok_or_else(missing)?;
+    let ring = RingBuf::try_from(ring).map_err(anyhow::Error::new)?;
+    let datagrams = DatagramMap::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+    Ok(Some((ring, datagrams)))
 }
 
 struct Agent {
@@ -314,6 +326,7 @@ impl Agent {
         settings: &Settings,
         mut loaded: Loaded,
         maps: Maps,
+        flow_maps: Option<(RingBuf<MapData>, DatagramMap)>,
         outputs: Outputs,
         recorder: Option<Arc<Recorder>>,
         id_key: IdKey,
@@ -328,12 +341,18 @@ impl Agent {
         let programs = RunTimes::of(&loaded.ebpf);
         let shared =
             Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
-        let attached = Attached(Arc::new(Mutex::new(Some(loaded))));
+        let attached = Attached::new(loaded);
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
         let _ = shared.in_kernel.set(users);
         let mut companions = vec![spawn("kernspan-packet", move || packets.run())?];
+        let flows = flow_maps.map(|(ring, datagrams)| FlowMaps {
+            ring,
+            datagrams,
+            attached: attached.clone(),
+        });
         let parts = Parts {
+            flows,
             process_ring,
             payload_rings,
             verdicts,

@@ -4,8 +4,8 @@
 //! A process has use for it from when it makes an io_uring, at least for a minute; and once it has
 //! received by one, for as long as it lives.
 
-use super::live::Attached;
 use super::shared::Shared;
+use crate::probe::attached::Attached;
 use crate::probe::in_kernel::{InKernelMaps, InKernelUsers, Packets};
 use crate::process::io_uring;
 use agent_common::settings::InKernelUser;

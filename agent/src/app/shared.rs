@@ -6,6 +6,7 @@ use agent_common::counter;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::connection::{Census, KindCounts};
 use agent_core::event::ProcessKey;
+use agent_core::flow::metrics::Sample;
 use agent_core::ledger::{Entry, Side};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,10 @@ pub enum Thread {
     Outputs,
     /// Who keeps to the CPU budget.
     Budget,
+    /// The thread that follows conversations.
+    Flows,
+    /// What is made of conversations.
+    FlowMetrics,
 }
 
 /// See the module.
@@ -46,6 +51,7 @@ pub struct Shared {
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
     /// By payload ring.
     census: Mutex<BTreeMap<usize, Census>>,
+    flows: Mutex<Vec<Sample>>,
 }
 
 impl Shared {
@@ -62,6 +68,7 @@ impl Shared {
             misses,
             accounts: Mutex::default(),
             census: Mutex::default(),
+            flows: Mutex::default(),
         }
     }
 
@@ -79,6 +86,16 @@ impl Shared {
     /// The thread of a payload ring publishes its connections by kind.
     pub fn publish_census(&self, ring: usize, census: Census) {
         lock(&self.census).insert(ring, census);
+    }
+
+    /// Numbers of conversations, as last reported.
+    pub fn publish_flows(&self, samples: Vec<Sample>) {
+        *lock(&self.flows) = samples;
+    }
+
+    /// The same, to be read.
+    pub fn flows(&self) -> Vec<Sample> {
+        lock(&self.flows).clone()
     }
 
     /// Connections by process and kind, of all payload rings, as last published.

@@ -1,7 +1,8 @@
 //! What the admin endpoint tells about a run.
 
 use super::{doctor::hook_report, packets::InKernel, shared::Shared};
-use crate::admin::{StatusSource, ledger_json};
+use crate::admin::{Gauge, StatusSource, ledger_json};
+use agent_core::flow::metrics::Sample;
 use agent_core::ledger::Entry;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -21,6 +22,16 @@ impl StatusSource for Status {
 
     fn ledger(&self) -> Vec<Entry> {
         self.0.ledger()
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        let gauge = |sample: Sample| Gauge {
+            name: sample.prometheus,
+            help: "Conversations over TCP and UDP, by service; see kernspan run --help.",
+            labels: sample.labels,
+            value: sample.value,
+        };
+        self.0.flows().into_iter().map(gauge).collect()
     }
 
     fn status(&self) -> Value {

@@ -75,7 +75,7 @@ fn bytes<const LEN: usize>(file: &[u8], at: usize) -> Option<[u8; LEN]> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::{code, section};
 
     /// An ELF file with these sections (place of the name, content), and their names behind them.
