@@ -11,7 +11,7 @@ use super::{
     returns::{self, Return},
     running::{BtfFault, Running},
 };
-use agent_common::settings::{Offsets, Settings, feature};
+use agent_common::settings::{Offsets, Settings, check, feature};
 use aya::{Ebpf, EbpfLoader};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -183,6 +183,9 @@ impl Plan<'_> {
                 in_kernel::bits(self.running, self.side, &offsets, found, &self.config.wanted);
             settings.features |= if self.running.fetches() { feature::ATOMIC_FETCH } else { 0 };
             let mut ebpf = self.open(&settings, &offsets, cast, &guess)?;
+            if self.config.btf.is_some() {
+                self.check(&mut ebpf)?;
+            }
             let before = refused.len();
             let mut attached = attach::Attached::default();
             let features: Vec<_> = PLAN
@@ -202,6 +205,29 @@ impl Plan<'_> {
                 return finish(Loaded { returns: attached.returns, ebpf, features });
             }
         }
+    }
+
+    /// Whether a file's offsets find what is known of this process.
+    fn check(&self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
+        let (process, thread, parent) = (
+            std::process::id(),
+            rustix::thread::gettid().as_raw_nonzero().get(),
+            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get()),
+        );
+        let wrong = attach::check(ebpf, [process, thread as u32, parent as u32])
+            .map_err(LoadError::Object)?;
+        if wrong == 0 {
+            return Ok(());
+        }
+        let names =
+            [(check::PROCESS, "process"), (check::THREAD, "thread"), (check::PARENT, "parent")];
+        let what = names.iter().filter(|(bit, _)| wrong & bit != 0).map(|(_, name)| *name);
+        Err(BtfFault::Foreign {
+            path: self.running.source.clone(),
+            release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            what: what.collect::<Vec<_>>().join(", "),
+        }
+        .into())
     }
 
     /// Features that will be active, as far as is known.
