@@ -39,6 +39,8 @@ pub fn bits(btf: &Btf, offsets: &Offsets, known: u32, wanted: &HashSet<Feature>)
     }
     let mut bits = 0;
     let sources = known & feature::SEND_SOURCE != 0 && offsets::knows_iterator(offsets);
+    // Before 6.5 pages that are sent have a way of their own (`sendpage`).
+    let sources = sources && btf.has_function("splice_to_socket");
     if sources && offsets::knows_pages(offsets) {
         bits |= feature::PAGES;
     }
@@ -46,7 +48,8 @@ pub fn bits(btf: &Btf, offsets: &Offsets, known: u32, wanted: &HashSet<Feature>)
     if known & feature::CAST != 0 && shown && offsets::knows_packets(offsets) {
         bits |= feature::PACKETS;
     }
-    if btf.structure("compat_msghdr").is_some() {
+    // Older verifiers (6.1) do not get to the end of the payload programs with these calls as well.
+    if known & feature::CAST != 0 && btf.structure("compat_msghdr").is_some() {
         bits |= feature::COMPAT;
     }
     bits
@@ -69,8 +72,7 @@ pub fn prepare(
         return Vec::new();
     }
     let pages = if settings.features & feature::PAGES == 0 {
-        Err("this kernel does not show where a send takes its bytes from (tcp_sendmsg_locked)"
-            .into())
+        Err("it needs tcp_sendmsg_locked, and sends of pages that go through it (Linux 6.5)".into())
     } else {
         page_test::run(ebpf, aya_btf, btf)
     };

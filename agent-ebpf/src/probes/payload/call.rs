@@ -295,43 +295,38 @@ impl Call {
         let in_packets = !self.sending && matches!(source, Source::Registers);
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
         let pieces = if len == 0 { None } else { self.pieces(state, &record, len, source) };
+        if want == 0 {
+            return write::bare(&mut record);
+        }
+        if let Some(Pieces::One(address)) = pieces {
+            return write::flat(&mut record, want, address);
+        }
+        let known = pieces.is_some();
+        match pieces.and_then(|pieces| self.gathered(pieces, want)) {
+            Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
+            _ => {
+                in_kernel::unreachable(&record.header, in_packets && !known);
+                write::unreachable(&mut record);
+            }
+        }
+    }
+
+    /// The first `want` bytes, or fewer, of what is not in one piece.
+    #[inline(always)]
+    fn gathered(&self, pieces: Pieces, want: u32) -> Option<(*const u8, u32)> {
         match pieces {
-            _ if want == 0 => write::bare(&mut record),
-            Some(Pieces::One(address)) => write::flat(&mut record, want, address),
-            Some(Pieces::Many { vector, count, skip, layout }) => {
-                let room = Room::scratch(self.scratch);
-                let gathered = room.and_then(|r| gather(r, vector, count, skip, layout, want));
-                self.write_gathered(&mut record, gathered);
+            Pieces::Many { vector, count, skip, layout } => {
+                gather(Room::scratch(self.scratch)?, vector, count, skip, layout, want)
             }
-            Some(Pieces::Pages { vector, count, skip }) => {
-                if !enabled(feature::PAGES) {
-                    return;
-                }
+            Pieces::Pages { vector, count, skip } if enabled(feature::PAGES) => {
                 count_by(counter::PAGE_SENDS, 1);
-                let room = Room::scratch(self.scratch);
-                let gathered = room.and_then(|r| pages::gather(r, vector, count, skip, want));
-                self.write_gathered(&mut record, gathered);
+                pages::gather(Room::scratch(self.scratch)?, vector, count, skip, want)
             }
-            Some(Pieces::Taken { room, have }) => {
-                let have = if have < want { have } else { want };
-                self.write_gathered(&mut record, Some((room, have)));
+            Pieces::Taken { room, have } if enabled(feature::PACKETS) => {
+                Some((room, if have < want { have } else { want }))
             }
-            None => self.write_unreachable(&mut record, in_packets),
+            _ => None,
         }
-    }
-
-    #[inline(always)]
-    fn write_gathered(&self, record: &mut Payload, gathered: Option<(*const u8, u32)>) {
-        match gathered {
-            Some((room, have)) if have > 0 => write::gathered(record, have, room),
-            _ => self.write_unreachable(record, false),
-        }
-    }
-
-    #[inline(always)]
-    fn write_unreachable(&self, record: &mut Payload, in_packets: bool) {
-        in_kernel::unreachable(&record.header, in_packets);
-        write::unreachable(record);
     }
 
     /// Where the call keeps its bytes, `None` when nothing proves it.
