@@ -13,7 +13,11 @@ use aya_ebpf::{
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 
-use crate::{kernel::packet::Found, probes::FlowState, socket::SocketState};
+use crate::{
+    kernel::{packet::Found, user::BEHIND},
+    probes::FlowState,
+    socket::SocketState,
+};
 
 /// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
 #[map]
@@ -199,9 +203,11 @@ pub struct Peer {
 }
 
 /// Length of one scratch room.
-pub const SCRATCH_LEN: usize = size_of::<Taken>();
+pub const SCRATCH_LEN: usize = ROOM + BEHIND;
+// An entry of TAKEN begins as a copy of a room.
+const _: () = assert!(size_of::<Taken>() <= SCRATCH_LEN);
 /// Bytes to gather in.
-const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
+pub const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
 
