@@ -20,7 +20,7 @@ use crate::{
         user::{Buffer, Pieces, Room, gather},
     },
     probes::flow::datagram,
-    settings::enabled,
+    settings::{enabled, setting},
     shed,
     socket::{self, Moment, SocketState, Source, flag},
 };
@@ -326,23 +326,23 @@ impl Call {
     /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for
     /// responses, nor for what follows the first call of a request that is sent.
     #[inline(always)]
-    fn context(&self, state: &SocketState, turned: bool) -> u64 {
-        if self.sending {
-            if !turned || state.has(flag::ACCEPTED) {
-                return 0;
-            }
-            return match goroutine::program(self.tgid) {
-                Some(program) => goroutine::sends(self.tgid, program),
-                None => 0,
-            };
-        }
-        if state.has(flag::CONNECTED) {
+    fn context(&self, state: &mut SocketState, turned: bool) -> u64 {
+        let asked = if self.sending {
+            turned && !state.has(flag::ACCEPTED)
+        } else {
+            !state.has(flag::CONNECTED)
+        };
+        if !asked {
             return 0;
         }
-        match goroutine::program(self.tgid) {
-            Some(program) => goroutine::receives(self.tgid, program),
-            None => 0,
+        let Some(program) = goroutine::program(self.tgid, &mut state.not_go) else { return 0 };
+        if self.sending {
+            return goroutine::sends(self.tgid, program);
         }
+        // Go's server has a goroutine wait for the first byte of the next request; another one reads
+        // the rest.
+        let begins = turned || state.head_left + 1 == setting!(head_bytes);
+        goroutine::receives(self.tgid, program, begins)
     }
 
     #[inline(always)]
