@@ -142,7 +142,14 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         let source = send_time && offsets::knows_iterator(&offsets);
         settings.features |= if source { feature::SEND_SOURCE } else { 0 };
         settings.features |= if arrival { feature::ARRIVAL } else { 0 };
-        let go = offsets.task_fsbase != agent_common::settings::MISSING;
+        // The verifier of kernels without casts (before 6.2) takes minutes for what reads goroutines:
+        // it follows loops that later ones see through.
+        let go = offsets.task_fsbase != agent_common::settings::MISSING && cast.is_some();
+        if !go {
+            tracing::warn!(
+                "goroutines are not read: that needs Linux 6.2; threads are judged instead"
+            );
+        }
         settings.features |= if go { feature::GO } else { 0 };
         settings.features |= if cast.is_some() { feature::CAST } else { 0 };
         settings.features |= in_kernel::bits(&btf, &offsets, settings.features, &config.wanted);

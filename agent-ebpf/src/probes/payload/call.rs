@@ -292,7 +292,7 @@ impl Call {
         }
         if enabled(feature::GO) && len > 0 {
             let turned = record.header.flags & record_flag::TURN != 0;
-            record.context = self.context(state, turned);
+            record.context = goroutine::unknown_to_verifier(self.context(state, turned));
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
