@@ -147,9 +147,10 @@ pub static IN_KERNEL_USERS: LruHashMap<u32, InKernelUser> = LruHashMap::with_max
 #[map]
 pub static GO_PROCESSES: HashMap<u32, GoProcess> = HashMap::with_max_entries(1024, 0);
 
-/// How often a Go program was entered into [`GO_PROCESSES`]: while it is 0 nobody asks further.
+/// How often a Go program was entered into [`GO_PROCESSES`]: while it is 0 nobody asks further. The
+/// second number is always 0, which the verifier cannot know.
 #[map]
-pub static GO_GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+pub static GO_GENERATION: Array<u32> = Array::with_max_entries(2, 0);
 
 /// What was known of a goroutine's program when it began to read a request: by goroutine. LRU: one that
 /// leaves costs the links of what that goroutine makes. Twice the connections that a busy host serves.
