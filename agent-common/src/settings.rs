@@ -128,6 +128,16 @@ pub const fn lot(position: u64) -> u32 {
     (mixed ^ (mixed >> 15)).wrapping_mul(0x85eb_ca77)
 }
 
+/// What `check_offsets` finds wrong: bits of its result.
+pub mod check {
+    /// `task_struct.tgid`.
+    pub const PROCESS: i32 = 1 << 0;
+    /// `task_struct.pid`.
+    pub const THREAD: i32 = 1 << 1;
+    /// `task_struct.real_parent`, or what it leads to.
+    pub const PARENT: i32 = 1 << 2;
+}
+
 /// Verdict of the process map: value for a tgid.
 pub mod process_verdict {
     /// Watch this process.

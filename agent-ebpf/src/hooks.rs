@@ -15,6 +15,9 @@
 
 mod calls;
 
+use core::ffi::c_void;
+
+use agent_common::settings::check;
 use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
@@ -28,6 +31,28 @@ use crate::{
     probes::{arrival, process, send_time, state},
     socket,
 };
+
+/// Run once by the loader, attached nowhere: whether the fields of the running task say what the loader
+/// knows of itself (`args`: process, thread, parent process). Type information from a file may be of
+/// another kernel. Gives a bit for each that differs. (Without the macro, which makes 0 of what a program
+/// returns.)
+#[unsafe(link_section = "raw_tp/check")]
+#[unsafe(no_mangle)]
+extern "C" fn check_offsets(ctx: *mut c_void) -> i32 {
+    let ctx = RawTracePointContext::new(ctx);
+    let task = Task::current();
+    let mut wrong = 0;
+    if u64::from(task.tgid()) != ctx.arg::<u64>(0) {
+        wrong |= check::PROCESS;
+    }
+    if u64::from(task.tid()) != ctx.arg::<u64>(1) {
+        wrong |= check::THREAD;
+    }
+    if u64::from(task.parent().tgid()) != ctx.arg::<u64>(2) {
+        wrong |= check::PARENT;
+    }
+    wrong
+}
 
 /// `void inet_sock_destruct(struct sock *sk)`: the last reference is gone. (`sk_free` does not say that:
 /// `tcp_wfree` calls it for each packet that has left.)

@@ -13,7 +13,11 @@ use aya_ebpf::{
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 
-use crate::{kernel::packet::Found, probes::FlowState, socket::SocketState};
+use crate::{
+    kernel::{packet::Found, user::BEHIND},
+    probes::FlowState,
+    socket::SocketState,
+};
 
 /// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
 #[map]
@@ -143,9 +147,10 @@ pub static IN_KERNEL_USERS: LruHashMap<u32, InKernelUser> = LruHashMap::with_max
 #[map]
 pub static GO_PROCESSES: HashMap<u32, GoProcess> = HashMap::with_max_entries(1024, 0);
 
-/// How often a Go program was entered into [`GO_PROCESSES`]: while it is 0 nobody asks further.
+/// How often a Go program was entered into [`GO_PROCESSES`]: while it is 0 nobody asks further. The
+/// second number is always 0, which the verifier cannot know.
 #[map]
-pub static GO_GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+pub static GO_GENERATION: Array<u32> = Array::with_max_entries(2, 0);
 
 /// What was known of a goroutine's program when it began to read a request: by goroutine. LRU: one that
 /// leaves costs the links of what that goroutine makes. Twice the connections that a busy host serves.
@@ -199,9 +204,11 @@ pub struct Peer {
 }
 
 /// Length of one scratch room.
-pub const SCRATCH_LEN: usize = size_of::<Taken>();
+pub const SCRATCH_LEN: usize = ROOM + BEHIND;
+// An entry of TAKEN begins as a copy of a room.
+const _: () = assert!(size_of::<Taken>() <= SCRATCH_LEN);
 /// Bytes to gather in.
-const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
+pub const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
 

@@ -90,6 +90,8 @@ pub struct SocketState {
     pub sends: [Send; SENDS],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
     pub arrivals: [Arrival; ARRIVALS as usize],
+    /// See [`crate::kernel::goroutine::program`]. A race costs one look-up.
+    pub not_go: u64,
 }
 
 /// A true time, or when it is not known.

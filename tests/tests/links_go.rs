@@ -54,8 +54,10 @@ fn run(scenario: &Scenario, program: &Path, mode: &str, start: Start) -> Score {
     let client = Python::start(scenario, "client", "client.py", &arguments, &[]);
     client.finish(Duration::from_secs(240));
     let logs: Vec<_> = services.iter().map(Service::log).collect();
-    let report = agent.stop();
+    // Their timers would go on.
     drop(services);
+    agent.settle(Duration::from_secs(30));
+    let report = agent.stop();
     let mut truth = Truth::default();
     logs.iter().zip(unseen).for_each(|(log, before)| truth.add(&log[before..]));
     let losses = report.ledger.losses();

@@ -38,8 +38,8 @@ pub struct Options {
     /// 5.10, 6.1, 6.12, newest, `systemd`: the unit in deploy, on 6.12, and `core`: the same spans
     /// under every plan of hooks, on 6.1 and later. All of them when none is given.
     kernels: Vec<String>,
-    /// The core scenario on every kernel under every plan; writes docs/support.md.
-    #[arg(long, conflicts_with_all = ["kernels", "exec"])]
+    /// The core scenario under every plan, on the named kernels or all, 6.18 too; writes docs/support.md.
+    #[arg(long, conflicts_with = "exec")]
     full: bool,
     /// Run this shell command instead of the scenario (without the agent).
     #[arg(long)]
@@ -79,27 +79,23 @@ pub fn run(kernel: &Kernel, script: &str, limit: Duration) -> Result<Output> {
 /// `cargo xtask vm`.
 pub fn run_cli(options: &Options) -> Result<ExitCode> {
     let asked = |name: &str| options.kernels.iter().any(|given| given == name);
-    let all = options.kernels.is_empty() && !options.full;
+    let all = options.kernels.is_empty();
     let mut names = options.kernels.clone();
     names.retain(|name| name != SYSTEMD && name != CORE);
+    if options.full {
+        let mut failed = 0;
+        core::run(core::Extent::Full, &names, |name, result| shown(name, result, &mut failed))?;
+        return Ok(ExitCode::from(u8::from(failed > 0)));
+    }
     let chosen = kernels::choose(&names)?;
     let Some(command) = &options.exec else {
         let mut failed = 0;
-        let mut report = |name: &str, result: Result<()>| {
-            failed += u32::from(result.is_err());
-            match result {
-                Ok(()) => println!("ok      {name}"),
-                Err(error) => println!("FAILED  {name}: {error:#}"),
-            }
-        };
+        let mut report = |name: &str, result| shown(name, result, &mut failed);
         if all || !names.is_empty() {
             scenario(&chosen, LIMIT, &mut report)?;
         }
         if all || asked(CORE) {
-            core::run(core::Extent::Core, &mut report)?;
-        }
-        if options.full {
-            core::run(core::Extent::Full, &mut report)?;
+            core::run(core::Extent::Core, &[], &mut report)?;
         }
         if all || asked(SYSTEMD) {
             report("vm systemd", unit(ONE));
@@ -118,12 +114,20 @@ pub fn run_cli(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(worst).unwrap_or(1)))
 }
 
+fn shown(name: &str, result: Result<()>, failed: &mut u32) {
+    *failed += u32::from(result.is_err());
+    match result {
+        Ok(()) => println!("ok      {name}"),
+        Err(error) => println!("FAILED  {name}: {error:#}"),
+    }
+}
+
 /// The phase of `cargo xtask test`: the scenario on every kernel, the core scenario, and the systemd
 /// unit.
 pub fn test(limit: Duration, mut report: impl FnMut(&str, Result<()>)) -> Result<()> {
     let started = Instant::now();
     scenario(&kernels::choose(&[])?, limit.min(LIMIT), &mut report)?;
-    core::run(core::Extent::Core, &mut report)?;
+    core::run(core::Extent::Core, &[], &mut report)?;
     report("vm systemd", unit(limit.saturating_sub(started.elapsed()).min(ONE)));
     Ok(())
 }

@@ -27,14 +27,34 @@ const LEFT_BITS: u32 = 5;
 /// with it.
 const MAX_FRAMES: u32 = 16;
 
-/// The Go program of process `tgid`, if it is one.
+/// The Go program of process `tgid`, if it is one. `not_go` is kept with a socket: the last process
+/// that was none, and what was known of programs then.
 #[inline(always)]
-pub fn program(tgid: u32) -> Option<&'static mut GoProcess> {
-    if GO_GENERATION.get(0).copied().unwrap_or(0) == 0 {
+pub fn program(tgid: u32, not_go: &mut u64) -> Option<&'static mut GoProcess> {
+    let generation = GO_GENERATION.get(0).copied().unwrap_or(0);
+    if generation == 0 {
+        return None;
+    }
+    let asked = u64::from(tgid) << 32 | u64::from(generation);
+    if *not_go == asked {
         return None;
     }
     // SAFETY: a live map value; what is written to it is one word each, and the same from all CPUs.
-    GO_PROCESSES.get_ptr_mut(tgid).and_then(|program| unsafe { program.as_mut() })
+    let program = GO_PROCESSES.get_ptr_mut(tgid).and_then(|program| unsafe { program.as_mut() });
+    if program.is_none() {
+        *not_go = asked;
+    }
+    program
+}
+
+/// The same name, of which the verifier knows nothing: it would follow each way that gave another one
+/// through all that comes behind.
+#[inline(always)]
+pub fn unknown_to_verifier(context: u64) -> u64 {
+    match GO_GENERATION.get(1) {
+        Some(zero) => context ^ u64::from(*zero),
+        None => 0,
+    }
 }
 
 /// The goroutine that runs in the current task, which sends a request.
@@ -53,12 +73,13 @@ pub fn sends(tgid: u32, program: &mut GoProcess) -> u64 {
     name(tgid, caller(program, g))
 }
 
-/// The same for one that reads a request: what it makes from here on is told from what it made before.
+/// The same for one that reads a request: what it makes from where that `begins` is told from what it
+/// made before.
 #[inline(never)]
-pub fn receives(tgid: u32, program: &mut GoProcess) -> u64 {
+pub fn receives(tgid: u32, program: &mut GoProcess, begins: bool) -> u64 {
     let Some(g) = running(Task::current(), program) else { return UNKNOWN };
     let Some(goid) = read_user::<u64>(g + u64::from(program.goid)) else { return UNKNOWN };
-    if program.calls != 0 && program.numbers != 0 && program.parent != 0 {
+    if begins && program.calls != 0 && program.numbers != 0 && program.parent != 0 {
         note(Goroutine { tgid, number: number(goid) }, program, g);
     }
     pack(goid, 0)

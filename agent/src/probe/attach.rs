@@ -7,7 +7,7 @@ use aya::{
     Btf as AyaBtf, Ebpf,
     programs::{
         BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Iter, KProbe, Program,
-        ProgramError, RawTracePoint,
+        ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun,
     },
 };
 use std::os::fd::AsFd;
@@ -43,6 +43,25 @@ pub fn choice(ebpf: &mut Ebpf, running: &Running, choice: &Choice) -> Result<Att
         attached.hooks.push(format!("{}:{}", part.hook.kind(), part.hook.target()));
     }
     Ok(attached)
+}
+
+/// Asks `check_offsets` about these numbers of the running thread; gives bits of
+/// [`agent_common::settings::check`].
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn check(ebpf: &mut Ebpf, expected: [u32; 3]) -> Result<i32, String> {
+    const NAME: &str = "check_offsets";
+    let program = ebpf.program_mut(NAME).ok_or("the kernel object has no check_offsets")?;
+    let said = |error: ProgramError| format!("{NAME} was refused: {}", kernel_word(&error));
+    let program = typed::<RawTracePoint>(program).map_err(said)?;
+    program.load().map_err(said)?;
+    let mut options = RawTracePointRunOptions::new();
+    for (argument, number) in options.args.iter_mut().zip(expected) {
+        *argument = u64::from(number);
+    }
+    let result = program.test_run(options).map_err(said)?;
+    Ok(result.return_value as i32)
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, part: &Part) -> Result<&'a mut Program, String> {

@@ -30,6 +30,10 @@ const KIND_ENUM64: u32 = 19;
 /// Deepest nesting of anonymous structs and modifiers that is followed.
 const MAX_DEPTH: u32 = 16;
 
+/// Most members looked at for one field: a file may nest a struct in itself. The largest of the kernel's
+/// (`task_struct`) has 300.
+const MAX_MEMBERS: u32 = 100_000;
+
 /// Type information, read.
 pub struct Btf {
     data: Vec<u8>,
@@ -164,11 +168,12 @@ impl Btf {
         let mut id = *self.structs.get(structure.as_bytes())?;
         let mut total = 0;
         for name in path.split('.') {
-            let (bits, member) = self.member(id, name.as_bytes(), 0)?;
+            let mut work = MAX_MEMBERS;
+            let (bits, member) = self.member(id, name.as_bytes(), 0, &mut work)?;
             if bits % 8 != 0 {
                 return None;
             }
-            total += bits / 8;
+            total = u32::checked_add(total, bits / 8)?;
             id = self.resolve(member)?;
         }
         Some(total)
@@ -212,7 +217,7 @@ impl Btf {
     }
 
     /// Bit offset and type of a member.
-    fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
+    fn member(&self, id: u32, name: &[u8], depth: u32, work: &mut u32) -> Option<(u32, u32)> {
         if depth > MAX_DEPTH {
             return None;
         }
@@ -221,6 +226,7 @@ impl Btf {
             return None;
         }
         for index in 0..info.count {
+            *work = work.checked_sub(1)?;
             let at = info.tail + index * 12;
             let member_name = self.name(u32_at(&self.data, at)? as usize);
             let member_type = u32_at(&self.data, at + 4)?;
@@ -232,9 +238,9 @@ impl Btf {
             }
             if member_name.is_empty()
                 && let Some(inner) = self.resolve(member_type)
-                && let Some((more, found)) = self.member(inner, name, depth + 1)
+                && let Some((more, found)) = self.member(inner, name, depth + 1, work)
             {
-                return Some((bits + more, found));
+                return Some((bits.checked_add(more)?, found));
             }
         }
         None

@@ -11,7 +11,7 @@ use super::{
     returns::{self, Return},
     running::{BtfFault, Running},
 };
-use agent_common::settings::{Offsets, Settings, feature};
+use agent_common::settings::{Offsets, Settings, check, feature};
 use aya::{Ebpf, EbpfLoader};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -187,6 +187,9 @@ impl Plan<'_> {
                 in_kernel::bits(self.running, self.side, &offsets, found, &self.config.wanted);
             settings.features |= if self.running.fetches() { feature::ATOMIC_FETCH } else { 0 };
             let mut ebpf = self.open(&settings, &offsets, cast, &guess)?;
+            if self.config.btf.is_some() {
+                self.check(&mut ebpf)?;
+            }
             let before = refused.len();
             let mut attached = attach::Attached::default();
             let features: Vec<_> = PLAN
@@ -201,11 +204,35 @@ impl Plan<'_> {
             }
             let active = features.iter().filter(|one| one.is_active()).map(|one| one.feature);
             if refused.len() == before || active.collect::<HashSet<_>>() == guess {
-                let later = in_kernel::prepare(&mut ebpf, self.running, &settings);
+                let mut later = in_kernel::prepare(&mut ebpf, self.running, &settings);
+                later.extend(goroutines(&settings));
                 let features = features.into_iter().chain(later).collect();
                 return finish(Loaded { returns: attached.returns, ebpf, features });
             }
         }
+    }
+
+    /// Whether a file's offsets find what is known of this process.
+    fn check(&self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
+        let (process, thread, parent) = (
+            std::process::id(),
+            rustix::thread::gettid().as_raw_nonzero().get(),
+            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get()),
+        );
+        let wrong = attach::check(ebpf, [process, thread as u32, parent as u32])
+            .map_err(LoadError::Object)?;
+        if wrong == 0 {
+            return Ok(());
+        }
+        let names =
+            [(check::PROCESS, "process"), (check::THREAD, "thread"), (check::PARENT, "parent")];
+        let what = names.iter().filter(|(bit, _)| wrong & bit != 0).map(|(_, name)| *name);
+        Err(BtfFault::Foreign {
+            path: self.running.source.clone(),
+            release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            what: what.collect::<Vec<_>>().join(", "),
+        }
+        .into())
     }
 
     /// Features that will be active, as far as is known.
@@ -330,6 +357,24 @@ impl Plan<'_> {
     }
 }
 
+/// Whether goroutines are read; nothing when payload is not wanted. It takes no hook of its own.
+fn goroutines(settings: &Settings) -> Option<FeatureReport> {
+    let is_on = settings.features & feature::GO != 0;
+    (settings.head_bytes != 0).then(|| FeatureReport {
+        feature: Feature::Goroutines,
+        name: "goroutines",
+        without: "programs in Go are judged by their threads, and mostly not linked",
+        hooks: if is_on { vec!["the payload hooks".to_owned()] } else { Vec::new() },
+        why: if is_on {
+            "read in the socket's hook".to_owned()
+        } else {
+            "it needs bpf_rdonly_cast (Linux 6.2), programs with types, and the thread pointer's \
+             place in task_struct"
+                .to_owned()
+        },
+    })
+}
+
 /// A ring that is not used: a page.
 const SMALLEST_RING: u32 = 4096;
 
@@ -341,7 +386,9 @@ fn bits(guess: &HashSet<Feature>, offsets: &Offsets, cast: bool) -> u32 {
         (send_time && offsets::knows_iterator(offsets), feature::SEND_SOURCE),
         (guess.contains(&Feature::Arrival), feature::ARRIVAL),
         (cast, feature::CAST),
-        (offsets.task_fsbase != agent_common::settings::MISSING, feature::GO),
+        // Older verifiers take minutes for what reads goroutines: they follow loops that later ones
+        // see through.
+        (cast && offsets.task_fsbase != agent_common::settings::MISSING, feature::GO),
     ]
     .into_iter()
     .filter_map(|(is_set, bit)| is_set.then_some(bit))

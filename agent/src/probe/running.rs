@@ -40,6 +40,19 @@ pub enum BtfFault {
         /// What is wrong.
         reason: NotBtf,
     },
+    /// Of another kernel.
+    #[error(
+        "{path} is not of the running kernel {release}: by its offsets the agent's own {what} cannot be \
+         found; it has to be of this very build"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// `uname -r`.
+        release: String,
+        /// Which facts.
+        what: String,
+    },
     /// It lacks what every program needs.
     #[error(
         "{path} lacks what the programs read: {fields}; is it of a Linux kernel, and of this machine's?"

@@ -6,19 +6,21 @@ use crate::probe::control::GoMaps;
 use agent_common::runtime::{GoProcess, PROCESSORS};
 use agent_core::golang::{self, Fault, Program, ReadAt, Site};
 use agent_core::ledger::{Entry, Side};
-use aya::programs::UProbe;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeScope};
+use aya::Ebpf;
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeLinkId, UProbeScope};
+use aya::programs::{ProgramError, UProbe};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Executables remembered: hosts run some hundred different ones. Beyond, all are forgotten and read
 /// again when they are next met.
 const MAX_FILES: usize = 4096;
 
-/// Executables with a uprobe at most: each costs a descriptor, and 80 ms when the agent stops.
+/// Executables with a uprobe at most: each costs a descriptor, and 80 ms when the agent stops. One that
+/// no process runs any more makes room.
 const MAX_PROBED: usize = 16;
 
 /// Lines of `/proc/PID/maps` looked at: the executable's come first.
@@ -44,8 +46,8 @@ pub struct GoPrograms {
     maps: GoMaps,
     attached: Attached,
     files: HashMap<Identity, Analysis>,
-    probed: HashSet<Identity>,
-    processes: HashSet<u32>,
+    probed: HashMap<Identity, UProbeLinkId>,
+    processes: HashMap<u32, Identity>,
     counts: Counts,
 }
 
@@ -79,8 +81,8 @@ impl GoPrograms {
             maps,
             attached,
             files: HashMap::new(),
-            probed: HashSet::new(),
-            processes: HashSet::new(),
+            probed: HashMap::new(),
+            processes: HashMap::new(),
             counts: Counts::default(),
         }
     }
@@ -106,7 +108,7 @@ impl GoPrograms {
         }
         match self.maps.set(tgid, &entry(&program, shift)) {
             Ok(()) => {
-                self.processes.insert(tgid);
+                self.processes.insert(tgid, identity);
                 tracing::debug!("process {tgid} is in Go {}", program.version);
             }
             Err(error) => {
@@ -118,7 +120,7 @@ impl GoPrograms {
 
     /// The process is gone, or runs something else.
     pub fn ended(&mut self, tgid: u32) {
-        if self.processes.remove(&tgid) {
+        if self.processes.remove(&tgid).is_some() {
             self.maps.remove(tgid);
         }
     }
@@ -155,18 +157,22 @@ impl GoPrograms {
 
     /// Attaches to the HTTP client of a file, once for all processes that run it. Without it requests
     /// of that client have no parent from within the program, and no wrong one.
-    fn probe(&mut self, identity: Identity, site: Site, path: &PathBuf, tgid: u32) {
-        if self.probed.contains(&identity) {
+    fn probe(&mut self, identity: Identity, site: Site, path: &Path, tgid: u32) {
+        if self.probed.contains_key(&identity) {
             return;
         }
+        if self.probed.len() >= MAX_PROBED {
+            self.make_room();
+        }
         let attached = match self.probed.len() {
-            MAX_PROBED.. => Err(format!("{MAX_PROBED} executables have a probe already")),
+            MAX_PROBED.. => Err(format!("{MAX_PROBED} executables that run have a probe")),
             _ => self.attach(site, path),
         };
         match attached {
-            Ok(()) => {
-                self.probed.insert(identity);
+            Ok(Some(link)) => {
+                self.probed.insert(identity, link);
             }
+            Ok(None) => {}
             Err(reason) => {
                 self.counts.unprobed += 1;
                 tracing::warn!("who asks in process {tgid} (net/http) stays unknown: {reason}");
@@ -174,21 +180,38 @@ impl GoPrograms {
         }
     }
 
-    fn attach(&self, site: Site, path: &PathBuf) -> Result<(), String> {
+    /// Detaches from an executable that nobody runs.
+    fn make_room(&mut self) {
+        let used: HashSet<&Identity> = self.processes.values().collect();
+        let unused = self.probed.keys().find(|identity| !used.contains(identity)).copied();
+        let Some(link) = unused.and_then(|identity| self.probed.remove(&identity)) else { return };
+        let detached = self.attached.with(|ebpf| round_trip(ebpf)?.detach(link).map_err(text));
+        if let Some(Err(reason)) = detached {
+            tracing::warn!("a uprobe stays where nobody runs it: {reason}");
+        }
+    }
+
+    /// `None`: the agent stops.
+    fn attach(&self, site: Site, path: &Path) -> Result<Option<UProbeLinkId>, String> {
         let place = UProbeAttachLocation::AbsoluteOffset(site.offset);
         let attached = self.attached.with(|ebpf| {
-            let program =
-                ebpf.program_mut(ROUND_TRIP).ok_or("the kernel object has no such program")?;
-            let program: &mut UProbe = program.try_into().map_err(|error| format!("{error}"))?;
+            let program = round_trip(ebpf)?;
             if program.fd().is_err() {
-                program.load().map_err(|error| format!("{error:?}"))?;
+                program.load().map_err(text)?;
             }
-            let link = program.attach(place, path, UProbeScope::AllProcesses);
-            link.map(drop).map_err(|error| format!("{error:?}"))
+            program.attach(place, path, UProbeScope::AllProcesses).map_err(text)
         });
-        // None: the agent stops.
-        attached.unwrap_or(Ok(()))
+        attached.transpose()
     }
+}
+
+fn round_trip(ebpf: &mut Ebpf) -> Result<&mut UProbe, String> {
+    let program = ebpf.program_mut(ROUND_TRIP).ok_or("the kernel object has no such program")?;
+    program.try_into().map_err(text)
+}
+
+fn text(error: ProgramError) -> String {
+    format!("{error:?}")
 }
 
 /// What the kernel side needs of a program that is loaded `shift` bytes above its addresses.

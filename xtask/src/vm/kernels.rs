@@ -43,7 +43,7 @@ pub const KERNELS: [Kernel; 5] = [
         payload: true,
         hooks: &["auto", "auto/4"],
         core: &["auto"],
-        full: &["auto", "kprobe", "btf"],
+        full: &["auto", "kprobe"],
     },
     Kernel {
         series: "6.12",

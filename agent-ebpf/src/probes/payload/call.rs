@@ -20,7 +20,7 @@ use crate::{
         user::{Buffer, Layout, Pieces, Room, gather},
     },
     probes::flow::datagram,
-    settings::enabled,
+    settings::{enabled, setting},
     shed,
     socket::{self, Moment, SocketState, Source, flag},
 };
@@ -346,7 +346,7 @@ impl Call {
         }
         if enabled(feature::GO) && len > 0 {
             let turned = record.header.flags & record_flag::TURN != 0;
-            record.context = self.context(state, turned);
+            record.context = goroutine::unknown_to_verifier(self.context(state, turned));
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
@@ -389,23 +389,23 @@ impl Call {
     /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for
     /// responses, nor for what follows the first call of a request that is sent.
     #[inline(always)]
-    fn context(&self, state: &SocketState, turned: bool) -> u64 {
-        if self.sending {
-            if !turned || state.has(flag::ACCEPTED) {
-                return 0;
-            }
-            return match goroutine::program(self.tgid) {
-                Some(program) => goroutine::sends(self.tgid, program),
-                None => 0,
-            };
-        }
-        if state.has(flag::CONNECTED) {
+    fn context(&self, state: &mut SocketState, turned: bool) -> u64 {
+        let asked = if self.sending {
+            turned && !state.has(flag::ACCEPTED)
+        } else {
+            !state.has(flag::CONNECTED)
+        };
+        if !asked {
             return 0;
         }
-        match goroutine::program(self.tgid) {
-            Some(program) => goroutine::receives(self.tgid, program),
-            None => 0,
+        let Some(program) = goroutine::program(self.tgid, &mut state.not_go) else { return 0 };
+        if self.sending {
+            return goroutine::sends(self.tgid, program);
         }
+        // Go's server has a goroutine wait for the first byte of the next request; another one reads
+        // the rest.
+        let begins = turned || state.head_left + 1 == setting!(head_bytes);
+        goroutine::receives(self.tgid, program, begins)
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! docs/support.json, what runs have shown, and docs/support.md, the same as tables.
 
+use super::super::kernels::KERNELS;
 use crate::paths;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -49,8 +50,15 @@ fn page() -> PathBuf {
     paths::root().join("docs/support.md")
 }
 
-/// Writes both files.
-pub fn write(runs: &[Run]) -> Result<()> {
+/// Writes both files: these runs, and what is known of kernels that they are not of.
+pub fn write(mut runs: Vec<Run>) -> Result<()> {
+    let is_new = |known: &Run| runs.iter().all(|run| run.kernel != known.kernel);
+    let kept: Vec<_> = read().unwrap_or_default().into_iter().filter(is_new).collect();
+    runs.extend(kept);
+    let place = |run: &Run| KERNELS.iter().position(|kernel| kernel.series == run.kernel);
+    runs.retain(|run| place(run).is_some());
+    runs.sort_by_key(place);
+    let runs = &runs;
     let json = Value::Array(runs.iter().map(to_json).collect());
     fs::write(data(), format!("{json:#}\n"))?;
     fs::write(page(), rendered(runs))?;
@@ -180,7 +188,6 @@ fn table<T: AsRef<str>>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::kernels::KERNELS;
     use super::*;
     use std::collections::BTreeSet;
 
