@@ -55,6 +55,8 @@ pub mod feature {
     pub const PACKETS: u32 = 1 << 14;
     /// This kernel runs 32-bit programs.
     pub const COMPAT: u32 = 1 << 15;
+    /// The kernel has atomic fetch-and-add (5.12). Only the object without types asks.
+    pub const ATOMIC_FETCH: u32 = 1 << 11;
     /// The thread pointer of a task is known: goroutines can be read.
     pub const GO: u32 = 1 << 19;
 }
@@ -124,6 +126,16 @@ pub struct Settings {
 pub const fn lot(position: u64) -> u32 {
     let mixed = (position as u32).wrapping_mul(0x9e37_79b1);
     (mixed ^ (mixed >> 15)).wrapping_mul(0x85eb_ca77)
+}
+
+/// What `check_offsets` finds wrong: bits of its result.
+pub mod check {
+    /// `task_struct.tgid`.
+    pub const PROCESS: i32 = 1 << 0;
+    /// `task_struct.pid`.
+    pub const THREAD: i32 = 1 << 1;
+    /// `task_struct.real_parent`, or what it leads to.
+    pub const PARENT: i32 = 1 << 2;
 }
 
 /// Verdict of the process map: value for a tgid.
@@ -317,6 +329,11 @@ pub struct Offsets {
     pub skb_shared_frags: u32,
     pub tcp_cb_flags: u32,
     pub unix_cb_consumed: u32,
+    pub task_stack: u32,
+    pub mptcp_write_seq: u32,
+    pub mptcp_ack_seq: u32,
+    pub mptcp_bytes_received: u32,
+    pub mptcp_bytes_consumed: u32,
     pub task_fsbase: u32,
 }
 
@@ -414,6 +431,11 @@ impl Offsets {
         skb_shared_frags: MISSING,
         tcp_cb_flags: MISSING,
         unix_cb_consumed: MISSING,
+        task_stack: MISSING,
+        mptcp_write_seq: MISSING,
+        mptcp_ack_seq: MISSING,
+        mptcp_bytes_received: MISSING,
+        mptcp_bytes_consumed: MISSING,
         task_fsbase: MISSING,
     };
 }

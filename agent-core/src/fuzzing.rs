@@ -5,6 +5,7 @@ mod recording;
 pub use recording::recording;
 
 use crate::event;
+use crate::flow::{self, dns};
 use crate::golang;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Started, Thread};
@@ -37,6 +38,18 @@ pub fn golang(bytes: &[u8]) {
             assert!(first <= last, "{first:#x} {last:#x}");
         }
     }
+}
+
+/// Reads a DNS answer, and records of the flow ring.
+///
+/// # Panics
+/// When an answer has no address, too many, or a name longer than DNS allows.
+pub fn dns(bytes: &[u8]) {
+    if let Some(answer) = dns::answer(bytes) {
+        assert!((1..=dns::MAX_ADDRESSES).contains(&answer.addresses.len()), "addresses");
+        assert!((1..=255).contains(&answer.name.len()), "a name of {} bytes", answer.name.len());
+    }
+    let _ = flow::record::decode(bytes);
 }
 
 /// Plays inputs made of `bytes` to one connection.

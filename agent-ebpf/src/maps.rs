@@ -45,6 +45,23 @@ pub static SLEEPERS: Array<u32> =
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
 
+/// The same by the socket's address, where there is no socket storage; else one entry. 64k sockets are
+/// 16 MB. LRU: an entry whose end was missed makes room in time, and beyond the bound the socket that
+/// was silent for longest is forgotten, never memory.
+#[map]
+pub static SOCKETS_BY_ADDRESS: LruHashMap<u64, SocketState> =
+    LruHashMap::with_max_entries(if crate::UNTYPED { 65_536 } else { 1 }, 0);
+
+/// The state of a new socket: 0. Never written.
+#[map]
+pub static BLANK_SOCKET: Array<SocketState> = Array::with_max_entries(1, 0);
+
+/// Calls that a kprobe saw begin, by thread and function. LRU, so that a thread killed inside, or an end
+/// that the kernel does not show, cannot leak its entry; as many as threads wait in a receive at once.
+#[map]
+pub static CALLS: LruHashMap<u64, BegunCall> =
+    LruHashMap::with_max_entries(if crate::UNTYPED { 32_768 } else { 1 }, 0);
+
 /// Counters and sequence numbers by [`agent_common::counter`] index: one bank a CPU, found at once.
 #[map]
 pub static COUNTERS: PerCpuArray<[u64; counter::COUNT as usize]> =
@@ -188,6 +205,16 @@ pub const SCRATCH_LEN: usize = size_of::<Taken>();
 const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
+
+/// What the beginning of a call tells its end.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct BegunCall {
+    /// Address of the `struct sock`.
+    pub sock: u64,
+    /// `MSG_…`; of a send 0.
+    pub flags: u64,
+}
 
 /// What a receive in progress took from packets so far.
 #[repr(C)]

@@ -12,13 +12,13 @@
 //! | `flow` | `inet_sock_set_state`, `tcp_*_reset`, the payload hooks, cgroup UDP hooks, an iterator | conversations |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
 
-mod arrival;
+pub mod arrival;
 mod flow;
 mod go;
 mod page_test;
-mod payload;
-mod process;
-mod send_time;
-mod state;
+pub mod payload;
+pub mod process;
+pub mod send_time;
+pub mod state;
 
 pub use flow::FlowState;

@@ -191,6 +191,7 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
+        btf: settings.btf.clone(),
         settings: KernelSettings {
             payload_rings: rings.count,
             ring_limit: rings.bytes / 4 * 3,
@@ -201,7 +202,7 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
         flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
-    let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
+    let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
         crate::probe::control::select_cgroup(&mut loaded.ebpf, cgroup).map_err(operator)?;
     }
@@ -339,11 +340,8 @@ impl Agent {
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
         let programs = RunTimes::of(&loaded.ebpf);
-        let shared = Arc::new(Shared::new(
-            loaded.features.clone(),
-            Some(counters),
-            Misses::of(&loaded.ebpf),
-        ));
+        let shared =
+            Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
         let attached = Attached::new(loaded);
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));

@@ -17,7 +17,7 @@ use crate::{
         pages, registers,
         sock::{Sock, Stream},
         task::Task,
-        user::{Buffer, Pieces, Room, gather},
+        user::{Buffer, Layout, Pieces, Room, gather},
     },
     probes::flow::datagram,
     settings::{enabled, setting},
@@ -68,6 +68,7 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
             state.end_send(call.task.tid(), tcp, len)
         }
         Stream::Unix => state.end_send_unix(sock, call.thread(), len),
+        Stream::Mptcp => state.end_send_mptcp(sock, len),
     };
     let mut flags = if sent.raced { record_flag::RACED } else { 0 };
     if sent.first.is_true {
@@ -118,6 +119,7 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
             state.end_receive(sock, tcp, len)
         }
         Stream::Unix => state.end_receive_unix(sock, len),
+        Stream::Mptcp => state.end_receive_mptcp(sock, len),
     };
     let mut flags = 0;
     if ret == 0 {
@@ -198,7 +200,7 @@ fn watched(
 #[inline(always)]
 fn leave_out_own(sock: Sock, stream: Stream, state: &mut SocketState) {
     count_by(counter::OWN_CALLS, 1);
-    if stream == Stream::Tcp && !state.has(flag::LEFT_OUT) {
+    if stream != Stream::Unix && !state.has(flag::LEFT_OUT) {
         state.flags |= flag::LEFT_OUT;
         filter::note_own(sock);
     }
@@ -213,7 +215,7 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
     }
     let len = u64::from(ret as u32);
     count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, len));
-    if stream == Stream::Unix {
+    if stream != Stream::Tcp {
         if sending {
             state.send_position += len;
         } else {
@@ -223,6 +225,58 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
 }
 
 // --- the call's bytes ---
+
+/// `Option<Pieces>` as plain numbers: the fields that a variant lacks would be registers that nobody
+/// has written, and the compiler may copy them, which the verifier refuses.
+#[derive(Clone, Copy)]
+struct Place {
+    way: u32,
+    address: u64,
+    count: u64,
+    skip: u64,
+    room: *const u8,
+}
+
+impl Place {
+    const NONE: Place = Place { way: 0, address: 0, count: 0, skip: 0, room: core::ptr::null() };
+    const FLAT: u32 = 1;
+    const PROGRAM: u32 = 2;
+    const COMPAT: u32 = 3;
+    const KERNEL: u32 = 4;
+    const PAGES: u32 = 5;
+    const TAKEN: u32 = 6;
+
+    #[inline(always)]
+    fn of(pieces: Pieces) -> Place {
+        let none = Place::NONE;
+        match pieces {
+            Pieces::One(address) => Place { way: Place::FLAT, address, ..none },
+            Pieces::Many { vector, count, skip, layout } => {
+                let way = match layout {
+                    Layout::Program => Place::PROGRAM,
+                    Layout::Compat => Place::COMPAT,
+                    Layout::Kernel => Place::KERNEL,
+                };
+                Place { way, address: vector, count, skip, ..none }
+            }
+            Pieces::Pages { vector, count, skip } => {
+                Place { way: Place::PAGES, address: vector, count, skip, ..none }
+            }
+            Pieces::Taken { room, have } => {
+                Place { way: Place::TAKEN, count: u64::from(have), room, ..none }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn layout(self) -> Layout {
+        match self.way {
+            Place::COMPAT => Layout::Compat,
+            Place::KERNEL => Layout::Kernel,
+            _ => Layout::Program,
+        }
+    }
+}
 
 impl Call {
     /// Process and thread, as one number.
@@ -297,29 +351,38 @@ impl Call {
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
-        let pieces = if len == 0 { None } else { self.pieces(state, &record, len, source) };
-        match pieces {
-            _ if want == 0 => write::bare(&mut record),
-            Some(Pieces::One(address)) => write::flat(&mut record, want, address),
-            Some(Pieces::Many { vector, count, skip, layout }) => {
+        let place = if len == 0 {
+            Place::NONE
+        } else {
+            self.pieces(state, &record, len, source).map_or(Place::NONE, Place::of)
+        };
+        let Place { way, address, count, skip, room } = place;
+        let gathered = match way {
+            _ if want == 0 => return write::bare(&mut record),
+            Place::FLAT => return write::flat(&mut record, want, address),
+            Place::PROGRAM | Place::COMPAT | Place::KERNEL => {
                 let room = Room::scratch(self.scratch);
-                let gathered = room.and_then(|r| gather(r, vector, count, skip, layout, want));
-                self.write_gathered(&mut record, gathered);
+                let layout = place.layout();
+                room.and_then(|room| gather(room, address, count, skip, layout, want))
             }
-            Some(Pieces::Pages { vector, count, skip }) => {
+            Place::PAGES => {
                 if !enabled(feature::PAGES) {
                     return;
                 }
                 count_by(counter::PAGE_SENDS, 1);
                 let room = Room::scratch(self.scratch);
-                let gathered = room.and_then(|r| pages::gather(r, vector, count, skip, want));
-                self.write_gathered(&mut record, gathered);
+                room.and_then(|room| pages::gather(room, address, count, skip, want))
             }
-            Some(Pieces::Taken { room, have }) => {
-                let have = if have < want { have } else { want };
-                self.write_gathered(&mut record, Some((room, have)));
+            Place::TAKEN => {
+                let have = count as u32;
+                Some((room, if have < want { have } else { want }))
             }
-            None => self.write_unreachable(&mut record, in_packets),
+            _ => return self.write_unreachable(&mut record, in_packets),
+        };
+        // In one place: each class of each copy is a program of its own to the verifier.
+        match gathered {
+            Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
+            _ => self.write_unreachable(&mut record, false),
         }
     }
 
@@ -343,14 +406,6 @@ impl Call {
         // the rest.
         let begins = turned || state.head_left + 1 == setting!(head_bytes);
         goroutine::receives(self.tgid, program, begins)
-    }
-
-    #[inline(always)]
-    fn write_gathered(&self, record: &mut Payload, gathered: Option<(*const u8, u32)>) {
-        match gathered {
-            Some((room, have)) if have > 0 => write::gathered(record, have, room),
-            _ => self.write_unreachable(record, false),
-        }
     }
 
     #[inline(always)]
@@ -401,6 +456,7 @@ impl Call {
         let (socket, sequence) = match self.stream {
             Stream::Tcp => (self.sock.0 as u64, Some(record.position as u32)),
             Stream::Unix => (self.sock.peer(), None),
+            Stream::Mptcp => return None,
         };
         in_kernel::taken(&record.header, self.thread(), socket, sequence, len)
     }
