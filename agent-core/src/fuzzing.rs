@@ -5,6 +5,8 @@ mod recording;
 pub use recording::recording;
 
 use crate::event;
+use crate::flow::{self, dns};
+use crate::golang;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Started, Thread};
 use crate::protocol::http1::{self, Http1};
@@ -22,6 +24,32 @@ pub fn record(bytes: &[u8]) {
     if let Ok(event) = event::decode(bytes) {
         assert!(event::record_len(&event) <= bytes.len(), "a record longer than its slot");
     }
+}
+
+/// Reads an executable.
+///
+/// # Panics
+/// When what is found lies outside of what any file can hold.
+pub fn golang(bytes: &[u8]) {
+    let mut file = bytes;
+    if let Ok(Some(program)) = golang::analyse(&mut file) {
+        assert!(program.slot < 0, "the goroutine's place lies below the thread pointer");
+        if let Some((first, last)) = program.servants {
+            assert!(first <= last, "{first:#x} {last:#x}");
+        }
+    }
+}
+
+/// Reads a DNS answer, and records of the flow ring.
+///
+/// # Panics
+/// When an answer has no address, too many, or a name longer than DNS allows.
+pub fn dns(bytes: &[u8]) {
+    if let Some(answer) = dns::answer(bytes) {
+        assert!((1..=dns::MAX_ADDRESSES).contains(&answer.addresses.len()), "addresses");
+        assert!((1..=255).contains(&answer.name.len()), "a name of {} bytes", answer.name.len());
+    }
+    let _ = flow::record::decode(bytes);
 }
 
 /// Plays inputs made of `bytes` to one connection.

@@ -167,7 +167,7 @@ fn in_cgroup() -> bool {
 /// other end. Asked once a socket.
 #[inline(always)]
 pub fn leaves_out(sock: Sock, stream: Stream) -> bool {
-    if stream != Stream::Tcp {
+    if stream == Stream::Unix {
         return enabled(feature::PORT_FILTER);
     }
     if enabled(feature::PORT_FILTER) && !has_watched_port(sock) {

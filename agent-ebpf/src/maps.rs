@@ -4,6 +4,7 @@
 use agent_common::{
     counter,
     record::{DatagramKey, Datagrams},
+    runtime::{GoProcess, PROCESSORS},
     settings::{InKernelUser, PageBases, PageTest},
 };
 use aya_ebpf::{
@@ -12,7 +13,11 @@ use aya_ebpf::{
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 
-use crate::{kernel::packet::Found, probes::FlowState, socket::SocketState};
+use crate::{
+    kernel::{packet::Found, user::BEHIND},
+    probes::FlowState,
+    socket::SocketState,
+};
 
 /// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
 #[map]
@@ -138,6 +143,25 @@ pub static PACKETS_STATE: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static IN_KERNEL_USERS: LruHashMap<u32, InKernelUser> = LruHashMap::with_max_entries(1024, 0);
 
+/// Programs in Go that run, by tgid. A host runs tens.
+#[map]
+pub static GO_PROCESSES: HashMap<u32, GoProcess> = HashMap::with_max_entries(1024, 0);
+
+/// How often a Go program was entered into [`GO_PROCESSES`]: while it is 0 nobody asks further. The
+/// second number is always 0, which the verifier cannot know.
+#[map]
+pub static GO_GENERATION: Array<u32> = Array::with_max_entries(2, 0);
+
+/// What was known of a goroutine's program when it began to read a request: by goroutine. LRU: one that
+/// leaves costs the links of what that goroutine makes. Twice the connections that a busy host serves.
+#[map]
+pub static GO_SERVING: LruHashMap<Goroutine, Numbers> = LruHashMap::with_max_entries(4096, 0);
+
+/// The goroutine that asked last on a connection of `net/http`'s client (its `*persistConn`). LRU:
+/// one that leaves costs the link of one request.
+#[map]
+pub static GO_CALLERS: LruHashMap<GoConnection, Caller> = LruHashMap::with_max_entries(4096, 0);
+
 /// Room to gather scattered buffers, per CPU and program: programs of one CPU may interrupt each
 /// other, but none itself. Twice the largest class, because the verifier bounds offset and length
 /// apart from each other; and as long as an entry of [`TAKEN`], which begins as a copy of one.
@@ -180,9 +204,11 @@ pub struct Peer {
 }
 
 /// Length of one scratch room.
-pub const SCRATCH_LEN: usize = size_of::<Taken>();
+pub const SCRATCH_LEN: usize = ROOM + BEHIND;
+// An entry of TAKEN begins as a copy of a room.
+const _: () = assert!(size_of::<Taken>() <= SCRATCH_LEN);
 /// Bytes to gather in.
-const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
+pub const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
 
@@ -267,4 +293,39 @@ pub struct Progress {
     pub moved: u32,
     /// 0 when `next` is not known.
     pub certain: u32,
+}
+
+/// A goroutine of a process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Goroutine {
+    pub tgid: u32,
+    /// As records name it.
+    pub number: u32,
+}
+
+/// A `*persistConn` of a process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct GoConnection {
+    pub tgid: u64,
+    pub address: u64,
+}
+
+/// A goroutine that asks, and the one that made it (0: not known).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub goid: u64,
+    pub maker: u64,
+}
+
+/// Which numbers of goroutines were free at a moment.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Numbers {
+    /// Those above were not given to any processor.
+    pub given: u64,
+    /// What each processor has left of them: the first, and how many; 0 where it is not known.
+    pub next: [u32; PROCESSORS],
 }

@@ -4,6 +4,7 @@
 //! The state lives in socket storage. Programs on several CPUs may touch it at once without a
 //! lock; each field says who writes it and why a race is harmless.
 
+mod mptcp;
 mod receive;
 mod send;
 mod unix;
@@ -89,6 +90,8 @@ pub struct SocketState {
     pub sends: [Send; SENDS],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
     pub arrivals: [Arrival; ARRIVALS as usize],
+    /// See [`crate::kernel::goroutine::program`]. A race costs one look-up.
+    pub not_go: u64,
 }
 
 /// A true time, or when it is not known.

@@ -96,7 +96,7 @@ fn wrong_flags_are_all_reported() {
         r#"--pid: "x" is no whole number; a process number from 1 to 4194304"#,
         r#"--port: "70000" is out of range; a port from 1 to 65535"#,
         r#"--cgroup: "/no/such/group" is no version 2 cgroup, here or under /sys/fs/cgroup; a cgroup directory, for example /sys/fs/cgroup/system.slice/nginx.service"#,
-        r#"--probes: "htttp" is no probe; did you mean http? allowed: process, http, exec"#,
+        r#"--probes: "htttp" is no probe; did you mean http? allowed: process, http, exec, flow"#,
         r#"--head-bytes: "255" is out of range; a size from 256 to 4KiB"#,
         r#"--payload-rings: "3" is no number of rings; allowed: 1, 2, 4"#,
         r#"--ring-size: "2TiB" is no size; a size from 64KiB to 1GiB, for example 8MiB"#,
@@ -157,7 +157,7 @@ fn single_mistakes_of_flags() {
             "no probe at all",
             "run",
             &["--probes="],
-            "--probes: \"\" is no probe; allowed: process, http, exec",
+            "--probes: \"\" is no probe; allowed: process, http, exec, flow",
         ),
         (
             "cert without key",
@@ -260,7 +260,7 @@ otlp-endpoint: http://x
         r#"FILE:7:9: sample: a list is not possible here; write one value"#,
         r#"FILE:9:1: "listen" is already given in line 8; keep one; several values go in a list"#,
         r#"FILE:10:1: config cannot be given in a file; give it on the command line"#,
-        r#"FILE:11:1: unknown key "verbose"; known are output, listen, include, exclude, pid, port, cgroup, probes, head-bytes, payload-rings, ring-size, poll-interval, sample, log-level, hooks, btf, capture, link, otlp-endpoint, otlp-protocol, otlp-header, otlp-compression, otlp-timeout, otlp-ca, otlp-client-cert, otlp-client-key, otlp-insecure, otlp-queue-bytes"#,
+        r#"FILE:11:1: unknown key "verbose"; known are output, listen, include, exclude, pid, port, cgroup, probes, head-bytes, payload-rings, ring-size, poll-interval, max-cpu, max-memory, max-request-rate, process-metrics, sample, log-level, hooks, btf, capture, link, otlp-endpoint, otlp-protocol, otlp-header, otlp-compression, otlp-timeout, otlp-ca, otlp-client-cert, otlp-client-key, otlp-insecure, otlp-queue-bytes, flow-interval, flow-labels, flow-logs, flow-series, flow-table, flow-dns"#,
         r#"FILE:12:1: the key is not a name; write lines such as sample: 0.1"#,
         r#"FILE:14:13: "gopher://x" is neither http nor https; a URL such as http://localhost:4317 or https://collector.example:4318"#,
         r#"FILE:15:11: the header has no =; NAME=VALUE, for example x-api-key=…"#,
@@ -320,7 +320,7 @@ fn defaults_are_as_documented() {
     assert_eq!(settings.outputs, [Output::Console]);
     assert_eq!(settings.listen, None);
     assert!(settings.selection.executables.is_everything());
-    assert_eq!(settings.probes, [Probe::Process, Probe::Http, Probe::Exec]);
+    assert_eq!(settings.probes, [Probe::Process, Probe::Http, Probe::Exec, Probe::Flow]);
     assert_eq!(
         (settings.head_bytes, settings.payload_rings, settings.ring_size),
         (4096, None, None)
@@ -449,5 +449,64 @@ proptest::proptest! {
         if let Err(Stop::Failure(failure)) = parse(&["run", &config]) {
             assert!(!failure.to_string().contains("hunter2"), "{text}\n{failure}");
         }
+    }
+}
+
+#[test]
+fn flows_are_configured_by_flag_and_file_and_every_mistake_is_reported() {
+    let settings = run(&[
+        "--flow-interval=30s",
+        "--flow-labels=name,port",
+        "--flow-logs=ends",
+        "--flow-series=50",
+        "--flow-table=1024",
+        "--flow-dns=false",
+    ]);
+    let flows = settings.flows;
+    assert_eq!((flows.interval, flows.series, flows.table), (Duration::from_secs(30), 50, 1024));
+    assert!(flows.labels.name && flows.labels.port && !flows.labels.address && !flows.dns);
+    let defaults = run(&[]).flows;
+    assert_eq!((defaults.interval, defaults.series), (Duration::from_secs(10), 2000));
+    assert!(!defaults.labels.name && !defaults.labels.port && !defaults.labels.address);
+    let wrong = [
+        "--flow-interval=10ms",
+        "--flow-labels=name,host",
+        "--flow-logs=all",
+        "--flow-series=0",
+        "--flow-table=1",
+        "--flow-dns=maybe",
+    ];
+    assert_eq!(problems("run", &wrong, None).len(), wrong.len());
+}
+
+#[test]
+fn what_is_asked_of_the_list_of_flows_is_checked_whole() {
+    let parse = |flags: &[&str]| cli::parse([&["kernspan", "flows"], flags].concat(), &|_| None);
+    let Ok(Command::Flows(asked)) = parse(&[
+        "--process=nginx",
+        "--process=12",
+        "--port=80",
+        "--state=established",
+        "--sort=rtt",
+        "--watch",
+        "--json",
+    ]) else {
+        panic!("not understood")
+    };
+    assert_eq!((asked.processes.len(), asked.ports.len(), asked.json), (2, 1, true));
+    assert_eq!(asked.watch, Some(Duration::from_secs(2)), "without a time");
+    let wrong = ["--port=99999", "--state=open", "--sort=size", "--watch=5"];
+    let Err(stop) = parse(&wrong) else { panic!("taken") };
+    let text = match stop {
+        cli::Stop::Failure(failure) => failure.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for (why, part) in [
+        ("port", "\"99999\" is out of range"),
+        ("state", "\"open\" is no state"),
+        ("column", "\"size\" is no column"),
+        ("time", "\"5\" has no unit"),
+    ] {
+        assert!(text.contains(part), "{why}: {text}");
     }
 }

@@ -8,7 +8,7 @@ use crate::scenario::{Scenario, binary};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the agent may take until its probes are attached. The aim is one second; the bench
 /// measures it, here only a hang must end.
@@ -54,6 +54,21 @@ impl Agent {
     /// When it does not become ready.
     pub fn run_with(scenario: &Scenario, arguments: &[&str], variables: &[(&str, &str)]) -> Agent {
         Agent::start(scenario, &["run"], arguments, variables)
+    }
+
+    /// Waits until its output has not grown for a second, at most `limit`: on a busy machine what was
+    /// reported takes a while to be written, and stopping does not wait for all of it.
+    pub fn settle(&self, limit: Duration) {
+        let written = || std::fs::metadata(&self.output).map_or(0, |metadata| metadata.len());
+        let begin = Instant::now();
+        let mut last = (written(), Instant::now());
+        while begin.elapsed() < limit && last.1.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = written();
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+        }
     }
 
     /// `kernspan record FILE`, otherwise as [`Agent::run`].

@@ -47,7 +47,7 @@ impl Drop for Case<'_> {
 }
 
 impl<'a> Case<'a> {
-    /// A connection of `family` (`tcp4`, `tcp6`, `unix`), logged when it is dropped.
+    /// A connection of `family` (`tcp4`, `tcp6`, `unix`, `mptcp`), logged when it is dropped.
     ///
     /// # Errors
     /// The system's.
@@ -55,6 +55,7 @@ impl<'a> Case<'a> {
         let (a, b): (OwnedFd, OwnedFd) = match family {
             "unix" => unix(Path::new(&format!("{path}.socket")))?,
             "tcp6" => tcp("[::1]:0")?,
+            "mptcp" => mptcp()?,
             _ => tcp("127.0.0.1:0")?,
         };
         let name = format!("{family}/{what}");
@@ -191,6 +192,14 @@ impl Random {
 fn tcp(address: &str) -> io::Result<(OwnedFd, OwnedFd)> {
     let listener = TcpListener::bind(address)?;
     let a = TcpStream::connect(listener.local_addr()?)?;
+    let (b, _) = listener.accept()?;
+    a.set_nodelay(true)?;
+    Ok((a.into(), b.into()))
+}
+
+fn mptcp() -> io::Result<(OwnedFd, OwnedFd)> {
+    let listener = sys::mptcp_listener(0)?;
+    let a = sys::mptcp_stream(listener.local_addr()?)?;
     let (b, _) = listener.accept()?;
     a.set_nodelay(true)?;
     Ok((a.into(), b.into()))

@@ -2,7 +2,8 @@
 
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Longest list of buffers in one call.
 pub const PARTS: usize = 8;
@@ -202,6 +203,20 @@ fn recvmmsg(fd: BorrowedFd<'_>, list: &mut [IoSliceMut<'_>]) -> io::Result<usize
     Ok(messages[..count].iter().map(|message| message.msg_len as usize).sum())
 }
 
+/// recvmmsg with a time limit, which is not reached, into one buffer as one message.
+///
+/// # Errors
+/// Those of the call.
+pub fn recvmmsg_timed(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut list = [IoSliceMut::new(buffer)];
+    let mut message = message(list.as_mut_ptr().cast(), 1);
+    let mut limit = libc::timespec { tv_sec: 10, tv_nsec: 0 };
+    let fd = fd.as_raw_fd();
+    // SAFETY: all that is pointed at outlives the call.
+    check(unsafe { libc::recvmmsg(fd, &raw mut message, 1, 0, &raw mut limit) })?;
+    Ok(message.msg_len as usize)
+}
+
 /// True when more than `room` bytes wait, so that the first message will be filled.
 fn two_fit(fd: BorrowedFd<'_>, room: usize) -> bool {
     rustix::io::ioctl_fionread(fd).is_ok_and(|waiting| waiting > room as u64)
@@ -266,6 +281,34 @@ pub fn cookie(fd: impl AsFd) -> io::Result<u64> {
         unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_COOKIE, start, &raw mut len) };
     check(result as isize)?;
     Ok(cookie)
+}
+
+/// Listens for MPTCP on a port of 127.0.0.1.
+///
+/// # Errors
+/// Those of the calls: kernels without MPTCP give EPROTONOSUPPORT, where it is switched off ENOPROTOOPT.
+pub fn mptcp_listener(port: u16) -> io::Result<TcpListener> {
+    let socket = mptcp_socket()?;
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    rustix::net::listen(&socket, 128)?;
+    Ok(socket.into())
+}
+
+/// Connects by MPTCP.
+///
+/// # Errors
+/// As [`mptcp_listener`].
+pub fn mptcp_stream(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = mptcp_socket()?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(socket.into())
+}
+
+fn mptcp_socket() -> io::Result<OwnedFd> {
+    let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
+    let protocol = Some(rustix::net::ipproto::MPTCP);
+    Ok(rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, protocol)?)
 }
 
 /// Moves up to `len` bytes from `from` to `to`, one of them a pipe.

@@ -7,6 +7,7 @@ use kernspan_tests::python::read_log;
 use kernspan_tests::recording::Recording;
 use kernspan_tests::scenario::{Scenario, say};
 use kernspan_tests::streams::{self, Truth};
+use kernspan_tests::sys;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,6 +25,60 @@ fn recorded_streams_are_what_the_sockets_moved() {
     // 3 families × (8 pairs of calls + 3), and 2 more on each TCP family; 2 ends, 2 directions.
     let report = judge(&scenario, agent, (3 * 11 + 2 * 2) * 4);
     assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
+}
+
+#[test]
+fn two_threads_on_one_socket_have_exact_positions() {
+    let Some(scenario) = Scenario::begin("threads", &[]) else { return };
+    let agent = recording(&scenario);
+    if !has(&agent, "send time") {
+        drop(agent.stop());
+        return kernspan_tests::scenario::skip(
+            "threads",
+            "this kernel does not show when a send begins",
+        );
+    }
+    let log = scenario.path("calls.log");
+    let mut calls = Command::new(env!("CARGO_BIN_EXE_calls"));
+    calls.arg(&log).arg("threads");
+    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(60));
+    // 4 connections; 2 ends, 2 directions.
+    drop(judge(&scenario, agent, 4 * 4));
+}
+
+#[test]
+fn a_receive_with_a_time_limit_is_read_from_packets() {
+    let Some(scenario) = Scenario::begin("timed", &[]) else { return };
+    let agent = recording(&scenario);
+    if !has(&agent, "received packets") {
+        drop(agent.stop());
+        return kernspan_tests::scenario::skip(
+            "timed",
+            "the kernel does not show received packets",
+        );
+    }
+    let log = scenario.path("calls.log");
+    let mut calls = Command::new(env!("CARGO_BIN_EXE_calls"));
+    calls.arg(&log).arg("timed");
+    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(30));
+    let report = judge(&scenario, agent, 2 * 4);
+    let counts = ["packets_missed", "packet_receives"].map(|name| report.ledger.cause(name));
+    assert!(counts[0] >= 1 && counts[1] >= 31, "missed and taken: {counts:?}");
+}
+
+#[test]
+fn what_mptcp_moves_is_recorded() {
+    if sys::mptcp_listener(0).is_err() {
+        return kernspan_tests::scenario::skip("mptcp", "this kernel has no MPTCP");
+    }
+    let Some(scenario) = Scenario::begin("mptcp", &[]) else { return };
+    let agent = recording(&scenario);
+    let log = scenario.path("calls.log");
+    let mut calls = Command::new(env!("CARGO_BIN_EXE_calls"));
+    calls.arg(&log).arg("mptcp");
+    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(30));
+    // 7 pairs of calls, failures, a full buffer; 2 ends, 2 directions.
+    drop(judge(&scenario, agent, 9 * 4));
 }
 
 #[test]

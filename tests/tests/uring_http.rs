@@ -1,9 +1,11 @@
-//! A server and a client that speak HTTP by io_uring: their spans are those of ordinary ones.
+//! A server and a client that speak HTTP by io_uring, or over MPTCP: their spans are those of ordinary
+//! ones.
 
 use kernspan_tests::agent::Agent;
 use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::scenario::{Scenario, say, skip};
+use kernspan_tests::sys;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
@@ -30,9 +32,13 @@ fn spans_of_io_uring_are_those_of_ordinary_calls() {
         return skip("uring_http", "the kernel does not show received packets");
     }
     let mut runs = Vec::new();
-    for (server, client) in
-        [("plain", "plain"), ("uring", "plain"), ("plain", "uring"), ("uring", "uring")]
-    {
+    let mut ways =
+        vec![("plain", "plain"), ("uring", "plain"), ("plain", "uring"), ("uring", "uring")];
+    if sys::mptcp_listener(0).is_ok() {
+        ways.push(("mptcp", "mptcp"));
+    }
+    let ways_count = ways.len();
+    for (server, client) in ways {
         runs.push((server, client, run(&scenario, &agent, server, client)));
     }
     let report = agent.stop();
@@ -51,7 +57,10 @@ fn spans_of_io_uring_are_those_of_ordinary_calls() {
             .collect();
         assert!(differing.is_empty(), "{what}: not as ordinary ones: {differing:#?}");
     }
-    say(&format!("uring_http: 4 runs of {} requests, equal spans", CONNECTIONS * REQUESTS));
+    say(&format!(
+        "uring_http: {ways_count} runs of {} requests, equal spans",
+        CONNECTIONS * REQUESTS
+    ));
 }
 
 /// Runs a server and a client; its port and the numbers of both.

@@ -1,1 +1,5 @@
+//! Tables of conversations, names and metrics.
 
+mod dns;
+mod metrics;
+mod table;

@@ -26,7 +26,7 @@ macro_rules! send_pair {
         #[kretprobe]
         fn $end(ctx: RetProbeContext) -> u32 {
             if let Some(call) = end($function) {
-                sent(Sock(call.sock as *const u8), ctx.ret::<i32>(), $function);
+                ended_send(Sock(call.sock as *const u8), ctx.ret::<i32>(), $function);
             }
             0
         }
@@ -45,7 +45,7 @@ macro_rules! receive_pair {
         fn $end(ctx: RetProbeContext) -> u32 {
             if let Some(call) = end($function) {
                 let sock = Sock(call.sock as *const u8);
-                received(sock, ctx.ret::<i32>(), call.flags as i32, $function);
+                ended_receive(sock, ctx.ret::<i32>(), call.flags as i32, $function);
             }
             0
         }
@@ -64,6 +64,18 @@ send_pair!(unix_sendpage_begin, unix_sendpage_end, 4);
 receive_pair!(inet_receive_begin, inet_receive_end, 5);
 receive_pair!(inet6_receive_begin, inet6_receive_end, 6);
 receive_pair!(unix_receive_begin, unix_receive_end, 7);
+
+/// One body for all of these: each would else be compiled by itself, for minutes.
+#[inline(never)]
+fn ended_send(sock: Sock, ret: i32, function: u32) {
+    sent(sock, ret, function);
+}
+
+/// The same.
+#[inline(never)]
+fn ended_receive(sock: Sock, ret: i32, flags: i32, function: u32) {
+    received(sock, ret, flags, function);
+}
 
 /// `struct socket *` and flags of a call that begins.
 #[inline(always)]

@@ -7,6 +7,7 @@
 
 pub mod atomic;
 mod compat;
+pub mod goroutine;
 pub mod iterator;
 pub mod messages;
 pub mod packet;

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
 };
 
-use agent_common::settings::feature;
+use agent_common::settings::{MISSING, feature};
 
 use super::{cast, load, probe_field};
 use crate::settings::{enabled, offset};
@@ -16,6 +16,8 @@ const SOCK_STREAM: u16 = 1;
 const SOCK_DGRAM: u16 = 2;
 pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_UDP: u16 = 17;
+
+const IPPROTO_MPTCP: u16 = 262;
 
 /// TCP states (include/net/tcp_states.h).
 pub mod state {
@@ -46,6 +48,8 @@ pub struct Sock(pub *const u8);
 pub enum Stream {
     Tcp,
     Unix,
+    /// The socket that a program holds: its subflows are TCP sockets of the kernel's.
+    Mptcp,
 }
 
 /// `struct tcp_sock`, known to the verifier and not null.
@@ -53,16 +57,18 @@ pub enum Stream {
 pub struct Tcp(*const u8);
 
 impl Sock {
-    /// Which captured stream this is, `None` for all else (datagrams, MPTCP, vsock…).
+    /// Which captured stream this is, `None` for all else (datagrams, vsock…).
     #[inline(always)]
     pub fn stream(self) -> Option<Stream> {
         if load::<u16>(self.0, offset!(sock_type)) != SOCK_STREAM {
             return None;
         }
         match self.family() {
-            AF_INET | AF_INET6 if load::<u16>(self.0, offset!(sock_protocol)) == IPPROTO_TCP => {
-                Some(Stream::Tcp)
-            }
+            AF_INET | AF_INET6 => match load::<u16>(self.0, offset!(sock_protocol)) {
+                IPPROTO_TCP => Some(Stream::Tcp),
+                IPPROTO_MPTCP if offset!(mptcp_write_seq) as u32 != MISSING => Some(Stream::Mptcp),
+                _ => None,
+            },
             AF_UNIX => Some(Stream::Unix),
             _ => None,
         }
@@ -188,6 +194,26 @@ impl Sock {
         // SAFETY: the verifier checks that this is a socket.
         let tcp = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) } as *const u8;
         if tcp.is_null() { None } else { Some(Tcp(tcp)) }
+    }
+
+    /// MPTCP: sequence number of the next byte to be sent.
+    #[inline(always)]
+    pub fn mptcp_next_sent(self) -> u64 {
+        probe_field(self.0 as u64, offset!(mptcp_write_seq))
+    }
+
+    /// MPTCP: sequence number of the first byte ever received.
+    #[inline(always)]
+    pub fn mptcp_first_received(self) -> u64 {
+        let next: u64 = probe_field(self.0 as u64, offset!(mptcp_ack_seq));
+        next.wrapping_sub(probe_field(self.0 as u64, offset!(mptcp_bytes_received)))
+    }
+
+    /// MPTCP: bytes that the program has read, where the kernel counts them.
+    #[inline(always)]
+    pub fn mptcp_read(self) -> Option<u64> {
+        let known = offset!(mptcp_bytes_consumed) as u32 != MISSING;
+        known.then(|| probe_field(self.0 as u64, offset!(mptcp_bytes_consumed)))
     }
 
     /// Unix: cookie of the peer, 0 while it has none.

@@ -9,7 +9,10 @@ use super::{
     messages::{self, Moved},
     probe,
 };
-use crate::{maps::SCRATCH, settings::enabled};
+use crate::{
+    maps::{ROOM, SCRATCH},
+    settings::enabled,
+};
 use agent_common::settings::{MAX_CAPTURE, feature};
 
 /// Where a call keeps its bytes.
@@ -97,7 +100,7 @@ impl Buffer {
         };
         let layout = if compat { Layout::Compat } else { Layout::Program };
         if count == 1 {
-            return piece(vector, 0, layout).map(|piece| Pieces::One(piece.base));
+            return only_piece(vector, compat).map(|piece| Pieces::One(piece.base));
         }
         Some(Pieces::Many { vector, count, skip: 0, layout })
     }
@@ -132,20 +135,75 @@ pub fn first_piece(address: u64, compat: bool) -> Option<(u64, u64)> {
     if count == 0 {
         return None;
     }
-    let layout = if compat { Layout::Compat } else { Layout::Program };
-    piece(vector, 0, layout).map(|piece| (piece.base, piece.len))
+    only_piece(vector, compat).map(|piece| (piece.base, piece.len))
 }
 
-/// One `struct iovec` of an array.
+/// The first pieces of an array, [`MAX_PIECES`] at most. Behind the bytes of a room: it has no place on
+/// the stack.
+#[derive(Clone, Copy)]
+struct Table(*mut u8);
+
+impl Table {
+    /// Reads an array in one go: what it looks like does not concern those who go through it. Gives it
+    /// with how many there are; `None` on a fault.
+    #[inline(always)]
+    fn read(room: Room, vector: u64, count: u64, layout: Layout) -> Option<(Table, u64)> {
+        // SAFETY: a room goes on behind its bytes.
+        let to = unsafe { room.0.add(ROOM) };
+        let count = if count < MAX_PIECES { count } else { MAX_PIECES };
+        if layout == Layout::Compat && enabled(feature::COMPAT) {
+            return Self::read_compat(to, vector, count);
+        }
+        let len = bounded(count * 16, MAX_PIECES as i64 * 16)?;
+        let from = vector as *const _;
+        // SAFETY: the table has room for as many; the helpers copy fault-free from any address.
+        let failed = unsafe {
+            match layout {
+                Layout::Kernel => bpf_probe_read_kernel(to.cast(), len, from),
+                _ => bpf_probe_read_user(to.cast(), len, from),
+            }
+        };
+        (failed == 0).then_some((Table(to), count))
+    }
+
+    /// The same of 32-bit pieces, which are read behind the table and widened into it.
+    #[inline(always)]
+    fn read_compat(to: *mut u8, vector: u64, count: u64) -> Option<(Table, u64)> {
+        let len = bounded(count * 8, MAX_PIECES as i64 * 8)?;
+        // SAFETY: a room goes on for as long.
+        let narrow = unsafe { to.add(TABLE) };
+        // SAFETY: as in `read`.
+        if unsafe { bpf_probe_read_user(narrow.cast(), len, vector as *const _) } != 0 {
+            return None;
+        }
+        let mut index = 0;
+        while index < MAX_PIECES as usize {
+            // SAFETY: the index is within both arrays.
+            unsafe {
+                let pair = narrow.cast::<u64>().add(index).read_volatile();
+                let wide = Piece { base: pair & 0xffff_ffff, len: pair >> 32 };
+                to.cast::<Piece>().add(index).write_volatile(wide);
+            }
+            index += 1;
+        }
+        Some((Table(to), count))
+    }
+
+    #[inline(always)]
+    fn get(self, index: u64) -> Piece {
+        // SAFETY: callers stay below MAX_PIECES; the verifier checks that.
+        unsafe { self.0.cast::<Piece>().add(index as usize).read_volatile() }
+    }
+}
+
+/// Bytes of a [`Table`], and of all that lies behind the bytes of a room: also 32-bit pieces.
+const TABLE: usize = MAX_PIECES as usize * 16;
+pub const BEHIND: usize = TABLE + MAX_PIECES as usize * 8;
+
+/// The only `struct iovec` of an array.
 #[inline(always)]
-fn piece(vector: u64, index: u64, layout: Layout) -> Option<Piece> {
-    if layout == Layout::Kernel {
-        return Some(probe(vector + index * 16));
-    }
-    if layout == Layout::Compat && enabled(feature::COMPAT) {
-        return narrow_pair(vector + index * 8);
-    }
-    read_user(vector + index * 16)
+fn only_piece(vector: u64, compat: bool) -> Option<Piece> {
+    if compat && enabled(feature::COMPAT) { narrow_pair(vector) } else { read_user(vector) }
 }
 
 /// Two 32-bit numbers: `struct compat_iovec`, and two fields of `struct compat_msghdr`.
@@ -161,14 +219,14 @@ pub fn add_up(vector: u64, count: u64, compat: bool) -> Option<u64> {
     if count > MAX_PIECES {
         return None;
     }
-    let layout = if compat { Layout::Compat } else { Layout::Program };
+    let size = if compat && enabled(feature::COMPAT) { 8 } else { 16 };
     let mut total: u64 = 0;
     let mut index = 0;
     while index < MAX_PIECES {
         if index >= count {
             break;
         }
-        total = total.wrapping_add(piece(vector, index, layout)?.len);
+        total = total.wrapping_add(only_piece(vector + index * size, compat)?.len);
         index += 1;
     }
     Some(total)
@@ -211,6 +269,7 @@ pub fn gather(
     layout: Layout,
     want: u32,
 ) -> Option<(*const u8, u32)> {
+    let (table, count) = Table::read(room, vector, count, layout)?;
     let mut skip = skip;
     let mut have: u64 = 0;
     let want = u64::from(want);
@@ -219,7 +278,7 @@ pub fn gather(
         if index >= count || have >= want {
             break;
         }
-        let Some(piece) = piece(vector, index, layout) else { break };
+        let piece = table.get(index);
         let rest = piece.len.saturating_sub(skip);
         let len = if rest < want - have { rest } else { want - have };
         if len > 0 {

@@ -1,7 +1,7 @@
 //! x86-64: the registers of the system call that the current thread is in, and where each call
 //! keeps its buffer. The only architecture-specific file of the kernel side.
 
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
+use aya_ebpf::{helpers::generated::bpf_task_pt_regs, programs::ProbeContext};
 
 use agent_common::settings::feature;
 
@@ -116,6 +116,13 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
             Buffer::Messages { array: address, count, compat: false }
         }
     })
+}
+
+/// First argument of a Go function, and the running goroutine (Go's internal ABI, since 1.17).
+#[inline(always)]
+pub fn go_arguments(ctx: &ProbeContext) -> (u64, u64) {
+    // SAFETY: the context of a uprobe is a live `struct pt_regs`; the verifier checks the loads.
+    unsafe { ((*ctx.regs).rax, (*ctx.regs).r14) }
 }
 
 /// The running task is inside a receive whose registers say where its bytes go, whatever it receives

@@ -35,6 +35,9 @@ fn arrival_fentry(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 pub fn arrived(sock: Sock) {
     let Some(stream) = sock.stream() else { return };
+    if stream == Stream::Mptcp {
+        return;
+    }
     let tcp_state = sock.state();
     if tcp_state == state::LISTEN || tcp_state == state::CLOSE {
         return;
@@ -48,6 +51,7 @@ pub fn arrived(sock: Sock) {
     let unwatched = state.judged.is_unwatched();
     match stream {
         Stream::Tcp if unwatched => {}
+        Stream::Mptcp => {}
         Stream::Tcp => {
             if let Some(tcp) = sock.tcp() {
                 state.arrive(tcp.rcv_nxt());

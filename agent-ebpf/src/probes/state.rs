@@ -19,7 +19,7 @@ use crate::{
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_tracepoint(ctx: BtfTracePointContext) -> i32 {
     let sock = Sock(ctx.arg::<*const u8>(0));
-    if sock.stream() == Some(Stream::Tcp) {
+    if matches!(sock.stream(), Some(Stream::Tcp | Stream::Mptcp)) {
         let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
         #[cfg(feature = "log")]
         aya_log_ebpf::debug!(&ctx, "socket {}: TCP state {} to {}", sock.cookie(), old, new);

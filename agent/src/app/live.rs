@@ -26,6 +26,7 @@ use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
 use crate::probe::run_time::RunTimes;
 use crate::process;
+use crate::runtime::go::GoPrograms;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
@@ -334,7 +335,7 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse } =
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse, go } =
             maps;
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
@@ -358,6 +359,7 @@ impl Agent {
             verdicts,
             alarm,
             selection,
+            go: GoPrograms::new(go, attached.clone()),
             outputs: outputs.fanout,
             recorder: recorder.clone(),
             id_key,

@@ -48,6 +48,8 @@ pub fn bits(
     let mut bits = 0;
     let typed = side == Side::Typed;
     let sources = typed && known & feature::SEND_SOURCE != 0 && offsets::knows_iterator(offsets);
+    // Before 6.5 pages that are sent have a way of their own (`sendpage`).
+    let sources = sources && btf.has_function("splice_to_socket");
     if sources && offsets::knows_pages(offsets) {
         bits |= feature::PAGES;
     }
@@ -55,7 +57,8 @@ pub fn bits(
     if typed && known & feature::CAST != 0 && shown && offsets::knows_packets(offsets) {
         bits |= feature::PACKETS;
     }
-    if btf.structure("compat_msghdr").is_some() {
+    // Older verifiers (6.1) do not get to the end of the payload programs with these calls as well.
+    if known & feature::CAST != 0 && btf.structure("compat_msghdr").is_some() {
         bits |= feature::COMPAT;
     }
     bits
@@ -74,9 +77,11 @@ pub fn prepare(ebpf: &mut Ebpf, running: &Running, settings: &Settings) -> Vec<F
     }
     let types = running.typed.as_ref();
     let pages = match types.filter(|_| settings.features & feature::PAGES != 0) {
-        None => Err("these hooks do not show where a send takes its bytes from \
-                     (tcp_sendmsg_locked with types)"
-            .into()),
+        None => {
+            Err("it needs tcp_sendmsg_locked with types, and sends of pages that go through it \
+                     (Linux 6.5)"
+                .into())
+        }
         Some(types) => page_test::run(ebpf, types, &running.btf),
     };
     let packets = match types.filter(|_| settings.features & feature::PACKETS != 0) {

@@ -200,7 +200,8 @@ impl Plan<'_> {
             }
             let active = features.iter().filter(|one| one.is_active()).map(|one| one.feature);
             if refused.len() == before || active.collect::<HashSet<_>>() == guess {
-                let later = in_kernel::prepare(&mut ebpf, self.running, &settings);
+                let mut later = in_kernel::prepare(&mut ebpf, self.running, &settings);
+                later.extend(goroutines(&settings));
                 let features = features.into_iter().chain(later).collect();
                 return finish(Loaded { returns: attached.returns, ebpf, features });
             }
@@ -352,6 +353,24 @@ impl Plan<'_> {
     }
 }
 
+/// Whether goroutines are read; nothing when payload is not wanted. It takes no hook of its own.
+fn goroutines(settings: &Settings) -> Option<FeatureReport> {
+    let is_on = settings.features & feature::GO != 0;
+    (settings.head_bytes != 0).then(|| FeatureReport {
+        feature: Feature::Goroutines,
+        name: "goroutines",
+        without: "programs in Go are judged by their threads, and mostly not linked",
+        hooks: if is_on { vec!["the payload hooks".to_owned()] } else { Vec::new() },
+        why: if is_on {
+            "read in the socket's hook".to_owned()
+        } else {
+            "it needs bpf_rdonly_cast (Linux 6.2), programs with types, and the thread pointer's \
+             place in task_struct"
+                .to_owned()
+        },
+    })
+}
+
 /// A ring that is not used: a page.
 const SMALLEST_RING: u32 = 4096;
 
@@ -363,6 +382,9 @@ fn bits(guess: &HashSet<Feature>, offsets: &Offsets, cast: bool) -> u32 {
         (send_time && offsets::knows_iterator(offsets), feature::SEND_SOURCE),
         (guess.contains(&Feature::Arrival), feature::ARRIVAL),
         (cast, feature::CAST),
+        // Older verifiers take minutes for what reads goroutines: they follow loops that later ones
+        // see through.
+        (cast && offsets.task_fsbase != agent_common::settings::MISSING, feature::GO),
     ]
     .into_iter()
     .filter_map(|(is_set, bit)| is_set.then_some(bit))

@@ -116,6 +116,11 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         tcp_cb_flags: "tcp_skb_cb"."tcp_flags";
         unix_cb_consumed: "unix_skb_parms"."consumed";
         task_stack: "task_struct"."stack";
+        mptcp_write_seq: "mptcp_sock"."write_seq";
+        mptcp_ack_seq: "mptcp_sock"."ack_seq";
+        mptcp_bytes_received: "mptcp_sock"."bytes_received";
+        mptcp_bytes_consumed: "mptcp_sock"."bytes_consumed";
+        task_fsbase: "task_struct"."thread.fsbase";
     };
     (offsets, missing)
 }

@@ -138,6 +138,8 @@ pub enum Feature {
     Pages,
     /// Bytes of received packets: see [`super::in_kernel`].
     Packets,
+    /// Which goroutine calls.
+    Goroutines,
 }
 
 /// A feature with its choices, best first.

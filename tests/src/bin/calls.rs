@@ -1,8 +1,10 @@
 //! Sends known bytes through every send and receive call, over TCP/IPv4, TCP/IPv6 and unix
-//! sockets, and logs what went through each socket: `calls LOG [pages]`.
+//! sockets, and logs what went through each socket: `calls LOG
+//! [pages|mptcp|threads|timed]`.
 //!
 //! The log is that of [`kernspan_tests::case`]. `calls LOG pages` says that pages which the kernel sends
-//! over TCP (sendfile, splice, vmsplice) can be read; what MSG_TRUNC throws away never can.
+//! over TCP (sendfile, splice, vmsplice) can be read; what MSG_TRUNC throws away never can. The
+//! other words stand for scenarios of their own.
 
 use kernspan_tests::case::{CALL, Case};
 use kernspan_tests::sys::{self, Receive, Send};
@@ -15,8 +17,15 @@ const MESSAGES: usize = 24;
 
 fn main() -> io::Result<()> {
     let path = std::env::args().nth(1).ok_or_else(|| io::Error::other("usage: calls LOG"))?;
-    let pages = std::env::args().nth(2).is_some_and(|word| word == "pages");
+    let word = std::env::args().nth(2).unwrap_or_default();
+    let pages = word == "pages";
     let mut log = File::create(&path)?;
+    match word.as_str() {
+        "mptcp" => return mptcp(&mut log, &path),
+        "threads" => return threads(&mut log, &path),
+        "timed" => return timed(&mut log, &path),
+        _ => {}
+    }
     for family in ["tcp4", "tcp6", "unix"] {
         for (send, receive) in Send::ALL.into_iter().zip(Receive::ALL) {
             every_size(
@@ -34,6 +43,78 @@ fn main() -> io::Result<()> {
         }
     }
     log.sync_all()
+}
+
+/// Every call that MPTCP has, which is all but zero-copy sends.
+fn mptcp(log: &mut File, path: &str) -> io::Result<()> {
+    for (send, receive) in Send::ALL.into_iter().zip(Receive::ALL) {
+        if send != Send::Zerocopy {
+            let name = format!("{send:?}-{receive:?}");
+            every_size(&mut Case::open(log, path, "mptcp", &name)?, send, receive)?;
+        }
+    }
+    failures(&mut Case::open(log, path, "mptcp", "failures")?)?;
+    full_buffer(&mut Case::open(log, path, "mptcp", "full-buffer")?)
+}
+
+/// Two threads send on one socket: what the other end received says in which order.
+fn threads(log: &mut File, path: &str) -> io::Result<()> {
+    const EACH: usize = 4000;
+    for round in 0..4 {
+        let mut case = Case::open(log, path, "tcp4", &format!("threads-{round}"))?;
+        let messages: Vec<Vec<u8>> = (0..2 * EACH).map(|_| case.random.bytes(500)).collect();
+        let total: usize = messages.iter().map(Vec::len).sum();
+        let (one, two) = messages.split_at(EACH);
+        let (from, to) = (case.a.fd.try_clone()?, case.b.fd.try_clone()?);
+        let received = std::thread::scope(|scope| {
+            for part in [one, two] {
+                let from = &from;
+                scope.spawn(move || {
+                    for message in part {
+                        // A call of at most 500 bytes that waits sends all of them.
+                        let sent = sys::send_libc(from.as_fd(), message, libc::MSG_NOSIGNAL);
+                        assert_eq!(sent.ok(), Some(message.len()));
+                    }
+                });
+            }
+            let mut received = Vec::new();
+            let mut room = [0; CALL];
+            while received.len() < total {
+                let got = sys::recv_libc(to.as_fd(), &mut room, 0)?;
+                received.extend_from_slice(&room[..got]);
+            }
+            Ok::<_, io::Error>(received)
+        })?;
+        case.a.sent.add(&received);
+        case.b.received.add(&received);
+        case.answer()?;
+    }
+    Ok(())
+}
+
+/// recvmmsg with a time limit may end unseen, so that its registers are not believed: packets have the
+/// bytes, once an agent has attached what looks at them. That is asked for by the first such call, whose
+/// own bytes nobody reads.
+fn timed(log: &mut File, path: &str) -> io::Result<()> {
+    for family in ["unix", "tcp4"] {
+        let mut case = Case::open(log, path, family, "recvmmsg-timed")?;
+        for index in 0..16 {
+            let message = case.random.bytes(CALL);
+            let sent = sys::send_libc(case.a.fd.as_fd(), &message, libc::MSG_NOSIGNAL)?;
+            case.a.sent.add(&message[..sent]);
+            let mut room = vec![b'#'; CALL];
+            let got = sys::recvmmsg_timed(case.b.fd.as_fd(), &mut room)?;
+            assert_eq!(got, sent, "a message is taken whole");
+            if index == 0 && family == "unix" {
+                case.b.received.skip(got);
+                std::thread::sleep(std::time::Duration::from_millis(500));
+            } else {
+                case.b.received.add(&room[..got]);
+            }
+        }
+        case.answer()?;
+    }
+    Ok(())
 }
 
 /// Every message by `send`, taken in other pieces by `receive`.

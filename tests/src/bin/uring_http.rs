@@ -1,15 +1,17 @@
-//! A small HTTP/1.1 server and client, by io_uring or by ordinary calls:
-//! `uring_http serve uring|plain PORT`, `uring_http ask uring|plain PORT CONNECTIONS REQUESTS`.
+//! A small HTTP/1.1 server and client, by io_uring or by ordinary calls, these also over MPTCP:
+//! `uring_http serve uring|plain|mptcp PORT`,
+//! `uring_http ask uring|plain|mptcp PORT CONNECTIONS REQUESTS`.
 //!
 //! The server by io_uring is one thread with one ring for all connections. The client asks on so many
 //! connections at once, on each so often, and fails unless every answer is right. A server says `ready`
 //! and runs until it is ended.
 
 use io_uring::{IoUring, opcode, squeue, types};
+use kernspan_tests::sys;
 use kernspan_tests::uring::{Receive, Ring, Send};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
@@ -27,20 +29,26 @@ fn main() -> io::Result<()> {
     let port = |text: &str| text.parse::<u16>().map_err(io::Error::other);
     match words[..] {
         ["serve", how, at] => {
-            let listener = TcpListener::bind(("127.0.0.1", port(at)?))?;
+            let listener = match how {
+                "mptcp" => sys::mptcp_listener(port(at)?)?,
+                _ => TcpListener::bind(("127.0.0.1", port(at)?))?,
+            };
             if how == "uring" { serve_uring(&listener) } else { serve_plain(&listener) }
         }
         ["ask", how, at, connections, requests] => {
-            let (at, requests, uring) = (port(at)?, number(requests)?, how == "uring");
+            let (at, requests, how) = (port(at)?, number(requests)?, how.to_owned());
             let asking: Vec<_> = (0..number(connections)?)
-                .map(|number| thread::spawn(move || ask(uring, at, number, requests)))
+                .map(|number| {
+                    let how = how.clone();
+                    thread::spawn(move || ask(&how, at, number, requests))
+                })
                 .collect();
             for one in asking {
                 one.join().map_err(|_| io::Error::other("a client failed"))??;
             }
             Ok(())
         }
-        _ => Err(io::Error::other("usage: uring_http serve|ask uring|plain PORT …")),
+        _ => Err(io::Error::other("usage: uring_http serve|ask uring|plain|mptcp PORT …")),
     }
 }
 
@@ -202,12 +210,14 @@ impl Way {
     }
 }
 
-fn ask(uring: bool, port: u16, number: usize, requests: usize) -> io::Result<()> {
+fn ask(how: &str, port: u16, number: usize, requests: usize) -> io::Result<()> {
+    let uring = how == "uring";
     let ring = if uring { Some(Box::new(Ring::new(false)?)) } else { None };
     if uring {
         thread::sleep(NOTICED);
     }
-    let socket = TcpStream::connect(("127.0.0.1", port))?;
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let socket = if how == "mptcp" { sys::mptcp_stream(at)? } else { TcpStream::connect(at)? };
     let mut way = match ring {
         Some(ring) => Way::Uring(socket, ring),
         None => Way::Plain(socket),

@@ -12,6 +12,7 @@ use crate::{
     emit::{count as count_by, count_both, header, now},
     filter,
     kernel::{
+        goroutine,
         messages::{self, Moved},
         pages, registers,
         sock::{Sock, Stream},
@@ -19,7 +20,7 @@ use crate::{
         user::{Buffer, Layout, Pieces, Room, gather},
     },
     probes::flow::datagram,
-    settings::enabled,
+    settings::{enabled, setting},
     shed,
     socket::{self, Moment, SocketState, Source, flag},
 };
@@ -67,6 +68,7 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
             state.end_send(call.task.tid(), tcp, len)
         }
         Stream::Unix => state.end_send_unix(sock, call.thread(), len),
+        Stream::Mptcp => state.end_send_mptcp(sock, len),
     };
     let mut flags = if sent.raced { record_flag::RACED } else { 0 };
     if sent.first.is_true {
@@ -117,6 +119,7 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
             state.end_receive(sock, tcp, len)
         }
         Stream::Unix => state.end_receive_unix(sock, len),
+        Stream::Mptcp => state.end_receive_mptcp(sock, len),
     };
     let mut flags = 0;
     if ret == 0 {
@@ -197,7 +200,7 @@ fn watched(
 #[inline(always)]
 fn leave_out_own(sock: Sock, stream: Stream, state: &mut SocketState) {
     count_by(counter::OWN_CALLS, 1);
-    if stream == Stream::Tcp && !state.has(flag::LEFT_OUT) {
+    if stream != Stream::Unix && !state.has(flag::LEFT_OUT) {
         state.flags |= flag::LEFT_OUT;
         filter::note_own(sock);
     }
@@ -212,7 +215,7 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
     }
     let len = u64::from(ret as u32);
     count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, len));
-    if stream == Stream::Unix {
+    if stream != Stream::Tcp {
         if sending {
             state.send_position += len;
         } else {
@@ -341,6 +344,10 @@ impl Call {
         if !state.has(flag::COMPLETE) {
             introduce(self.sock, self.stream, state, &record);
         }
+        if enabled(feature::GO) && len > 0 {
+            let turned = record.header.flags & record_flag::TURN != 0;
+            record.context = goroutine::unknown_to_verifier(self.context(state, turned));
+        }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
@@ -350,14 +357,13 @@ impl Call {
             self.pieces(state, &record, len, source).map_or(Place::NONE, Place::of)
         };
         let Place { way, address, count, skip, room } = place;
-        match way {
-            _ if want == 0 => write::bare(&mut record),
-            Place::FLAT => write::flat(&mut record, want, address),
+        let gathered = match way {
+            _ if want == 0 => return write::bare(&mut record),
+            Place::FLAT => return write::flat(&mut record, want, address),
             Place::PROGRAM | Place::COMPAT | Place::KERNEL => {
                 let room = Room::scratch(self.scratch);
                 let layout = place.layout();
-                let gathered = room.and_then(|r| gather(r, address, count, skip, layout, want));
-                self.write_gathered(&mut record, gathered);
+                room.and_then(|room| gather(room, address, count, skip, layout, want))
             }
             Place::PAGES => {
                 if !enabled(feature::PAGES) {
@@ -365,24 +371,41 @@ impl Call {
                 }
                 count_by(counter::PAGE_SENDS, 1);
                 let room = Room::scratch(self.scratch);
-                let gathered = room.and_then(|r| pages::gather(r, address, count, skip, want));
-                self.write_gathered(&mut record, gathered);
+                room.and_then(|room| pages::gather(room, address, count, skip, want))
             }
             Place::TAKEN => {
                 let have = count as u32;
-                let have = if have < want { have } else { want };
-                self.write_gathered(&mut record, Some((room, have)));
+                Some((room, if have < want { have } else { want }))
             }
-            _ => self.write_unreachable(&mut record, in_packets),
+            _ => return self.write_unreachable(&mut record, in_packets),
+        };
+        // In one place: each class of each copy is a program of its own to the verifier.
+        match gathered {
+            Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
+            _ => self.write_unreachable(&mut record, false),
         }
     }
 
+    /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for
+    /// responses, nor for what follows the first call of a request that is sent.
     #[inline(always)]
-    fn write_gathered(&self, record: &mut Payload, gathered: Option<(*const u8, u32)>) {
-        match gathered {
-            Some((room, have)) if have > 0 => write::gathered(record, have, room),
-            _ => self.write_unreachable(record, false),
+    fn context(&self, state: &mut SocketState, turned: bool) -> u64 {
+        let asked = if self.sending {
+            turned && !state.has(flag::ACCEPTED)
+        } else {
+            !state.has(flag::CONNECTED)
+        };
+        if !asked {
+            return 0;
         }
+        let Some(program) = goroutine::program(self.tgid, &mut state.not_go) else { return 0 };
+        if self.sending {
+            return goroutine::sends(self.tgid, program);
+        }
+        // Go's server has a goroutine wait for the first byte of the next request; another one reads
+        // the rest.
+        let begins = turned || state.head_left + 1 == setting!(head_bytes);
+        goroutine::receives(self.tgid, program, begins)
     }
 
     #[inline(always)]
@@ -433,6 +456,7 @@ impl Call {
         let (socket, sequence) = match self.stream {
             Stream::Tcp => (self.sock.0 as u64, Some(record.position as u32)),
             Stream::Unix => (self.sock.peer(), None),
+            Stream::Mptcp => return None,
         };
         in_kernel::taken(&record.header, self.thread(), socket, sequence, len)
     }

@@ -19,7 +19,7 @@ const CONNECTION_LEN: usize = size_of::<Connection>() + PATH_LEN + 4;
 #[inline(always)]
 pub fn introduce(sock: Sock, stream: Stream, state: &mut SocketState, record: &Payload) {
     let peer_cookie = if stream == Stream::Unix { sock.peer_cookie() } else { 0 };
-    let complete = stream == Stream::Tcp || peer_cookie != 0;
+    let complete = stream != Stream::Unix || peer_cookie != 0;
     if state.has(flag::KNOWN) && !complete {
         return;
     }
@@ -59,7 +59,7 @@ pub fn introduce(sock: Sock, stream: Stream, state: &mut SocketState, record: &P
     connection.header.captured_len = 0;
     // SAFETY: the slot holds CONNECTION_LEN bytes, 8-byte aligned; the verifier checks both.
     unsafe {
-        if stream == Stream::Tcp {
+        if stream != Stream::Unix {
             let (local_addr, remote_addr) = sock.addresses();
             connection.local_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(local_addr);
             connection.remote_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(remote_addr);

@@ -108,6 +108,8 @@ fn place(packet: Packet, sock: Sock, stream: Stream, len: u32) -> Option<(u32, u
             (next.wrapping_sub(packet.sequence()), next)
         }
         Stream::Unix => (packet.consumed(), 0),
+        // Its packets do not say where in the stream they lie.
+        Stream::Mptcp => return None,
     };
     let whole = packet.len();
     (place < whole && len <= whole - place).then_some((place, sequence))
@@ -148,7 +150,7 @@ impl Taken {
         match stream {
             Stream::Tcp => sequence == self.sequence.wrapping_add(self.moved),
             // The first packet again: what is noted was a look ahead.
-            Stream::Unix => self.packet != packet.0 as u64 || self.offset != place,
+            _ => self.packet != packet.0 as u64 || self.offset != place,
         }
     }
 
