@@ -84,10 +84,23 @@ pub fn agrees(runs: &[Run]) -> Result<()> {
             Some(_) => {}
         }
     }
+    let lacking: Vec<_> = matrix().filter(|(series, way)| !has(&known, series, way)).collect();
+    if !lacking.is_empty() {
+        differences.push(format!("not run yet: {lacking:?}"));
+    }
     if !differences.is_empty() {
         bail!("{}; `{COMMAND}` writes it again", differences.join("\n  "));
     }
     Ok(())
+}
+
+/// Kernels and ways of `--full`.
+fn matrix() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KERNELS.iter().flat_map(|kernel| kernel.full.iter().map(|way| (kernel.series, *way)))
+}
+
+fn has(runs: &[Run], series: &str, way: &str) -> bool {
+    runs.iter().any(|run| run.kernel == series && run.way == way)
 }
 
 fn read() -> Result<Vec<Run>> {
@@ -149,6 +162,11 @@ fn rendered(runs: &[Run]) -> String {
         "\n## What works under which hooks\n\nThe same spans in every column; `btf` is `--btf FILE` on a \
          kernel that shows no type information of its own.\n\n",
     );
+    let lacking = matrix().filter(|(series, way)| !has(runs, series, way));
+    let lacking: Vec<_> = lacking.map(|(series, way)| format!("{series} {way}")).collect();
+    if !lacking.is_empty() {
+        text.push_str(&format!("Not run yet: {}.\n\n", lacking.join(", ")));
+    }
     let checks = names(
         runs.iter().flat_map(|run| run.outcomes.iter().map(|(name, one)| (name, &one.feature))),
     );
@@ -199,8 +217,9 @@ mod tests {
         assert_eq!(page, rendered(&runs), "docs/support.md is not of docs/support.json: {COMMAND}");
         let have: BTreeSet<_> =
             runs.iter().map(|run| (run.kernel.as_str(), run.way.as_str())).collect();
-        let want = KERNELS.iter().flat_map(|k| k.full.iter().map(|way| (k.series, *way)));
-        assert_eq!(have, want.collect(), "kernels and plans: {COMMAND}");
+        // What was not run yet is said on the page, and fails `cargo xtask vm core`.
+        let strange: Vec<_> = have.difference(&matrix().collect()).copied().collect();
+        assert!(strange.is_empty(), "{strange:?} are no longer run: {COMMAND}");
         for kernel in KERNELS.iter().filter(|kernel| !kernel.full.is_empty()) {
             let mut of = runs.iter().filter(|run| run.kernel == kernel.series);
             assert!(of.all(|run| run.release == kernel.pinned), "{}: {COMMAND}", kernel.pinned);
