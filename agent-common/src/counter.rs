@@ -85,4 +85,12 @@ calls! {
     PACKETS_MISSED = "packets_missed",
     /// Times that an io_uring was made.
     RINGS_MADE = "io_urings_made",
+    /// Calls whose end was not seen by a pair of probes, or could not be noted.
+    UNPAIRED_CALLS = "unpaired_calls",
+    /// States made of sockets that have no storage of their own.
+    UNTYPED_SOCKETS = "untyped_sockets",
+    /// … and given back with their sockets; what is neither given back nor in the map was evicted.
+    UNTYPED_ENDS = "untyped_socket_ends",
+    /// Numbers given to sockets without a cookie.
+    OWN_COOKIES = "own_cookies",
 }

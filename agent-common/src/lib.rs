@@ -6,6 +6,7 @@
 //!
 //! - [`record`]: what the kernel writes into the rings.
 //! - [`settings`]: what userspace tells the kernel side, as constants in its code and small maps.
+//! - [`runtime`]: where a Go program keeps its goroutines, and how a record names one.
 //! - [`counter`]: what the kernel side counts, and under which index.
 
 #![no_std]
@@ -13,4 +14,5 @@
 
 pub mod counter;
 pub mod record;
+pub mod runtime;
 pub mod settings;

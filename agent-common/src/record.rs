@@ -139,7 +139,7 @@ pub struct Payload {
     pub first_ns: u64,
     /// Receive: when the last byte became readable. Send: equal to `first_ns`.
     pub last_ns: u64,
-    /// Runtime context (goroutine…), 0 when there is none.
+    /// Runtime context, 0 when there is none: see [`crate::runtime`].
     pub context: u64,
 }
 

@@ -55,6 +55,10 @@ pub mod feature {
     pub const PACKETS: u32 = 1 << 14;
     /// This kernel runs 32-bit programs.
     pub const COMPAT: u32 = 1 << 15;
+    /// The kernel has atomic fetch-and-add (5.12). Only the object without types asks.
+    pub const ATOMIC_FETCH: u32 = 1 << 11;
+    /// The thread pointer of a task is known: goroutines can be read.
+    pub const GO: u32 = 1 << 19;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function
@@ -315,10 +319,12 @@ pub struct Offsets {
     pub skb_shared_frags: u32,
     pub tcp_cb_flags: u32,
     pub unix_cb_consumed: u32,
+    pub task_stack: u32,
     pub mptcp_write_seq: u32,
     pub mptcp_ack_seq: u32,
     pub mptcp_bytes_received: u32,
     pub mptcp_bytes_consumed: u32,
+    pub task_fsbase: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -415,10 +421,12 @@ impl Offsets {
         skb_shared_frags: MISSING,
         tcp_cb_flags: MISSING,
         unix_cb_consumed: MISSING,
+        task_stack: MISSING,
         mptcp_write_seq: MISSING,
         mptcp_ack_seq: MISSING,
         mptcp_bytes_received: MISSING,
         mptcp_bytes_consumed: MISSING,
+        task_fsbase: MISSING,
     };
 }
 

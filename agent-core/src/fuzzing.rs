@@ -5,6 +5,7 @@ mod recording;
 pub use recording::recording;
 
 use crate::event;
+use crate::golang;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Started, Thread};
 use crate::protocol::http1::{self, Http1};
@@ -21,6 +22,20 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 pub fn record(bytes: &[u8]) {
     if let Ok(event) = event::decode(bytes) {
         assert!(event::record_len(&event) <= bytes.len(), "a record longer than its slot");
+    }
+}
+
+/// Reads an executable.
+///
+/// # Panics
+/// When what is found lies outside of what any file can hold.
+pub fn golang(bytes: &[u8]) {
+    let mut file = bytes;
+    if let Ok(Some(program)) = golang::analyse(&mut file) {
+        assert!(program.slot < 0, "the goroutine's place lies below the thread pointer");
+        if let Some((first, last)) = program.servants {
+            assert!(first <= last, "{first:#x} {last:#x}");
+        }
     }
 }
 

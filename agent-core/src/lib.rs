@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod golang;
 pub mod id;
 pub mod ledger;
 pub mod process;

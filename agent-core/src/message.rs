@@ -22,7 +22,7 @@ pub struct Thread {
     pub process: ProcessKey,
     /// Thread number in the initial pid namespace.
     pub tid: u32,
-    /// Goroutine or the like; 0 when there is none.
+    /// Goroutine, as [`agent_common::runtime`] packs it; 0 when there is none.
     pub context: u64,
 }
 

@@ -1,9 +1,13 @@
 //! The kernel side of kernspan: small programs that write what they see into rings.
 //!
-//! - `probes/`: one subject a file; each program is a thin attachment around a shared body.
+//! - `probes/`: one subject a file; each program is a thin attachment around a shared body. Those of
+//!   payload are in [`typed`].
 //! - [`socket`]: state kept with each socket. [`filter`]: who is watched; asked first.
 //! - [`emit`]: the only way out. [`maps`]: every map on one page.
 //! - `kernel/`: typed readers, the only places that touch kernel or user memory.
+//!
+//! From the same modules comes a second object, `untyped.rs`: what differs is asked of [`UNTYPED`], so
+//! that nothing here pays for it.
 
 #![no_std]
 #![no_main]
@@ -17,6 +21,11 @@ mod probes;
 mod settings;
 mod shed;
 mod socket;
+mod typed;
+
+/// The verifier knows pointers by their types: fields are loaded directly, and state lives with its
+/// socket.
+const UNTYPED: bool = false;
 
 /// Programs that call GPL-only helpers must say so.
 #[unsafe(link_section = "license")]

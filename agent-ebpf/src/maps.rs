@@ -4,6 +4,7 @@
 use agent_common::{
     counter,
     record::{DatagramKey, Datagrams},
+    runtime::{GoProcess, PROCESSORS},
     settings::{InKernelUser, PageBases, PageTest},
 };
 use aya_ebpf::{
@@ -47,6 +48,23 @@ pub static SLEEPERS: Array<u32> =
 /// State of each observed socket. Lives and dies with the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+/// The same by the socket's address, where there is no socket storage; else one entry. 64k sockets are
+/// 16 MB. LRU: an entry whose end was missed makes room in time, and beyond the bound the socket that
+/// was silent for longest is forgotten, never memory.
+#[map]
+pub static SOCKETS_BY_ADDRESS: LruHashMap<u64, SocketState> =
+    LruHashMap::with_max_entries(if crate::UNTYPED { 65_536 } else { 1 }, 0);
+
+/// The state of a new socket: 0. Never written.
+#[map]
+pub static BLANK_SOCKET: Array<SocketState> = Array::with_max_entries(1, 0);
+
+/// Calls that a kprobe saw begin, by thread and function. LRU, so that a thread killed inside, or an end
+/// that the kernel does not show, cannot leak its entry; as many as threads wait in a receive at once.
+#[map]
+pub static CALLS: LruHashMap<u64, BegunCall> =
+    LruHashMap::with_max_entries(if crate::UNTYPED { 32_768 } else { 1 }, 0);
 
 /// Counters and sequence numbers by [`agent_common::counter`] index: one bank a CPU, found at once.
 #[map]
@@ -125,6 +143,24 @@ pub static PACKETS_STATE: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static IN_KERNEL_USERS: LruHashMap<u32, InKernelUser> = LruHashMap::with_max_entries(1024, 0);
 
+/// Programs in Go that run, by tgid. A host runs tens.
+#[map]
+pub static GO_PROCESSES: HashMap<u32, GoProcess> = HashMap::with_max_entries(1024, 0);
+
+/// How often a Go program was entered into [`GO_PROCESSES`]: while it is 0 nobody asks further.
+#[map]
+pub static GO_GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What was known of a goroutine's program when it began to read a request: by goroutine. LRU: one that
+/// leaves costs the links of what that goroutine makes. Twice the connections that a busy host serves.
+#[map]
+pub static GO_SERVING: LruHashMap<Goroutine, Numbers> = LruHashMap::with_max_entries(4096, 0);
+
+/// The goroutine that asked last on a connection of `net/http`'s client (its `*persistConn`). LRU:
+/// one that leaves costs the link of one request.
+#[map]
+pub static GO_CALLERS: LruHashMap<GoConnection, Caller> = LruHashMap::with_max_entries(4096, 0);
+
 /// Room to gather scattered buffers, per CPU and program: programs of one CPU may interrupt each
 /// other, but none itself. Twice the largest class, because the verifier bounds offset and length
 /// apart from each other; and as long as an entry of [`TAKEN`], which begins as a copy of one.
@@ -174,6 +210,16 @@ const _: () = assert!(size_of::<Taken>() <= SCRATCH_LEN);
 pub const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
+
+/// What the beginning of a call tells its end.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct BegunCall {
+    /// Address of the `struct sock`.
+    pub sock: u64,
+    /// `MSG_…`; of a send 0.
+    pub flags: u64,
+}
 
 /// What a receive in progress took from packets so far.
 #[repr(C)]
@@ -246,4 +292,39 @@ pub struct Progress {
     pub moved: u32,
     /// 0 when `next` is not known.
     pub certain: u32,
+}
+
+/// A goroutine of a process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Goroutine {
+    pub tgid: u32,
+    /// As records name it.
+    pub number: u32,
+}
+
+/// A `*persistConn` of a process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct GoConnection {
+    pub tgid: u64,
+    pub address: u64,
+}
+
+/// A goroutine that asks, and the one that made it (0: not known).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub goid: u64,
+    pub maker: u64,
+}
+
+/// Which numbers of goroutines were free at a moment.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Numbers {
+    /// Those above were not given to any processor.
+    pub given: u64,
+    /// What each processor has left of them: the first, and how many; 0 where it is not known.
+    pub next: [u32; PROCESSORS],
 }

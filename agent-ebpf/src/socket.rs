@@ -8,6 +8,7 @@ mod mptcp;
 mod receive;
 mod send;
 mod unix;
+mod untyped;
 
 use agent_common::{counter, settings::socket_verdict};
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated::bpf_sk_storage_get};
@@ -23,6 +24,7 @@ use receive::{ARRIVALS, Arrival};
 pub use receive::{Received, next_read};
 use send::{SENDS, Send};
 pub use send::{Sent, Source};
+pub use untyped::{forget, known_cookie};
 
 /// Bits of [`SocketState::flags`].
 pub mod flag {
@@ -101,15 +103,7 @@ pub struct Moment {
 /// that is not watched.
 #[inline(always)]
 pub fn get(sock: Sock, stream: Stream, create: bool) -> Option<&'static mut SocketState> {
-    let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
-    // SAFETY: the map is socket storage of `SocketState`; the verifier checks that this is a
-    // socket. The value outlives the program's run (RCU).
-    let state = unsafe {
-        let map = (&raw const SOCKETS).cast_mut().cast();
-        bpf_sk_storage_get(map, sock.0.cast_mut().cast(), core::ptr::null_mut(), flags)
-            .cast::<SocketState>()
-            .as_mut()
-    };
+    let state = stored(sock, create);
     let Some(state) = state else {
         if create {
             count(counter::NO_STORAGE, 1);
@@ -117,11 +111,34 @@ pub fn get(sock: Sock, stream: Stream, create: bool) -> Option<&'static mut Sock
         return None;
     };
     if state.flags & flag::READY == 0 {
-        state.cookie = sock.cookie();
+        state.cookie = new_cookie(sock);
         let left_out = filter::leaves_out(sock, stream);
         state.flags |= flag::READY | if left_out { flag::LEFT_OUT } else { 0 };
     }
     Some(state)
+}
+
+/// The socket's state as it is stored.
+#[inline(always)]
+fn stored(sock: Sock, create: bool) -> Option<&'static mut SocketState> {
+    if crate::UNTYPED {
+        return untyped::stored(sock, create);
+    }
+    let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
+    // SAFETY: the map is socket storage of `SocketState`; the verifier checks that this is a
+    // socket. The value outlives the program's run (RCU).
+    unsafe {
+        let map = (&raw const SOCKETS).cast_mut().cast();
+        bpf_sk_storage_get(map, sock.0.cast_mut().cast(), core::ptr::null_mut(), flags)
+            .cast::<SocketState>()
+            .as_mut()
+    }
+}
+
+/// The cookie of a socket that is seen for the first time.
+#[inline(always)]
+fn new_cookie(sock: Sock) -> u64 {
+    if crate::UNTYPED { untyped::new_cookie(sock) } else { sock.cookie() }
 }
 
 impl SocketState {

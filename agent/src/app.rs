@@ -48,7 +48,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Record(record) => live::run(&record.settings.clone(), Some(&record)),
         Command::Replay(replay) => replay::run(&replay),
         Command::Flows(asked) => flows::list(&asked),
-        Command::Doctor { json } => doctor::run(json),
+        Command::Doctor { json, btf } => doctor::run(json, btf.as_deref()),
         Command::Version => Ok(()),
     }
 }

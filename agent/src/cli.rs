@@ -33,6 +33,8 @@ pub enum Command {
     Doctor {
         /// JSON instead of text.
         json: bool,
+        /// File with the kernel's type information.
+        btf: Option<PathBuf>,
     },
     /// The version.
     Version,
@@ -106,7 +108,7 @@ fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, c
             Command::Replay(Box::new(Replay { file, settings }))
         }
         args::Command::Flows(asked) => Command::Flows(Box::new(flows::understand(asked)?)),
-        args::Command::Doctor { json } => Command::Doctor { json },
+        args::Command::Doctor { json, btf } => Command::Doctor { json, btf },
         args::Command::Version => Command::Version,
     })
 }

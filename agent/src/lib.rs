@@ -16,4 +16,5 @@ pub mod export;
 pub mod flow;
 pub mod probe;
 pub mod process;
+pub mod runtime;
 pub mod telemetry;

@@ -2,13 +2,15 @@
 
 use crate::otlp::{Kind, Span};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What the logs of all services say.
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
     /// Path called → path that was being served then; `None` for the timer's own calls.
     pub calls: HashMap<String, Option<String>>,
+    /// Of these, the calls that a handler left behind: they may have no parent.
+    pub left: HashSet<String>,
 }
 
 impl Truth {
@@ -19,6 +21,9 @@ impl Truth {
             if let Some(called) = line["called"].as_str() {
                 let serving = line["serving"].as_str().map(str::to_owned);
                 self.calls.insert(called.to_owned(), serving);
+                if line["optional"] == true {
+                    self.left.insert(called.to_owned());
+                }
             }
         }
     }
@@ -84,7 +89,10 @@ pub fn score(spans: &[Span], truth: &Truth) -> Score {
     for (called, serving) in &truth.calls {
         let client = clients.get(called.as_str()).copied();
         score.seen += usize::from(client.is_some());
-        score.count_link(client, serving.as_deref(), &by_id);
+        let left = truth.left.contains(called);
+        if !left || client.is_some_and(|client| !client.parent.is_empty()) {
+            score.count_link(client, serving.as_deref(), &by_id);
+        }
         score.count_join(servers.get(called.as_str()).copied(), client);
     }
     score

@@ -116,9 +116,9 @@ fn missing(programs: &[&str]) -> Option<String> {
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
 }
 
-/// Where a program lies, looked for where Debian puts them.
+/// Where a program lies, looked for where Debian puts them, and where Go's own archive is unpacked.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/go/bin"]
         .iter()
         .map(|dir| Path::new(dir).join(name))
         .find(|path| path.is_file())

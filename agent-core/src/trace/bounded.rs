@@ -25,6 +25,10 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         Bounded { map: HashMap::new(), order: VecDeque::new(), stamp: 0, limit: limit.max(1) }
     }
 
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(super) fn len(&self) -> usize {
         self.map.len()
     }

@@ -172,7 +172,7 @@ impl Core {
             (request.started.thread, request.started.cookie, request.started.start_ns);
         self.plant(slot, hold_until);
         let shared = self.conns.get_mut(cookie).is_some_and(|conn| conn.is_shared_by(thread.tid));
-        let suspicion = match self.threads.knows(&thread) {
+        let suspicion = match thread.context != 0 || self.threads.knows(&thread) {
             true => Suspicion::None,
             false => self.suspicion(&thread, at),
         };

@@ -22,7 +22,7 @@ impl Core {
     /// A context that an open server span of the process received, sent on unchanged, comes from a
     /// program that only copies headers: the client span is that server span's child. Any other
     /// context was made by something inside the program, and names the parent itself.
-    fn find_parent(&self, slot: u32) -> Option<(u32, Evidence)> {
+    fn find_parent(&mut self, slot: u32) -> Option<(u32, Evidence)> {
         let request = self.requests.get(slot)?;
         let started = &request.started;
         let threads = self.config.linker.threads;
@@ -35,7 +35,11 @@ impl Core {
         }
         match self.by_request_id(started) {
             Some(server) => Some((server, Evidence::RequestId)),
-            None => by_thread.map(|server| (server, Evidence::Thread)),
+            None => {
+                let goroutine = started.thread.context != 0;
+                let evidence = if goroutine { Evidence::Goroutine } else { Evidence::Thread };
+                by_thread.map(|server| (server, evidence))
+            }
         }
     }
 

@@ -27,6 +27,7 @@ mod counts;
 mod doubt;
 mod emit;
 mod exec;
+mod goroutines;
 mod held;
 mod index;
 mod join;

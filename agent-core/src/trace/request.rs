@@ -16,16 +16,19 @@ pub(super) enum Evidence {
     B3,
     /// `X-Request-Id`.
     RequestId,
+    /// The goroutine, or the one that made it, serves one request.
+    Goroutine,
     /// The thread serves one request.
     Thread,
 }
 
 impl Evidence {
-    pub(super) const ALL: [Evidence; 5] = [
+    pub(super) const ALL: [Evidence; 6] = [
         Evidence::Connection,
         Evidence::Traceparent,
         Evidence::B3,
         Evidence::RequestId,
+        Evidence::Goroutine,
         Evidence::Thread,
     ];
 
@@ -36,6 +39,7 @@ impl Evidence {
             Evidence::Traceparent => "traceparent",
             Evidence::B3 => "b3",
             Evidence::RequestId => "x-request-id",
+            Evidence::Goroutine => "goroutine",
             Evidence::Thread => "thread",
         }
     }
@@ -49,6 +53,7 @@ impl Evidence {
         match self {
             Evidence::Connection | Evidence::Traceparent | Evidence::B3 => 1.0,
             Evidence::RequestId => 0.98,
+            Evidence::Goroutine => 0.97,
             Evidence::Thread => 0.95,
         }
     }

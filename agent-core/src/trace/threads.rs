@@ -23,8 +23,11 @@
 //! What a request forks and executes is its work until [`OUTLIVES_NS`] after its end. What still
 //! runs then, a daemon that it started, works for itself, and so does all that it starts.
 
+mod serving;
+
 use super::bounded::Bounded;
 use super::doubt::Doubt;
+use super::goroutines::{Goroutines, Key};
 use super::request::Request;
 use super::settle::Trees;
 use super::slab::Slab;
@@ -47,26 +50,6 @@ const OUTLIVES_NS: u64 = 60_000_000_000;
 
 /// How long a thread that may be an event loop has to serve before it is evidence: most timers have called out by then.
 const PROBATION_NS: u64 = 5_000_000_000;
-
-/// A thread, or, where the runtime has its own, a goroutine or the like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    process: ProcessKey,
-    tid: u32,
-    context: u64,
-}
-
-impl Key {
-    fn of(thread: &Thread) -> Option<Key> {
-        let tid = if thread.context == 0 { thread.tid } else { 0 };
-        let known = tid != 0 || thread.context != 0;
-        known.then_some(Key { process: thread.process, tid, context: thread.context })
-    }
-
-    fn task(process: ProcessKey, tid: u32) -> Key {
-        Key { process, tid, context: 0 }
-    }
-}
 
 #[derive(Debug, Default)]
 struct State {
@@ -147,6 +130,7 @@ struct Root {
 #[derive(Debug)]
 pub(super) struct Threads {
     states: Bounded<Key, State>,
+    goroutines: Goroutines,
     processes: Bounded<ProcessKey, Process>,
     /// Requests that processes have as their cause.
     roots: HashMap<SpanId, Root>,
@@ -159,8 +143,15 @@ pub(super) struct Threads {
 impl Threads {
     pub(super) fn new(threads: usize, processes: usize) -> Self {
         let (states, processes) = (Bounded::new(threads), Bounded::new(processes));
-        let (roots, doubt) = (HashMap::new(), Doubt::default());
-        Threads { states, processes, roots, evicted: 0, barred: 0, doubt }
+        Threads {
+            goroutines: Goroutines::new(threads, processes.limit()),
+            states,
+            processes,
+            roots: HashMap::new(),
+            evicted: 0,
+            barred: 0,
+            doubt: Doubt::default(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -169,12 +160,14 @@ impl Threads {
 
     /// True when `thread` served a request before.
     pub(super) fn knows(&self, thread: &Thread) -> bool {
-        Key::of(thread).and_then(|key| self.states.get(&key)).is_some_and(|state| state.served)
+        let key = self.goroutines.key(thread);
+        key.and_then(|key| self.states.get(&key)).is_some_and(|state| state.served)
     }
 
     /// `reading.thread` took the first byte of the request in slot `request`.
     pub(super) fn begin(&mut self, reading: &Reading, request: u32, trees: &mut Trees) {
-        let Some(key) = Key::of(&reading.thread) else { return };
+        self.goroutines.meet(&reading.thread);
+        let Some(key) = self.goroutines.key(&reading.thread) else { return };
         // A process that serves requests of its own works for those, not for the one that
         // created it.
         if let Some(cause) = self.processes.get_mut(&key.process).and_then(|p| p.cause.take()) {
@@ -209,7 +202,7 @@ impl Threads {
         {
             root.ended_ns = ended.finished.map(|end| end.end_ns);
         }
-        let Some(key) = Key::of(thread) else { return };
+        let Some(key) = self.goroutines.key(thread) else { return };
         let Some(state) = self.states.get_mut(&key) else { return };
         let Some(at) = state.open.iter().position(|open| *open == request) else { return };
         state.open.remove(at);
@@ -225,7 +218,7 @@ impl Threads {
             bar(state);
         }
         // Goroutines are not seen to end.
-        if key.context != 0 && state.open.is_empty() && !state.barred {
+        if key.goroutine != 0 && state.open.is_empty() && !state.barred {
             self.states.remove(&key);
         }
     }
@@ -233,17 +226,19 @@ impl Threads {
     /// The client request in slot `slot` began: what its thread shows of itself by that.
     pub(super) fn calls(&mut self, slot: u32, requests: &Slab<Request>, trees: &mut Trees) {
         let Some(call) = requests.get(slot).map(|request| &request.started) else { return };
-        let Some(key) = Key::of(&call.thread) else { return };
+        self.goroutines.meet(&call.thread);
+        let Some(key) = self.goroutines.key(&call.thread) else { return };
         let doubted_until = self.doubt.until(&key.process);
         let Some(state) = self.states.get_mut(&key) else {
             // Goroutines are not seen to end: those that only call are not kept.
-            if key.context == 0 {
+            if key.goroutine == 0 {
                 let called_ns = call.start_ns;
                 self.insert(key, State { called_ns, ..State::default() }, trees);
             }
             return;
         };
-        if state.barred {
+        // A goroutine waits for as many answers as it likes, and ends when it likes.
+        if state.barred || key.goroutine != 0 {
             return;
         }
         if !state.served {
@@ -275,22 +270,6 @@ impl Threads {
             let started = &request.started;
             started.start_ns <= self.doubt.until(&started.thread.process)
         })
-    }
-
-    /// The one request that `thread` serves at boot time `at`.
-    pub(super) fn serves(&self, thread: &Thread, at: u64, requests: &Slab<Request>) -> Option<u32> {
-        let key = Key::of(thread)?;
-        let state = self.states.get(&key)?;
-        if at < state.trusted_ns
-            || state.barred
-            || self.processes.get(&key.process).is_some_and(|process| process.barred)
-        {
-            return None;
-        }
-        match state.open.as_slice() {
-            &[one] if !self.is_doubted(one, requests) => Some(one),
-            _ => None,
-        }
     }
 
     /// A thread forked: what it works for, its child works for.
@@ -344,6 +323,7 @@ impl Threads {
         self.states.remove(&Key::task(process, tid));
         if last {
             self.forget(process, trees);
+            self.goroutines.ended(&process);
         }
     }
 

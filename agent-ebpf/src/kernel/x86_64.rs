@@ -1,7 +1,7 @@
 //! x86-64: the registers of the system call that the current thread is in, and where each call
 //! keeps its buffer. The only architecture-specific file of the kernel side.
 
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
+use aya_ebpf::{helpers::generated::bpf_task_pt_regs, programs::ProbeContext};
 
 use agent_common::settings::feature;
 
@@ -15,6 +15,20 @@ const DX: u64 = 96;
 const SI: u64 = 104;
 const DI: u64 = 112;
 const ORIG_AX: u64 = 120;
+
+const CS: u64 = 136;
+const SS: u64 = 160;
+/// `sizeof(struct pt_regs)`.
+const PT_REGS_LEN: u64 = 168;
+
+/// `THREAD_SIZE` (arch/x86/include/asm/page_64_types.h), without KASAN: with it nothing is found.
+const THREAD_SIZE: u64 = 16_384;
+/// `TOP_OF_KERNEL_STACK_PADDING` of kernels that are built with FRED (6.9 and later); else 0.
+const FRED_PADDING: u64 = 16;
+/// Segments of programs (arch/x86/include/asm/segment.h): 64-bit code, 32-bit code, stack.
+const USER_CS: u16 = 0x33;
+const USER32_CS: u16 = 0x23;
+const USER_DS: u16 = 0x2b;
 
 /// `-ENOSYS`: what the entry code leaves in `ax` until the call returns.
 const STILL_INSIDE: i64 = -38;
@@ -36,6 +50,26 @@ const SENDMMSG: u64 = 307;
 const PREADV2: u64 = 327;
 const PWRITEV2: u64 = 328;
 
+/// Where the kernel keeps the registers with which the running task entered it.
+#[inline(always)]
+fn saved(task: Task) -> Option<*const u8> {
+    if crate::UNTYPED {
+        let top = task.stack() + THREAD_SIZE;
+        return on_top(top).or_else(|| on_top(top - FRED_PADDING));
+    }
+    // SAFETY: the task is the current one and alive.
+    Some(unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) } as *const u8)
+}
+
+/// The registers that end at `end`, if a program's code and stack segments stand where they should:
+/// at another place stand other things.
+#[inline(always)]
+fn on_top(end: u64) -> Option<*const u8> {
+    let regs = end.wrapping_sub(PT_REGS_LEN) as *const u8;
+    let (code, stack) = (load::<u16>(regs, CS), load::<u16>(regs, SS));
+    (matches!(code, USER_CS | USER32_CS) && stack == USER_DS).then_some(regs)
+}
+
 /// Finds the buffer of the running send (`sending`) or receive on the socket whose `struct file`
 /// is `file`, or `None` when the registers do not prove that they belong to it.
 ///
@@ -52,8 +86,7 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
     if compat && !enabled(feature::COMPAT) {
         return None;
     }
-    // SAFETY: the task is the current one and alive.
-    let regs = unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) } as *const u8;
+    let regs = saved(task)?;
     if load::<i64>(regs, AX) != STILL_INSIDE {
         return None;
     }
@@ -85,6 +118,13 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
     })
 }
 
+/// First argument of a Go function, and the running goroutine (Go's internal ABI, since 1.17).
+#[inline(always)]
+pub fn go_arguments(ctx: &ProbeContext) -> (u64, u64) {
+    // SAFETY: the context of a uprobe is a live `struct pt_regs`; the verifier checks the loads.
+    unsafe { ((*ctx.regs).rax, (*ctx.regs).r14) }
+}
+
 /// The running task is inside a receive whose registers say where its bytes go, whatever it receives
 /// from: [`buffer`] will find them.
 #[inline(always)]
@@ -96,8 +136,7 @@ pub fn receives(task: Task) -> bool {
     if compat && !enabled(feature::COMPAT) {
         return false;
     }
-    // SAFETY: the task is the current one and alive.
-    let regs = unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) } as *const u8;
+    let Some(regs) = saved(task) else { return false };
     if load::<i64>(regs, AX) != STILL_INSIDE {
         return false;
     }

@@ -33,7 +33,7 @@ fn arrival_fentry(ctx: FEntryContext) -> i32 {
 }
 
 #[inline(always)]
-fn arrived(sock: Sock) {
+pub fn arrived(sock: Sock) {
     let Some(stream) = sock.stream() else { return };
     if stream == Stream::Mptcp {
         return;

@@ -8,15 +8,17 @@
 //! | `payload::in_kernel` | `skb_copy_datagram_iovec`, `io_uring_create`; attached when needed | bytes that io_uring receives |
 //! | `page_test` | as `send_time`; attached for a test when the agent starts | where pages lie |
 //! | `state` | `inet_sock_set_state` | who connected, when it closes |
+//! | `go` | uprobe in Go's HTTP client | who asks |
 //! | `flow` | `inet_sock_set_state`, `tcp_*_reset`, the payload hooks, cgroup UDP hooks, an iterator | conversations |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
 
-mod arrival;
+pub mod arrival;
 mod flow;
+mod go;
 mod page_test;
-mod payload;
-mod process;
-mod send_time;
-mod state;
+pub mod payload;
+pub mod process;
+pub mod send_time;
+pub mod state;
 
 pub use flow::FlowState;

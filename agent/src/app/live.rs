@@ -26,6 +26,7 @@ use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
 use crate::probe::run_time::RunTimes;
 use crate::process;
+use crate::runtime::go::GoPrograms;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
@@ -190,6 +191,7 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
+        btf: settings.btf.clone(),
         settings: KernelSettings {
             payload_rings: rings.count,
             ring_limit: rings.bytes / 4 * 3,
@@ -200,7 +202,7 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
         flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
-    let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
+    let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
         crate::probe::control::select_cgroup(&mut loaded.ebpf, cgroup).map_err(operator)?;
     }
@@ -333,16 +335,13 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse } =
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse, go } =
             maps;
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
         let programs = RunTimes::of(&loaded.ebpf);
-        let shared = Arc::new(Shared::new(
-            loaded.features.clone(),
-            Some(counters),
-            Misses::of(&loaded.ebpf),
-        ));
+        let shared =
+            Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
         let attached = Attached::new(loaded);
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
@@ -360,6 +359,7 @@ impl Agent {
             verdicts,
             alarm,
             selection,
+            go: GoPrograms::new(go, attached.clone()),
             outputs: outputs.fanout,
             recorder: recorder.clone(),
             id_key,

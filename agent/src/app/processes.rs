@@ -12,6 +12,7 @@ use super::{
 use crate::config::Executables;
 use crate::probe::control::Selection;
 use crate::process::ProcessReader;
+use crate::runtime::go::GoPrograms;
 use agent_common::record::{Exec, Fork, flag};
 use agent_common::settings::process_verdict;
 use agent_core::event::{Event, ProcessKey, decode};
@@ -108,6 +109,8 @@ pub struct ProcessThread {
     pub ring: RingBuf<MapData>,
     /// Reads /proc.
     pub reader: ProcessReader,
+    /// Programs in Go.
+    pub go: GoPrograms,
     /// The selection, when there is a filter.
     pub selector: Selector,
     /// To the assembler. When it is full the thread waits, and the kernel's ring takes the load.
@@ -223,6 +226,7 @@ impl ProcessThread {
                 }
             }
             Change::Exit(tgid) => {
+                self.go.ended(tgid);
                 self.selector.exited(tgid);
                 if !self.selector.is_everything() {
                     self.selector.selection.remove(tgid);
@@ -232,6 +236,7 @@ impl ProcessThread {
     }
 
     fn learn(&mut self, facts: ProcessFacts, round: &mut Batch) {
+        self.go.started(facts.key.tgid);
         if !self.selector.is_everything() {
             self.selector.judge(&facts);
         }
@@ -252,15 +257,14 @@ impl ProcessThread {
 
     fn publish(&self, counts: &Counts) {
         let entry = |unit, side, count| Entry { stage: "process_ring", unit, side, count };
-        self.shared.publish(
-            Thread::Processes,
-            vec![
-                entry("records", Side::In, counts.records),
-                entry("records", Side::Out, counts.records - counts.undecoded),
-                entry("records", Side::Lost("undecoded"), counts.undecoded),
-                entry("facts", Side::Out, counts.facts),
-            ],
-        );
+        let mut entries = vec![
+            entry("records", Side::In, counts.records),
+            entry("records", Side::Out, counts.records - counts.undecoded),
+            entry("records", Side::Lost("undecoded"), counts.undecoded),
+            entry("facts", Side::Out, counts.facts),
+        ];
+        self.go.ledger(&mut entries);
+        self.shared.publish(Thread::Processes, entries);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::flow::datagrams::DatagramMap;
 use crate::probe::attached::Attached;
 use crate::probe::control::{Alarm, Selection, Verdicts};
 use crate::process::ProcessReader;
+use crate::runtime::go::GoPrograms;
 use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
 use agent_core::flow::Endpoint;
 use agent_core::id::IdKey;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub alarm: Alarm,
     /// The same for processes.
     pub selection: Selection,
+    /// Programs in Go.
+    pub go: GoPrograms,
     /// Where spans go.
     pub outputs: Fanout,
     /// The recording, if one is made.
@@ -116,6 +119,7 @@ impl Threads {
         let mut processes = ProcessThread {
             ring: process_ring,
             reader: ProcessReader::default(),
+            go: parts.go,
             selector: Selector {
                 selection: parts.selection,
                 executables: settings.selection.executables.clone(),

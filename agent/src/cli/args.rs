@@ -133,6 +133,9 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Type information of this kernel, where it ships none
+        #[arg(long, value_name = "FILE")]
+        btf: Option<PathBuf>,
     },
     /// Print the version
     #[command(after_help = "Example:\n  kernspan version")]
@@ -204,9 +207,13 @@ pub struct Capture {
     /// to 1h, or off [default: 60s]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     process_metrics: Vec<String>,
-    /// How payload capture is attached: auto, tracepoint or fexit [default: auto]
+    /// How payload capture is attached: auto, tracepoint, fexit or kprobe [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
+    /// Type information (BTF) of this very kernel, raw or in an ELF file, where it ships none; only
+    /// kprobes can do with it
+    #[arg(long, value_name = "FILE")]
+    btf: Vec<String>,
     /// How much of each call is captured: heads or full; for tests
     #[arg(long, value_name = "AMOUNT", hide = true)]
     capture: Vec<String>,
@@ -356,6 +363,7 @@ impl Capture {
             ("max-request-rate", self.max_request_rate),
             ("process-metrics", self.process_metrics),
             ("hooks", self.hooks),
+            ("btf", self.btf),
             ("capture", self.capture),
             ("link", self.link),
             ("listen", self.listen),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 38] = [
+pub const KEYS: &[&str] = &[
     "output",
     "listen",
     "include",
@@ -29,6 +29,7 @@ pub const KEYS: [&str; 38] = [
     "sample",
     "log-level",
     "hooks",
+    "btf",
     "capture",
     "link",
     "config",
@@ -191,7 +192,8 @@ impl Reader<'_> {
         let known = match name.as_str() {
             "headers" if prefix == "otlp-" => Some("otlp-header"),
             _ => KEYS
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(|key| *key != "config")
                 .find(|key| key.strip_prefix(prefix).is_some_and(|rest| rest == name)),
         };
@@ -286,7 +288,7 @@ fn unknown(name: &str, prefix: &str) -> Wrong {
     }
     let names = || {
         let plural = (prefix == "otlp-").then_some("headers");
-        let keys = KEYS.into_iter().filter(|key| *key != "config");
+        let keys = KEYS.iter().copied().filter(|key| *key != "config");
         keys.filter_map(|key| key.strip_prefix(prefix)).chain(plural)
     };
     let within = if prefix.is_empty() { "" } else { " in otlp" };

@@ -57,6 +57,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         sample: read.one("sample", value::ratio).unwrap_or(1.0),
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
+        btf: read.one("btf", value::btf),
         capture: read.one("capture", value::capture).unwrap_or(Capture::Heads),
         link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
         flows: flows(&mut read),

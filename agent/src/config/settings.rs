@@ -42,6 +42,8 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// How payload capture is attached.
     pub hooks: Hooks,
+    /// File with the kernel's type information.
+    pub btf: Option<PathBuf>,
     /// How much of each call is captured; for tests.
     pub capture: Capture,
     /// Which evidence may link spans within a process; for tests.
@@ -238,6 +240,8 @@ named! {
         Tracepoint = "tracepoint",
         /// fexit, or nothing.
         Fexit = "fexit",
+        /// Pairs of kprobes, or nothing.
+        Kprobe = "kprobe",
     }
 }
 

@@ -79,6 +79,16 @@ pub fn port(text: &str) -> Result<u16, Wrong> {
     u16::try_from(number).map_err(|_| Wrong::value(text, "is too large", "a port"))
 }
 
+/// A file that can be opened; what is in it is found out when it is read.
+pub fn btf(text: &str) -> Result<PathBuf, Wrong> {
+    let hint = "a file with this kernel's type information, for example vmlinux.btf";
+    match std::fs::metadata(text) {
+        Ok(found) if found.is_file() => Ok(PathBuf::from(text)),
+        Ok(_) => Err(Wrong::value(text, "is no file", hint)),
+        Err(error) => Err(Wrong::value(text, &format!("cannot be opened ({error})"), hint)),
+    }
+}
+
 /// Where the version 2 tree is mounted: alone, or beside version 1 (systemd's hybrid set-up).
 const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 

@@ -1,6 +1,7 @@
 //! What is said to the running programs (verdicts, selected processes), and what they counted.
 
 use agent_common::counter;
+use agent_common::runtime::GoProcess;
 use agent_common::settings::{MAX_PAYLOAD_RINGS, process_generation};
 use aya::{
     Ebpf,
@@ -147,6 +148,32 @@ impl Purse {
     }
 }
 
+/// Programs in Go, as the kernel side knows them.
+pub struct GoMaps {
+    processes: HashMap<MapData, u32, [u8; size_of::<GoProcess>()]>,
+    generation: Array<MapData, u32>,
+    changes: u32,
+}
+
+impl GoMaps {
+    /// From now on the kernel side reads goroutines of process `tgid`.
+    ///
+    /// # Errors
+    /// The kernel's refusal, for example when the map is full.
+    pub fn set(&mut self, tgid: u32, process: &GoProcess) -> Result<(), MapError> {
+        let value: [u8; size_of::<GoProcess>()] = zerocopy::transmute!(*process);
+        self.processes.insert(tgid, value, 0)?;
+        // 0 says that there is none.
+        self.changes = self.changes.wrapping_add(1).max(1);
+        self.generation.set(0, self.changes, 0)
+    }
+
+    /// Forgets a process. One that is not there is no error.
+    pub fn remove(&mut self, tgid: u32) {
+        let _ = self.processes.remove(&tgid);
+    }
+}
+
 /// Maps that userspace works with, taken out of the object.
 pub struct Maps {
     /// Processes and security events.
@@ -163,6 +190,8 @@ pub struct Maps {
     pub selection: Selection,
     /// The CPU budget's share.
     pub purse: Purse,
+    /// Programs in Go.
+    pub go: GoMaps,
 }
 
 impl Maps {
@@ -188,6 +217,11 @@ impl Maps {
                 changes: 0,
             },
             purse: Purse(typed(ebpf, "BUDGET")?),
+            go: GoMaps {
+                processes: typed(ebpf, "GO_PROCESSES")?,
+                generation: typed(ebpf, "GO_GENERATION")?,
+                changes: 0,
+            },
         })
     }
 }

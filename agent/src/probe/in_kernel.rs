@@ -6,11 +6,12 @@
 //! only while a process has use for it: [`Packets`].
 
 use super::{
-    btf::Btf,
+    attach::kernel_word,
     control::{MapFault, typed},
-    load::{FeatureReport, kernel_word},
+    load::FeatureReport,
     offsets, page_test,
-    plan::Feature,
+    plan::{Feature, Side},
+    running::Running,
 };
 use agent_common::settings::{InKernelUser, Offsets, Settings, feature, packets_state};
 use aya::{
@@ -33,23 +34,30 @@ const RING_HOOK: &str = "io_uring_create";
 const THREADS: u32 = 64;
 
 /// Settings that depend on the kernel; `known` are those found so far.
-pub fn bits(btf: &Btf, offsets: &Offsets, known: u32, wanted: &HashSet<Feature>) -> u32 {
+pub fn bits(
+    running: &Running,
+    side: Side,
+    offsets: &Offsets,
+    known: u32,
+    wanted: &HashSet<Feature>,
+) -> u32 {
+    let btf = &running.btf;
     if !wanted.contains(&Feature::Payload) {
         return 0;
     }
     let mut bits = 0;
-    let sources = known & feature::SEND_SOURCE != 0 && offsets::knows_iterator(offsets);
+    let typed = side == Side::Typed;
+    let sources = typed && known & feature::SEND_SOURCE != 0 && offsets::knows_iterator(offsets);
     // Before 6.5 pages that are sent have a way of their own (`sendpage`).
     let sources = sources && btf.has_function("splice_to_socket");
     if sources && offsets::knows_pages(offsets) {
         bits |= feature::PAGES;
     }
     let shown = btf.has_tracepoint(PACKET_HOOK) && btf.has_tracepoint(RING_HOOK);
-    if known & feature::CAST != 0 && shown && offsets::knows_packets(offsets) {
+    if typed && known & feature::CAST != 0 && shown && offsets::knows_packets(offsets) {
         bits |= feature::PACKETS;
     }
-    // Older verifiers (6.1) do not get to the end of the payload programs with these calls as well.
-    if known & feature::CAST != 0 && btf.structure("compat_msghdr").is_some() {
+    if btf.structure("compat_msghdr").is_some() {
         bits |= feature::COMPAT;
     }
     bits
@@ -62,24 +70,24 @@ pub fn threads(settings: &Settings) -> u32 {
 
 /// Finds out where pages lie, and loads what [`Packets`] attaches. One report a feature; none when
 /// payload is not wanted.
-pub fn prepare(
-    ebpf: &mut Ebpf,
-    aya_btf: &AyaBtf,
-    btf: &Btf,
-    settings: &Settings,
-) -> Vec<FeatureReport> {
+pub fn prepare(ebpf: &mut Ebpf, running: &Running, settings: &Settings) -> Vec<FeatureReport> {
     if settings.head_bytes == 0 {
         return Vec::new();
     }
-    let pages = if settings.features & feature::PAGES == 0 {
-        Err("it needs tcp_sendmsg_locked, and sends of pages that go through it (Linux 6.5)".into())
-    } else {
-        page_test::run(ebpf, aya_btf, btf)
+    let types = running.typed.as_ref();
+    let pages = match types.filter(|_| settings.features & feature::PAGES != 0) {
+        None => Err("it needs tcp_sendmsg_locked with types, and sends of pages that go through it \
+                     (Linux 6.5)"
+            .into()),
+        Some(types) => page_test::run(ebpf, types, &running.btf),
     };
-    let packets = if settings.features & feature::PACKETS == 0 {
-        Err("it needs bpf_rdonly_cast (Linux 6.2) and the tracepoints skb_copy_datagram_iovec and io_uring_create".into())
-    } else {
-        load_packets(ebpf, aya_btf)
+    let packets = match types.filter(|_| settings.features & feature::PACKETS != 0) {
+        None => {
+            Err("it needs bpf_rdonly_cast (Linux 6.2), programs with types, and the tracepoints \
+                     skb_copy_datagram_iovec and io_uring_create"
+                .into())
+        }
+        Some(types) => load_packets(ebpf, types),
     };
     vec![
         report(

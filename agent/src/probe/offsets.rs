@@ -115,12 +115,21 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         skb_shared_frags: "skb_shared_info"."frags";
         tcp_cb_flags: "tcp_skb_cb"."tcp_flags";
         unix_cb_consumed: "unix_skb_parms"."consumed";
+        task_stack: "task_struct"."stack";
         mptcp_write_seq: "mptcp_sock"."write_seq";
         mptcp_ack_seq: "mptcp_sock"."ack_seq";
         mptcp_bytes_received: "mptcp_sock"."bytes_received";
         mptcp_bytes_consumed: "mptcp_sock"."bytes_consumed";
+        task_fsbase: "task_struct"."thread.fsbase";
     };
     (offsets, missing)
+}
+
+/// The programs read this field wherever they run; without others a feature is poorer.
+pub fn is_needed(field: &str) -> bool {
+    !["iter_", "sock_v6_", "unix_", "skb_", "bvec_"]
+        .iter()
+        .any(|subject| field.starts_with(subject))
 }
 
 /// Everything is known that tells where a send takes its bytes from (6.0 and later).

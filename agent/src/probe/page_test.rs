@@ -4,7 +4,7 @@
 //! that the kernel takes it from where it is. The program `page_test_…` sees it there and looks for the
 //! base addresses under which the marker can be read. It is found twice, in two pages, or not believed.
 
-use super::{btf::Btf, load::kernel_word};
+use super::{attach::kernel_word, btf::Btf};
 use agent_common::settings::{PageBases, PageTest};
 use aya::{
     Btf as AyaBtf, Ebpf,

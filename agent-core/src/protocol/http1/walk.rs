@@ -149,6 +149,11 @@ impl Http1 {
         }
         let cut = !matches!(added, Added::Complete(_));
         let end_ns = self.end_of(segment);
+        // Go's server has another goroutine wait for the first byte of the next request: who reads the
+        // end of the head serves it.
+        if segment.thread.context != 0 {
+            partial.origin.thread = segment.thread;
+        }
         self.head(side, &partial.origin, end_ns, &partial.bytes, cut, sink);
         match added {
             Added::Complete(used) => Some(used),

@@ -1,6 +1,7 @@
 //! Scenarios: what programs do, and what must come out.
 
 mod execs;
+mod goroutines;
 mod headers;
 mod joins;
 mod limits;

@@ -12,11 +12,12 @@ use crate::{
     emit::{count as count_by, count_both, header, now},
     filter,
     kernel::{
+        goroutine,
         messages::{self, Moved},
         pages, registers,
         sock::{Sock, Stream},
         task::Task,
-        user::{Buffer, Pieces, Room, gather},
+        user::{Buffer, Layout, Pieces, Room, gather},
     },
     probes::flow::datagram,
     settings::enabled,
@@ -225,6 +226,58 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
 
 // --- the call's bytes ---
 
+/// `Option<Pieces>` as plain numbers: the fields that a variant lacks would be registers that nobody
+/// has written, and the compiler may copy them, which the verifier refuses.
+#[derive(Clone, Copy)]
+struct Place {
+    way: u32,
+    address: u64,
+    count: u64,
+    skip: u64,
+    room: *const u8,
+}
+
+impl Place {
+    const NONE: Place = Place { way: 0, address: 0, count: 0, skip: 0, room: core::ptr::null() };
+    const FLAT: u32 = 1;
+    const PROGRAM: u32 = 2;
+    const COMPAT: u32 = 3;
+    const KERNEL: u32 = 4;
+    const PAGES: u32 = 5;
+    const TAKEN: u32 = 6;
+
+    #[inline(always)]
+    fn of(pieces: Pieces) -> Place {
+        let none = Place::NONE;
+        match pieces {
+            Pieces::One(address) => Place { way: Place::FLAT, address, ..none },
+            Pieces::Many { vector, count, skip, layout } => {
+                let way = match layout {
+                    Layout::Program => Place::PROGRAM,
+                    Layout::Compat => Place::COMPAT,
+                    Layout::Kernel => Place::KERNEL,
+                };
+                Place { way, address: vector, count, skip, ..none }
+            }
+            Pieces::Pages { vector, count, skip } => {
+                Place { way: Place::PAGES, address: vector, count, skip, ..none }
+            }
+            Pieces::Taken { room, have } => {
+                Place { way: Place::TAKEN, count: u64::from(have), room, ..none }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn layout(self) -> Layout {
+        match self.way {
+            Place::COMPAT => Layout::Compat,
+            Place::KERNEL => Layout::Kernel,
+            _ => Layout::Program,
+        }
+    }
+}
+
 impl Call {
     /// Process and thread, as one number.
     #[inline(always)]
@@ -291,42 +344,74 @@ impl Call {
         if !state.has(flag::COMPLETE) {
             introduce(self.sock, self.stream, state, &record);
         }
+        if enabled(feature::GO) && len > 0 {
+            let turned = record.header.flags & record_flag::TURN != 0;
+            record.context = self.context(state, turned);
+        }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
-        let pieces = if len == 0 { None } else { self.pieces(state, &record, len, source) };
-        if want == 0 {
-            return write::bare(&mut record);
-        }
-        if let Some(Pieces::One(address)) = pieces {
-            return write::flat(&mut record, want, address);
-        }
-        let known = pieces.is_some();
-        match pieces.and_then(|pieces| self.gathered(pieces, want)) {
-            Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
-            _ => {
-                in_kernel::unreachable(&record.header, in_packets && !known);
-                write::unreachable(&mut record);
+        let place = if len == 0 {
+            Place::NONE
+        } else {
+            self.pieces(state, &record, len, source).map_or(Place::NONE, Place::of)
+        };
+        let Place { way, address, count, skip, room } = place;
+        let gathered = match way {
+            _ if want == 0 => return write::bare(&mut record),
+            Place::FLAT => return write::flat(&mut record, want, address),
+            Place::PROGRAM | Place::COMPAT | Place::KERNEL => {
+                let room = Room::scratch(self.scratch);
+                let layout = place.layout();
+                room.and_then(|room| gather(room, address, count, skip, layout, want))
             }
+            Place::PAGES => {
+                if !enabled(feature::PAGES) {
+                    return;
+                }
+                count_by(counter::PAGE_SENDS, 1);
+                let room = Room::scratch(self.scratch);
+                room.and_then(|room| pages::gather(room, address, count, skip, want))
+            }
+            Place::TAKEN => {
+                let have = count as u32;
+                Some((room, if have < want { have } else { want }))
+            }
+            _ => return self.write_unreachable(&mut record, in_packets),
+        };
+        // In one place: each class of each copy is a program of its own to the verifier.
+        match gathered {
+            Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
+            _ => self.write_unreachable(&mut record, false),
         }
     }
 
-    /// The first `want` bytes, or fewer, of what is not in one piece.
+    /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for
+    /// responses, nor for what follows the first call of a request that is sent.
     #[inline(always)]
-    fn gathered(&self, pieces: Pieces, want: u32) -> Option<(*const u8, u32)> {
-        match pieces {
-            Pieces::Many { vector, count, skip, layout } => {
-                gather(Room::scratch(self.scratch)?, vector, count, skip, layout, want)
+    fn context(&self, state: &SocketState, turned: bool) -> u64 {
+        if self.sending {
+            if !turned || state.has(flag::ACCEPTED) {
+                return 0;
             }
-            Pieces::Pages { vector, count, skip } if enabled(feature::PAGES) => {
-                count_by(counter::PAGE_SENDS, 1);
-                pages::gather(Room::scratch(self.scratch)?, vector, count, skip, want)
-            }
-            Pieces::Taken { room, have } if enabled(feature::PACKETS) => {
-                Some((room, if have < want { have } else { want }))
-            }
-            _ => None,
+            return match goroutine::program(self.tgid) {
+                Some(program) => goroutine::sends(self.tgid, program),
+                None => 0,
+            };
         }
+        if state.has(flag::CONNECTED) {
+            return 0;
+        }
+        match goroutine::program(self.tgid) {
+            Some(program) => goroutine::receives(self.tgid, program),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn write_unreachable(&self, record: &mut Payload, in_packets: bool) {
+        in_kernel::unreachable(&record.header, in_packets);
+        write::unreachable(record);
     }
 
     /// Where the call keeps its bytes, `None` when nothing proves it.

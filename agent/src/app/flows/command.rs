@@ -68,6 +68,7 @@ fn attach(counts: bool) -> Result<Loaded, Failure> {
     let config = LoadConfig {
         wanted: wanted.iter().copied().collect(),
         payload_hooks: None,
+        btf: None,
         settings: KernelSettings {
             own_tgid: std::process::id(),
             payload_rings: 1,
@@ -78,7 +79,7 @@ fn attach(counts: bool) -> Result<Loaded, Failure> {
         process_filter_size: 1,
         flows: Some(sizes(if counts { DATAGRAMS } else { 64 })),
     };
-    let loaded = load(crate::probe::OBJECT, &config)
+    let loaded = load(crate::probe::OBJECTS, &config)
         .map_err(|error| Failure::Operator(error.to_string()))?;
     if !loaded.has(Feature::FlowList) {
         let why = loaded.features.iter().find(|report| report.feature == Feature::FlowList);

@@ -1,0 +1,122 @@
+//! Services in Go: goroutines take the place of threads, parents are right.
+
+use kernspan_tests::agent::Agent;
+use kernspan_tests::golang::{Service, build};
+use kernspan_tests::links::{Score, Truth, score};
+use kernspan_tests::process::free_ports;
+use kernspan_tests::python::Python;
+use kernspan_tests::scenario::{Scenario, say, scaled};
+use std::path::Path;
+use std::time::Duration;
+
+/// Requests at once.
+const CONCURRENCY: &str = "64";
+
+/// When the services start.
+#[derive(Clone, Copy, PartialEq)]
+enum Start {
+    BeforeTheAgent,
+    AfterTheAgent,
+}
+
+/// a → {b, c}, b → c, in `mode`; asks a by 64 clients at once and scores the agent's report.
+fn run(scenario: &Scenario, program: &Path, mode: &str, start: Start) -> Score {
+    let ports = free_ports::<3>().map(|port| port.to_string());
+    let (b, c) = (format!("b:{}", ports[1]), format!("c:{}", ports[2]));
+    let serve = |name: &str, port: &str, more: &[&str]| {
+        let own = ["--port", port, "--mode", mode];
+        Service::serve(scenario, program, name, &[&own, more].concat())
+    };
+    let services = || {
+        let calls = ["--call", &b, "--call", &c, "--call", &b, "--timer", "13ms"];
+        [
+            serve("c", &ports[2], &[]),
+            serve("b", &ports[1], &["--call", &c, "--timer", "17ms"]),
+            serve("a", &ports[0], &calls),
+        ]
+    };
+    let (services, agent) = match start {
+        Start::BeforeTheAgent => {
+            let services = services();
+            (services, Agent::run(scenario, &[]))
+        }
+        Start::AfterTheAgent => {
+            let agent = Agent::run(scenario, &[]);
+            (services(), agent)
+        }
+    };
+    // A program that starts is known within 100 ms.
+    std::thread::sleep(Duration::from_millis(100));
+    let unseen: Vec<usize> = services.iter().map(|service| service.log().len()).collect();
+    let requests = scaled(400, 4_000).to_string();
+    let own = ["--port", &ports[0], "--requests", &requests, "--concurrency", CONCURRENCY];
+    let arguments = [&own[..], &["--path", "/a/r{n}"]].concat();
+    let client = Python::start(scenario, "client", "client.py", &arguments, &[]);
+    client.finish(Duration::from_secs(240));
+    let logs: Vec<_> = services.iter().map(Service::log).collect();
+    let report = agent.stop();
+    drop(services);
+    let mut truth = Truth::default();
+    logs.iter().zip(unseen).for_each(|(log, before)| truth.add(&log[before..]));
+    let losses = report.ledger.losses();
+    if !losses.is_empty() {
+        say(&format!("lost on the way: {}", losses.join("; ")));
+    }
+    let truth = truth.finished(&logs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let score = score(&report.telemetry.spans, &truth);
+    say(&format!(
+        "{mode}: {} calls, {} with a parent: {} right, {} missing, {} wrong; {} joined, {} misjoined",
+        score.calls,
+        score.linked_calls,
+        score.right,
+        score.missing,
+        score.wrong,
+        score.joined,
+        score.misjoined
+    ));
+    assert_eq!((score.wrong, score.misjoined), (0, 0), "{}", score.examples.join("\n"));
+    assert!(score.linked_calls >= 1000 && score.joined_share() >= 0.995, "{score:?}");
+    score
+}
+
+/// Handlers that call from goroutines of their own, and from goroutines that those make, 64 at once,
+/// while others are left behind: their connections and threads say nothing.
+#[test]
+fn parents_of_goroutines_are_right() {
+    let Some(scenario) = Scenario::begin("links of goroutines", &["go"]) else { return };
+    let plain = build(&scenario, "plain", "local", &[]).expect("go is installed");
+    let stripped = build(&scenario, "stripped", "local", &["-ldflags=-s -w"]).expect("the same");
+    let pie = ["-buildmode=pie", "-ldflags=-s -w"];
+    let pie = build(&scenario, "pie", "local", &pie).expect("the same");
+    for (program, mode, start) in [
+        (&plain, "goroutines", Start::BeforeTheAgent),
+        (&stripped, "goroutines", Start::AfterTheAgent),
+        (&pie, "handler", Start::AfterTheAgent),
+    ] {
+        let score = run(&scenario, program, mode, start);
+        assert!(score.share() >= 0.995, "{mode}: {score:?}");
+    }
+}
+
+/// Older toolchains, where they can be had: the offsets are others.
+#[test]
+fn parents_are_right_with_older_toolchains() {
+    let Some(scenario) = Scenario::begin("links of older goroutines", &["go"]) else { return };
+    for version in ["go1.21.13", "go1.23.12", "go1.25.4"] {
+        let Some(program) = build(&scenario, version, version, &["-ldflags=-s -w"]) else {
+            say(&format!("{version} cannot be had here"));
+            continue;
+        };
+        let score = run(&scenario, &program, "goroutines", Start::BeforeTheAgent);
+        assert!(score.share() >= 0.995, "{version}: {score:?}");
+    }
+}
+
+/// Requests handed over a channel to goroutines that live on: nothing tells whose a call is.
+#[test]
+fn a_pool_of_workers_is_not_guessed() {
+    let Some(scenario) = Scenario::begin("links of a worker pool", &["go"]) else { return };
+    let program = build(&scenario, "plain", "local", &[]).expect("go is installed");
+    let score = run(&scenario, &program, "pool", Start::BeforeTheAgent);
+    assert_eq!(score.right, 0, "guessed: {score:?}");
+}

@@ -1,0 +1,3 @@
+module links.invalid
+
+go 1.21

@@ -1,0 +1,3 @@
+module kernspan/go-offsets
+
+go 1.21
