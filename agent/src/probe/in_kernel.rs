@@ -57,8 +57,7 @@ pub fn bits(
     if typed && known & feature::CAST != 0 && shown && offsets::knows_packets(offsets) {
         bits |= feature::PACKETS;
     }
-    // Older verifiers (6.1) do not get to the end of the payload programs with these calls as well.
-    if known & feature::CAST != 0 && btf.structure("compat_msghdr").is_some() {
+    if btf.structure("compat_msghdr").is_some() {
         bits |= feature::COMPAT;
     }
     bits
