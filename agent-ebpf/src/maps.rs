@@ -15,7 +15,7 @@ use aya_ebpf::{
 
 use crate::{
     kernel::{packet::Found, user::BEHIND},
-    probes::FlowState,
+    probes::{FlowState, payload::work::Work},
     socket::SocketState,
 };
 
@@ -202,6 +202,10 @@ pub struct Peer {
     /// 1 once it has been counted with its message.
     pub used: u32,
 }
+
+/// What a program works on, per CPU and program: as [`SCRATCH`].
+#[map]
+pub static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
 
 /// Length of one scratch room.
 pub const SCRATCH_LEN: usize = ROOM + BEHIND;

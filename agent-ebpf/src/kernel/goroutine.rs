@@ -47,19 +47,11 @@ pub fn program(tgid: u32, not_go: &mut u64) -> Option<&'static mut GoProcess> {
     program
 }
 
-/// The same name, of which the verifier knows nothing: it would follow each way that gave another one
-/// through all that comes behind.
-#[inline(always)]
-pub fn unknown_to_verifier(context: u64) -> u64 {
-    match GO_GENERATION.get(1) {
-        Some(zero) => context ^ u64::from(*zero),
-        None => 0,
-    }
-}
-
 /// The goroutine that runs in the current task, which sends a request.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn sends(tgid: u32, program: &mut GoProcess) -> u64 {
+extern "C" fn goroutine_sends(tgid: u32) -> u64 {
+    let Some(program) = known(tgid) else { return 0 };
     program.calls = 1;
     let task = Task::current();
     let Some(g) = running(task, program) else { return UNKNOWN };
@@ -75,14 +67,35 @@ pub fn sends(tgid: u32, program: &mut GoProcess) -> u64 {
 
 /// The same for one that reads a request: what it makes from where that `begins` is told from what it
 /// made before.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn receives(tgid: u32, program: &mut GoProcess, begins: bool) -> u64 {
+extern "C" fn goroutine_receives(tgid: u32, begins: u32) -> u64 {
+    let Some(program) = known(tgid) else { return 0 };
     let Some(g) = running(Task::current(), program) else { return UNKNOWN };
     let Some(goid) = read_user::<u64>(g + u64::from(program.goid)) else { return UNKNOWN };
-    if begins && program.calls != 0 && program.numbers != 0 && program.parent != 0 {
+    if begins != 0 && program.calls != 0 && program.numbers != 0 && program.parent != 0 {
         note(Goroutine { tgid, number: number(goid) }, program, g);
     }
     pack(goid, 0)
+}
+
+/// [`goroutine_sends`]. Both are global functions: the verifier looks at them once, by themselves, and
+/// not once for each way that leads to them.
+#[inline(always)]
+pub fn sends(tgid: u32) -> u64 {
+    goroutine_sends(tgid)
+}
+
+/// [`goroutine_receives`].
+#[inline(always)]
+pub fn receives(tgid: u32, begins: bool) -> u64 {
+    goroutine_receives(tgid, u32::from(begins))
+}
+
+#[inline(always)]
+fn known(tgid: u32) -> Option<&'static mut GoProcess> {
+    // SAFETY: a live map value; what is written to it is one word each, and the same from all CPUs.
+    GO_PROCESSES.get_ptr_mut(tgid).and_then(|program| unsafe { program.as_mut() })
 }
 
 /// `goroutine` whose struct is `g` calls on the `*persistConn` at `address`.

@@ -7,7 +7,7 @@ use agent_common::settings::{MAX_CAPTURE, PageBases};
 
 use super::{
     probe,
-    user::{Room, bounded},
+    user::{Gathering, Room, bounded},
 };
 use crate::{maps::PAGE_BASES, settings::offset};
 
@@ -53,23 +53,20 @@ impl Extent {
     }
 }
 
-/// Gathers `struct bio_vec[count]` at `vector` into a scratch room, from `skip` bytes into the first
-/// one, up to `want` bytes. Gives the room and the bytes in it; fewer than `want` on a fault, or beyond
-/// [`MAX_EXTENTS`].
+/// Gathers `struct bio_vec[count]` at `vector` into a scratch room, from where `gathering` begins, up to
+/// `want` bytes. Gives how many; fewer than `want` on a fault, or beyond [`MAX_EXTENTS`].
 #[inline(always)]
 pub fn gather(
     room: Room,
-    vector: u64,
-    count: u64,
-    skip: u64,
+    gathering: &mut Gathering,
+    (vector, count): (u64, u64),
     want: u32,
-) -> Option<(*const u8, u32)> {
-    let bases = bases()?;
+) -> u32 {
+    let Some(bases) = bases() else { return 0 };
     let want = u64::from(want);
-    let mut skip = skip;
-    let mut have: u64 = 0;
     let mut index = 0;
     while index < MAX_EXTENTS {
+        let (have, skip) = gathering.get();
         if index >= count || have >= want {
             break;
         }
@@ -77,14 +74,15 @@ pub fn gather(
         let len = u64::from(extent.len).saturating_sub(skip);
         let Some(address) = extent.address(bases) else { break };
         let len = if len < want - have { len } else { want - have };
+        let mut added = 0;
         if len > 0 {
-            let Some(added) = room.append(have, len, address + skip) else { break };
-            have += added;
+            let Some(copied) = room.append(have, len, address + skip) else { break };
+            added = copied;
         }
-        skip = 0;
+        gathering.set(have + added, 0);
         index += 1;
     }
-    Some((room.start(), have as u32))
+    gathering.get().0 as u32
 }
 
 impl Room {

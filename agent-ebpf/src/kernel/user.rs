@@ -48,8 +48,6 @@ pub enum Pieces {
     Many { vector: u64, count: u64, skip: u64, layout: Layout },
     /// `struct bio_vec[count]` at `vector`, from `skip` bytes into the first one.
     Pages { vector: u64, count: u64, skip: u64 },
-    /// In a room: what was taken from packets.
-    Taken { room: *const u8, have: u32 },
 }
 
 /// A room to gather in, twice the largest class long.
@@ -258,23 +256,55 @@ pub fn copy_flat<const ROOM: i64>(to: *mut u8, len: u32, from: u64) -> bool {
     unsafe { bpf_probe_read_user(to.cast(), len, from as *const _) == 0 }
 }
 
-/// Gathers pieces into a room, from `skip` bytes into the first one, up to `want` bytes. Gives the room and the bytes
-/// in it; fewer than `want` on a fault or beyond [`MAX_PIECES`].
+/// How far a gathering is. In a map: of what lies there the verifier knows nothing, so that the ways
+/// through one turn of a loop meet again before the next.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Gathering {
+    have: u64,
+    skip: u64,
+}
+
+impl Gathering {
+    /// Begins `skip` bytes into the first piece.
+    #[inline(always)]
+    pub fn begin(&mut self, skip: u64) {
+        self.set(0, skip);
+    }
+
+    /// Bytes gathered, and those to leave out of the next piece.
+    #[inline(always)]
+    pub fn get(&self) -> (u64, u64) {
+        // SAFETY: a live value; volatile, so that it is read from there.
+        unsafe { ((&raw const self.have).read_volatile(), (&raw const self.skip).read_volatile()) }
+    }
+
+    /// Notes both.
+    #[inline(always)]
+    pub fn set(&mut self, have: u64, skip: u64) {
+        // SAFETY: as in `get`.
+        unsafe {
+            (&raw mut self.have).write_volatile(have);
+            (&raw mut self.skip).write_volatile(skip);
+        }
+    }
+}
+
+/// Gathers pieces into a room, from where `gathering` begins, up to `want` bytes. Gives how many; fewer
+/// than `want` on a fault or beyond [`MAX_PIECES`].
 #[inline(always)]
 pub fn gather(
     room: Room,
-    vector: u64,
-    count: u64,
-    skip: u64,
+    gathering: &mut Gathering,
+    (vector, count): (u64, u64),
     layout: Layout,
     want: u32,
-) -> Option<(*const u8, u32)> {
-    let (table, count) = Table::read(room, vector, count, layout)?;
-    let mut skip = skip;
-    let mut have: u64 = 0;
+) -> u32 {
+    let Some((table, count)) = Table::read(room, vector, count, layout) else { return 0 };
     let want = u64::from(want);
     let mut index = 0;
     while index < MAX_PIECES {
+        let (have, skip) = gathering.get();
         if index >= count || have >= want {
             break;
         }
@@ -294,12 +324,13 @@ pub fn gather(
             if copied != 0 {
                 break;
             }
-            have += u64::from(len);
+            gathering.set(have + u64::from(len), 0);
+        } else {
+            gathering.set(have, 0);
         }
-        skip = 0;
         index += 1;
     }
-    Some((room.start(), have as u32))
+    gathering.get().0 as u32
 }
 
 /// Copies `len` bytes of a scratch room to `to`, which has room for `ROOM`.

@@ -8,7 +8,7 @@
 //! The attachments are in `typed.rs` (and `hooks/calls.rs`, for kernels with neither). [`call`] is their
 //! body: filters, position and times, whose bytes.
 //! [`write`]: size classes, the way into the ring. [`connection`]: who talks to whom.
-//! [`in_kernel`]: receives that no registers explain.
+//! [`work`]: the steps of a call that the verifier takes one by one. [`in_kernel`]: receives that no registers explain.
 //!
 //! Not the system calls: there a hook taxes every call of every process, and a table of
 //! descriptors would have to be kept right through dup, fork, exec and SCM_RIGHTS.
@@ -16,4 +16,5 @@
 pub mod call;
 mod connection;
 mod in_kernel;
+pub mod work;
 mod write;

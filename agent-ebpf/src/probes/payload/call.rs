@@ -7,17 +7,21 @@ use agent_common::{
     settings::feature,
 };
 
-use super::{connection::introduce, in_kernel, write};
+use super::{
+    connection::introduce,
+    in_kernel,
+    work::{self, Work, way},
+};
 use crate::{
     emit::{count as count_by, count_both, header, now},
     filter,
     kernel::{
         goroutine,
         messages::{self, Moved},
-        pages, registers,
+        registers,
         sock::{Sock, Stream},
         task::Task,
-        user::{Buffer, Layout, Pieces, Room, gather},
+        user::Buffer,
     },
     probes::flow::datagram,
     settings::{enabled, setting},
@@ -226,58 +230,6 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
 
 // --- the call's bytes ---
 
-/// `Option<Pieces>` as plain numbers: the fields that a variant lacks would be registers that nobody
-/// has written, and the compiler may copy them, which the verifier refuses.
-#[derive(Clone, Copy)]
-struct Place {
-    way: u32,
-    address: u64,
-    count: u64,
-    skip: u64,
-    room: *const u8,
-}
-
-impl Place {
-    const NONE: Place = Place { way: 0, address: 0, count: 0, skip: 0, room: core::ptr::null() };
-    const FLAT: u32 = 1;
-    const PROGRAM: u32 = 2;
-    const COMPAT: u32 = 3;
-    const KERNEL: u32 = 4;
-    const PAGES: u32 = 5;
-    const TAKEN: u32 = 6;
-
-    #[inline(always)]
-    fn of(pieces: Pieces) -> Place {
-        let none = Place::NONE;
-        match pieces {
-            Pieces::One(address) => Place { way: Place::FLAT, address, ..none },
-            Pieces::Many { vector, count, skip, layout } => {
-                let way = match layout {
-                    Layout::Program => Place::PROGRAM,
-                    Layout::Compat => Place::COMPAT,
-                    Layout::Kernel => Place::KERNEL,
-                };
-                Place { way, address: vector, count, skip, ..none }
-            }
-            Pieces::Pages { vector, count, skip } => {
-                Place { way: Place::PAGES, address: vector, count, skip, ..none }
-            }
-            Pieces::Taken { room, have } => {
-                Place { way: Place::TAKEN, count: u64::from(have), room, ..none }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn layout(self) -> Layout {
-        match self.way {
-            Place::COMPAT => Layout::Compat,
-            Place::KERNEL => Layout::Kernel,
-            _ => Layout::Program,
-        }
-    }
-}
-
 impl Call {
     /// Process and thread, as one number.
     #[inline(always)]
@@ -320,7 +272,10 @@ impl Call {
 
     /// Completes a record and writes it, after the connection's own where that is due.
     #[inline(always)]
-    fn report(&self, state: &mut SocketState, mut record: Payload, len: u32, source: Source) {
+    fn report(&self, state: &mut SocketState, record: Payload, len: u32, source: Source) {
+        let Some(work) = work::of(self.scratch) else { return };
+        work.record = record;
+        let record = &mut work.record;
         let header = &mut record.header;
         header.tgid = self.tgid;
         header.tid = self.task.tid();
@@ -332,58 +287,29 @@ impl Call {
         if len > 0 && state.turn(self.sending) {
             record.header.flags |= record_flag::TURN;
             if enabled(feature::SHEDDING) {
-                shed::begin(state, self.sending, &record);
+                shed::begin(state, self.sending, record);
             }
         }
-        if enabled(feature::SHEDDING) && shed::takes(state, &mut record) {
+        if enabled(feature::SHEDDING) && shed::takes(state, record) {
             if state.messages != 0 {
-                self.registered(state, len);
+                self.registered(state);
             }
             return;
         }
         if !state.has(flag::COMPLETE) {
-            introduce(self.sock, self.stream, state, &record);
+            introduce(self.sock, self.stream, state, record);
         }
         if enabled(feature::GO) && len > 0 {
             let turned = record.header.flags & record_flag::TURN != 0;
-            record.context = goroutine::unknown_to_verifier(self.context(state, turned));
+            record.context = self.context(state, turned);
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
-        let place = if len == 0 {
-            Place::NONE
-        } else {
-            self.pieces(state, &record, len, source).map_or(Place::NONE, Place::of)
-        };
-        let Place { way, address, count, skip, room } = place;
-        let gathered = match way {
-            _ if want == 0 => return write::bare(&mut record),
-            Place::FLAT => return write::flat(&mut record, want, address),
-            Place::PROGRAM | Place::COMPAT | Place::KERNEL => {
-                let room = Room::scratch(self.scratch);
-                let layout = place.layout();
-                room.and_then(|room| gather(room, address, count, skip, layout, want))
-            }
-            Place::PAGES => {
-                if !enabled(feature::PAGES) {
-                    return;
-                }
-                count_by(counter::PAGE_SENDS, 1);
-                let room = Room::scratch(self.scratch);
-                room.and_then(|room| pages::gather(room, address, count, skip, want))
-            }
-            Place::TAKEN => {
-                let have = count as u32;
-                Some((room, if have < want { have } else { want }))
-            }
-            _ => return self.write_unreachable(&mut record, in_packets),
-        };
-        // In one place: each class of each copy is a program of its own to the verifier.
-        match gathered {
-            Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
-            _ => self.write_unreachable(&mut record, false),
+        if len > 0 {
+            self.locate(state, work, len, source);
         }
+        work::store(self.scratch, want, in_packets);
     }
 
     /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for
@@ -398,66 +324,58 @@ impl Call {
         if !asked {
             return 0;
         }
-        let Some(program) = goroutine::program(self.tgid, &mut state.not_go) else { return 0 };
+        if goroutine::program(self.tgid, &mut state.not_go).is_none() {
+            return 0;
+        }
         if self.sending {
-            return goroutine::sends(self.tgid, program);
+            return goroutine::sends(self.tgid);
         }
         // Go's server has a goroutine wait for the first byte of the next request; another one reads
         // the rest.
         let begins = turned || state.head_left + 1 == setting!(head_bytes);
-        goroutine::receives(self.tgid, program, begins)
+        goroutine::receives(self.tgid, begins)
     }
 
+    /// Notes where the call keeps its bytes.
     #[inline(always)]
-    fn write_unreachable(&self, record: &mut Payload, in_packets: bool) {
-        in_kernel::unreachable(&record.header, in_packets);
-        write::unreachable(record);
-    }
-
-    /// Where the call keeps its bytes, `None` when nothing proves it.
-    #[inline(always)]
-    fn pieces(
-        &self,
-        state: &mut SocketState,
-        record: &Payload,
-        len: u32,
-        source: Source,
-    ) -> Option<Pieces> {
+    fn locate(&self, state: &mut SocketState, work: &mut Work, len: u32, source: Source) {
+        work.note_nowhere();
         match source {
-            Source::Nowhere => None,
-            Source::Iterator(pieces) => Some(pieces.simplified()),
+            Source::Nowhere => {}
+            Source::Iterator(pieces) => {
+                work.note(pieces.simplified());
+            }
             Source::Registers => {
-                let known = self.registered(state, len);
-                if self.sending || known.is_some() || !enabled(feature::PACKETS) {
-                    return known;
+                let known = self.registered(state);
+                if !self.sending && known == way::NONE && enabled(feature::PACKETS) {
+                    self.taken(work, len);
                 }
-                self.taken(record, len)
             }
         }
     }
 
-    /// Where the registers say that it keeps them.
+    /// Notes where the registers say that it keeps them.
     #[inline(always)]
-    fn registered(&self, state: &mut SocketState, len: u32) -> Option<Pieces> {
-        let buffer = registers::buffer(self.task, self.sock.file(), self.sending)?;
-        // The messages before this one of a sendmmsg were not followed.
-        if matches!(buffer, Buffer::Messages { .. }) {
-            if self.knows_iterator() {
-                return None;
-            }
+    fn registered(&self, state: &mut SocketState) -> u32 {
+        let known =
+            work::locate(self.scratch, self.sock.file(), self.sending, self.knows_iterator());
+        if known & way::MESSAGES != 0 {
             state.messages = 1;
         }
-        buffer.pieces(self.moved(state, len))
+        known & !way::MESSAGES
     }
 
-    /// What this receive took from packets.
+    /// Notes what this receive took from packets.
     #[inline(always)]
-    fn taken(&self, record: &Payload, len: u32) -> Option<Pieces> {
+    fn taken(&self, work: &mut Work, len: u32) {
         let (socket, sequence) = match self.stream {
-            Stream::Tcp => (self.sock.0 as u64, Some(record.position as u32)),
+            Stream::Tcp => (self.sock.0 as u64, Some(work.record.position as u32)),
             Stream::Unix => (self.sock.peer(), None),
-            Stream::Mptcp => return None,
+            Stream::Mptcp => return,
         };
-        in_kernel::taken(&record.header, self.thread(), socket, sequence, len)
+        let header = &work.record.header;
+        if let Some(have) = in_kernel::taken(header, self.thread(), socket, sequence, len) {
+            work.note_taken(have);
+        }
     }
 }

@@ -31,7 +31,7 @@ use crate::{
         registers,
         sock::{Sock, Stream},
         task::{Task, current_ids},
-        user::{Pieces, Room, bounded},
+        user::{Room, bounded},
     },
     maps::{IN_KERNEL_USERS, NOTICES, PACKETS_STATE, SCRATCH, TAKEN, Taken, VERDICTS},
     settings::enabled,
@@ -187,7 +187,7 @@ pub fn taken(
     socket: u64,
     sequence: Option<u32>,
     len: u32,
-) -> Option<Pieces> {
+) -> Option<u32> {
     let taken = existing(thread)?;
     let fits = taken.moved == len
         && taken.socket == socket
@@ -202,8 +202,15 @@ pub fn taken(
         // SAFETY: a live map value.
         unsafe { atomic::add(&raw mut user.packet_calls, 1) };
     }
+    Some(have)
+}
+
+/// Where those bytes are.
+#[inline(always)]
+pub fn taken_room(thread: u64) -> Option<*const u8> {
+    let taken = existing(thread)?;
     // SAFETY: within the entry's room.
-    Some(Pieces::Taken { room: unsafe { (&raw const taken.room).cast::<u8>().add(1) }, have })
+    Some(unsafe { (&raw const taken.room).cast::<u8>().add(1) })
 }
 
 /// A receive of the running thread ended that is not followed to its end.
