@@ -4,7 +4,7 @@
 use crate::settings::MAX_PAYLOAD_RINGS;
 
 /// Number of counters in use.
-pub const COUNT: u32 = FIRST_OF_CALLS + 10;
+pub const COUNT: u32 = FIRST_OF_CALLS + 14;
 
 /// Records tried on a ring (the next sequence number). Ring 0 is that of processes, the payload
 /// rings follow.
@@ -44,6 +44,14 @@ pub const FAULTS: u32 = FIRST_OF_CALLS + 7;
 pub const RACED_SENDS: u32 = FIRST_OF_CALLS + 8;
 /// Calls on sockets of families or types that are not captured.
 pub const OTHER_SOCKETS: u32 = FIRST_OF_CALLS + 9;
+/// Plaintext calls of TLS libraries whose socket is not known: they are not reported.
+pub const TLS_UNMATCHED_CALLS: u32 = FIRST_OF_CALLS + 10;
+/// Bytes of those calls.
+pub const TLS_UNMATCHED_BYTES: u32 = FIRST_OF_CALLS + 11;
+/// Calls of TLS libraries inside one another (TLS within TLS): the inner ones are not reported.
+pub const TLS_NESTED: u32 = FIRST_OF_CALLS + 12;
+/// TLS objects that used two sockets which were both open: neither is taken.
+pub const TLS_CONFLICTS: u32 = FIRST_OF_CALLS + 13;
 
 /// Names of the counters of calls as they are exported, from [`FIRST_OF_CALLS`] on.
 pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
@@ -57,4 +65,8 @@ pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
     "memory_faults",
     "raced_sends",
     "other_sockets",
+    "tls_unmatched",
+    "tls_unmatched_bytes",
+    "tls_nested",
+    "tls_conflicts",
 ];

@@ -7,6 +7,7 @@
 //! - [`record`]: what the kernel writes into the rings.
 //! - [`settings`]: what userspace tells the kernel side, as constants in its code and small maps.
 //! - [`counter`]: what the kernel side counts, and under which index.
+//! - [`tls`]: what a probe on a function of a TLS library is told.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -14,3 +15,4 @@
 pub mod counter;
 pub mod record;
 pub mod settings;
+pub mod tls;

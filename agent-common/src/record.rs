@@ -54,6 +54,10 @@ pub mod flag {
     pub const CLOSED: u16 = 1 << 10;
     /// Exec: the argument block was longer than what was captured.
     pub const TRUNCATED: u16 = 1 << 11;
+    /// Payload: plaintext of a TLS library that travels encrypted on this socket. Its positions are own
+    /// counters ([`COUNTED`]): from 0 where the library was watched from the handshake on, else from a
+    /// number that no other connection begins at.
+    pub const PLAINTEXT: u16 = 1 << 14;
 }
 
 /// Direction of a payload record, seen from the watched program.

@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod elf;
 pub mod event;
 pub mod id;
 pub mod ledger;

@@ -115,6 +115,20 @@ pub fn selects(tgid: u32, judged: &mut Judged) -> bool {
     judged.selects(tgid) && in_cgroup()
 }
 
+/// The same where no socket remembers the answer.
+#[inline(always)]
+pub fn selects_process(tgid: u32) -> bool {
+    if !enabled(feature::PROCESS_FILTER) {
+        return in_cgroup();
+    }
+    // SAFETY: the value is copied out.
+    let selected = match unsafe { PROCESSES.get(tgid) }.copied() {
+        Some(verdict) => verdict == process_verdict::WATCH,
+        None => !enabled(feature::PROCESS_ALLOW_LIST),
+    };
+    selected && in_cgroup()
+}
+
 /// A new process runs its parent's program: the verdict on that is the verdict on it.
 #[inline(always)]
 pub fn inherit(parent_tgid: u32, child_tgid: u32) {

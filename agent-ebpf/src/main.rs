@@ -2,6 +2,7 @@
 //!
 //! - `probes/`: one subject a file; each program is a thin attachment around a shared body.
 //! - [`socket`]: state kept with each socket. [`filter`]: who is watched; asked first.
+//! - [`tls`]: which socket a TLS library's object uses.
 //! - [`emit`]: the only way out. [`maps`]: every map on one page.
 //! - `kernel/`: typed readers, the only places that touch kernel or user memory.
 
@@ -16,6 +17,7 @@ mod maps;
 mod probes;
 mod settings;
 mod socket;
+mod tls;
 
 /// Programs that call GPL-only helpers must say so.
 #[unsafe(link_section = "license")]

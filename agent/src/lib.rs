@@ -16,3 +16,4 @@ pub mod export;
 pub mod probe;
 pub mod process;
 pub mod telemetry;
+pub mod uprobe;

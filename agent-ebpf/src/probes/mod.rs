@@ -6,6 +6,7 @@
 //! | `send_time` | `tcp_sendmsg_locked` (6.16), or fentry on it | when a send began, exact positions, its bytes |
 //! | `arrival` | `sk_data_ready` (6.3), or fentry on `sock_def_readable` | when data became readable |
 //! | `state` | `inet_sock_set_state` | who connected, when it closes |
+//! | `tls` | uprobes on functions of TLS libraries | plaintext |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
 
 mod arrival;
@@ -13,3 +14,4 @@ mod payload;
 mod process;
 mod send_time;
 mod state;
+mod tls;

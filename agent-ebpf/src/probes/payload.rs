@@ -13,7 +13,7 @@
 
 mod call;
 mod connection;
-mod write;
+pub mod write;
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fexit},

@@ -4,7 +4,7 @@ use super::{privilege, rings::Rings};
 use crate::cli::Failure;
 use crate::cli::doctor::{Fact, HookReport, Report};
 use crate::probe::load::{FeatureReport, LoadConfig, load};
-use crate::probe::plan::PLAN;
+use crate::probe::plan::{Feature, PLAN};
 use agent_common::settings::{MAX_CAPTURE, Settings};
 
 /// Prints the report.
@@ -47,7 +47,7 @@ fn examine() -> Report {
 
 fn everything() -> LoadConfig {
     LoadConfig {
-        wanted: PLAN.iter().map(|entry| entry.feature).collect(),
+        wanted: PLAN.iter().map(|entry| entry.feature).chain([Feature::Tls]).collect(),
         payload_hooks: None,
         settings: Settings {
             own_tgid: std::process::id(),

@@ -22,6 +22,7 @@ use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
 use crate::process;
+use crate::uprobe::service::Service;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
@@ -165,6 +166,9 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             Feature::Arrival,
             Feature::SendTime,
         ]);
+        if settings.probes.contains(&Probe::Tls) {
+            wanted.push(Feature::Tls);
+        }
     }
     let config = LoadConfig {
         wanted: wanted.into_iter().collect(),
@@ -265,6 +269,7 @@ fn wait_for_end(
 
 struct Agent {
     loaded: Loaded,
+    libraries: Option<Service>,
     shared: Arc<Shared>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
@@ -276,7 +281,7 @@ impl Agent {
     #[expect(clippy::too_many_arguments, reason = "called once; it is where all parts meet")]
     fn start(
         settings: &Settings,
-        loaded: Loaded,
+        mut loaded: Loaded,
         maps: Maps,
         outputs: Outputs,
         recorder: Option<Arc<Recorder>>,
@@ -305,6 +310,12 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
+        let libraries = loaded.libraries.take().map(|programs| {
+            Service::start(programs, shared.libraries.clone()).map_err(|error| {
+                anyhow::Error::new(error).context("starting the thread for libraries")
+            })
+        });
+        let libraries = libraries.transpose()?;
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -313,7 +324,15 @@ impl Agent {
             }
             None => None,
         };
-        Ok(Agent { loaded, shared, outputs: outputs.exporter, metrics, recorder, threads })
+        Ok(Agent {
+            loaded,
+            libraries,
+            shared,
+            outputs: outputs.exporter,
+            metrics,
+            recorder,
+            threads,
+        })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -322,6 +341,9 @@ impl Agent {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
+        if let Some(libraries) = self.libraries {
+            libraries.stop();
+        }
         drop(self.loaded);
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;

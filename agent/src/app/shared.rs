@@ -2,6 +2,7 @@
 
 use super::clock::boot_ns;
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
+use crate::uprobe::service;
 use agent_common::counter;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::connection::{Census, KindCounts};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub started: Instant,
     /// What each feature got.
     pub features: Vec<FeatureReport>,
+    /// What is known of TLS libraries.
+    pub libraries: service::Shared,
     counters: Mutex<Option<Counters>>,
     misses: Misses,
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
@@ -53,6 +56,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             started: Instant::now(),
             features,
+            libraries: service::Shared::default(),
             counters: Mutex::new(counters),
             misses,
             accounts: Mutex::default(),
@@ -86,6 +90,7 @@ impl Shared {
     pub fn ledger(&self) -> Vec<Entry> {
         let mut entries = self.kernel_ledger();
         entries.extend(self.misses.ledger());
+        entries.extend(self.libraries.ledger());
         for account in lock(&self.accounts).values() {
             add_up(&mut entries, account);
         }

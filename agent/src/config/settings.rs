@@ -157,6 +157,8 @@ named! {
         Http = "http",
         /// Every exec as an event of its own.
         Exec = "exec",
+        /// What TLS libraries carry, in clear.
+        Tls = "tls",
     }
 }
 

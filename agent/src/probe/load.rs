@@ -9,6 +9,7 @@ use super::{
     offsets, patch,
     plan::{Choice, Entry, Feature, Hook, PLAN, Part},
 };
+use crate::uprobe::program::Programs;
 use agent_common::settings::{Settings, feature};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
@@ -60,6 +61,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// One entry a feature, in the order of the plan.
     pub features: Vec<FeatureReport>,
+    /// Programs for functions of libraries, to be attached.
+    pub libraries: Option<Programs>,
 }
 
 impl Loaded {
@@ -128,6 +131,8 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
         settings.features |= if source { feature::SEND_SOURCE } else { 0 };
         settings.features |= if arrival { feature::ARRIVAL } else { 0 };
         settings.features |= if cast.is_some() { feature::CAST } else { 0 };
+        let tls = config.wanted.contains(&Feature::Tls);
+        settings.features |= if tls { feature::TLS } else { 0 };
         let mut object = object.to_vec();
         patch::casts(&mut object, cast);
         patch::constants(&mut object, &settings, &offsets);
@@ -147,18 +152,59 @@ pub fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
             || features.iter().any(|f| f.feature == Feature::SendTime && f.is_active())
                 == send_time;
         if settled {
-            return finish(ebpf, features);
+            return finish(&object, ebpf, features, tls);
         }
     }
 }
 
-fn finish(ebpf: Ebpf, features: Vec<FeatureReport>) -> Result<Loaded, LoadError> {
+fn finish(
+    object: &[u8],
+    ebpf: Ebpf,
+    mut features: Vec<FeatureReport>,
+    tls: bool,
+) -> Result<Loaded, LoadError> {
     if features.iter().any(FeatureReport::is_active) {
-        return Ok(Loaded { ebpf, features });
+        let (libraries, report) = libraries(object, &ebpf, &features, tls);
+        features.push(report);
+        return Ok(Loaded { ebpf, features, libraries });
     }
     let reasons: Vec<_> =
         features.iter().map(|report| format!("{}: {}", report.name, report.why)).collect();
     Err(LoadError::Nothing(reasons.join("; ")))
+}
+
+/// Programs for functions of libraries; they serve only where sockets are seen.
+fn libraries(
+    object: &[u8],
+    ebpf: &Ebpf,
+    features: &[FeatureReport],
+    wanted: bool,
+) -> (Option<Programs>, FeatureReport) {
+    let mut report = FeatureReport {
+        feature: Feature::Tls,
+        name: "TLS",
+        without: "encrypted connections are seen as such only",
+        hooks: Vec::new(),
+        why: "not asked for".to_owned(),
+    };
+    if !wanted {
+        return (None, report);
+    }
+    if !features.iter().any(|report| report.feature == Feature::Payload && report.is_active()) {
+        report.why = "it needs payload".to_owned();
+        return (None, report);
+    }
+    match Programs::load(object, ebpf) {
+        Ok(programs) => {
+            report.hooks = vec![format!("{}:libraries", programs.kind())];
+            report.why = "the best choice".to_owned();
+            (Some(programs), report)
+        }
+        Err(reason) => {
+            report.why = reason;
+            (None, report)
+        }
+    }
 }
 
 fn open(

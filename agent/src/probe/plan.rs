@@ -98,6 +98,8 @@ pub enum Feature {
     SendTime,
     /// When data became readable.
     Arrival,
+    /// Plaintext of TLS libraries: not in the table, its hooks are in programs' files.
+    Tls,
 }
 
 /// A feature with its choices, best first.

@@ -3,18 +3,22 @@
 use agent_common::{
     counter,
     record::{Payload, flag as record_flag},
+    settings::feature,
 };
 
 use crate::{
     emit::{count, reserve, wakeup},
     kernel::user::{copy_flat, copy_scratch},
+    settings::enabled,
+    tls,
 };
 
 const FIXED: usize = size_of::<Payload>();
 
-/// Writes with the smallest class that holds `want`, copied from one user buffer.
+/// Writes with the smallest class that holds `want`, copied from one user buffer. Here and below: true
+/// when the bytes are TLS of a library that is watched ([`tls::passes`]).
 #[inline(always)]
-pub fn flat(record: &mut Payload, want: u32, address: u64) {
+pub fn flat(record: &mut Payload, want: u32, address: u64) -> bool {
     match want {
         0..=128 => class_flat::<128>(record, want, address),
         129..=256 => class_flat::<256>(record, want, address),
@@ -26,7 +30,7 @@ pub fn flat(record: &mut Payload, want: u32, address: u64) {
 
 /// The same from a gathered scratch room.
 #[inline(always)]
-pub fn gathered(record: &mut Payload, have: u32, room: *const u8) {
+pub fn gathered(record: &mut Payload, have: u32, room: *const u8) -> bool {
     match have {
         0..=256 => class_gathered::<256>(record, have, room),
         257..=1024 => class_gathered::<1024>(record, have, room),
@@ -35,23 +39,23 @@ pub fn gathered(record: &mut Payload, have: u32, room: *const u8) {
 }
 
 #[inline(always)]
-fn class_flat<const ROOM: usize>(record: &mut Payload, len: u32, address: u64) {
+fn class_flat<const ROOM: usize>(record: &mut Payload, len: u32, address: u64) -> bool {
     write::<ROOM>(record, len, |to| match ROOM {
         128 => copy_flat::<128>(to, len, address),
         256 => copy_flat::<256>(to, len, address),
         512 => copy_flat::<512>(to, len, address),
         1024 => copy_flat::<1024>(to, len, address),
         _ => copy_flat::<4096>(to, len, address),
-    });
+    })
 }
 
 #[inline(always)]
-fn class_gathered<const ROOM: usize>(record: &mut Payload, len: u32, room: *const u8) {
+fn class_gathered<const ROOM: usize>(record: &mut Payload, len: u32, room: *const u8) -> bool {
     write::<ROOM>(record, len, |to| match ROOM {
         256 => copy_scratch::<256>(to, len, room),
         1024 => copy_scratch::<1024>(to, len, room),
         _ => copy_scratch::<4096>(to, len, room),
-    });
+    })
 }
 
 #[inline(always)]
@@ -69,8 +73,13 @@ pub fn unreachable(record: &mut Payload) {
 
 /// Reserves a slot for the record and `ROOM` bytes, fills both, submits.
 #[inline(always)]
-fn write<const ROOM: usize>(record: &mut Payload, len: u32, fill: impl FnOnce(*mut u8) -> bool) {
-    let Some((sequence, mut slot)) = reserve(record.cookie, FIXED + ROOM) else { return };
+fn write<const ROOM: usize>(
+    record: &mut Payload,
+    len: u32,
+    fill: impl FnOnce(*mut u8) -> bool,
+) -> bool {
+    let Some((sequence, mut slot)) = reserve(record.cookie, FIXED + ROOM) else { return false };
+    let mut is_tls = false;
     record.header.seq = sequence;
     let start = slot.as_mut_ptr();
     // SAFETY: the slot holds FIXED + ROOM bytes and is 8-byte aligned; the verifier checks both.
@@ -81,7 +90,12 @@ fn write<const ROOM: usize>(record: &mut Payload, len: u32, fill: impl FnOnce(*m
             count(counter::FAULTS, 1);
             record.header.flags |= record_flag::UNREACHABLE;
         }
+        let plain = record.header.flags & record_flag::PLAINTEXT != 0;
+        if ROOM > 0 && enabled(feature::TLS) && filled && !plain {
+            is_tls = tls::passes(record, start.add(FIXED), len);
+        }
         start.cast::<Payload>().write(*record);
     }
     slot.submit(wakeup(record.cookie));
+    is_tls
 }
