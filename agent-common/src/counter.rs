@@ -3,9 +3,6 @@
 
 use crate::settings::MAX_PAYLOAD_RINGS;
 
-/// Number of counters in use.
-pub const COUNT: u32 = FIRST_OF_CALLS + 14;
-
 /// Records tried on a ring (the next sequence number). Ring 0 is that of processes, the payload
 /// rings follow.
 pub const fn tried(ring: u32) -> u32 {
@@ -24,49 +21,68 @@ pub const PROCESS_LOST: u32 = lost(0);
 
 /// The first that is not of a ring.
 pub const FIRST_OF_CALLS: u32 = tried(MAX_PAYLOAD_RINGS + 1);
-/// Calls whose bytes could not be read safely (in-kernel senders, io_uring, 32-bit callers).
-pub const UNREACHABLE_CALLS: u32 = FIRST_OF_CALLS;
-/// Bytes of those calls.
-pub const UNREACHABLE_BYTES: u32 = FIRST_OF_CALLS + 1;
-/// Calls on muted sockets.
-pub const MUTED_CALLS: u32 = FIRST_OF_CALLS + 2;
-/// Bytes on muted sockets.
-pub const MUTED_BYTES: u32 = FIRST_OF_CALLS + 3;
-/// Calls left out by the filters.
-pub const FILTERED_CALLS: u32 = FIRST_OF_CALLS + 4;
-/// Calls of the agent itself.
-pub const OWN_CALLS: u32 = FIRST_OF_CALLS + 5;
-/// Sockets for which no storage could be had: they are not observed.
-pub const NO_STORAGE: u32 = FIRST_OF_CALLS + 6;
-/// Reads of the program's memory that failed (page not present).
-pub const FAULTS: u32 = FIRST_OF_CALLS + 7;
-/// Sends whose position was raced by another thread.
-pub const RACED_SENDS: u32 = FIRST_OF_CALLS + 8;
-/// Calls on sockets of families or types that are not captured.
-pub const OTHER_SOCKETS: u32 = FIRST_OF_CALLS + 9;
-/// Plaintext calls of TLS libraries whose socket is not known: they are not reported.
-pub const TLS_UNMATCHED_CALLS: u32 = FIRST_OF_CALLS + 10;
-/// Bytes of those calls.
-pub const TLS_UNMATCHED_BYTES: u32 = FIRST_OF_CALLS + 11;
-/// Calls of TLS libraries inside one another (TLS within TLS): the inner ones are not reported.
-pub const TLS_NESTED: u32 = FIRST_OF_CALLS + 12;
-/// TLS objects that used two sockets which were both open: neither is taken.
-pub const TLS_CONFLICTS: u32 = FIRST_OF_CALLS + 13;
+/// Counters of calls: constants in this order, and the names under which they are exported.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        #[expect(non_camel_case_types, reason = "only its numbers are used")]
+        #[expect(clippy::upper_case_acronyms, reason = "the same")]
+        enum Index { $($name,)* }
 
-/// Names of the counters of calls as they are exported, from [`FIRST_OF_CALLS`] on.
-pub const CALL_NAMES: [&str; (COUNT - FIRST_OF_CALLS) as usize] = [
-    "payload_unreachable",
-    "payload_unreachable_bytes",
-    "muted_calls",
-    "muted_bytes",
-    "filtered_calls",
-    "own_calls",
-    "sockets_without_storage",
-    "memory_faults",
-    "raced_sends",
-    "other_sockets",
-    "tls_unmatched",
-    "tls_unmatched_bytes",
-    "tls_nested",
-    "tls_conflicts",
-];
+        $($(#[$doc])* pub const $name: u32 = FIRST_OF_CALLS + Index::$name as u32;)*
+
+        /// Names of the counters of calls as they are exported, from [`FIRST_OF_CALLS`] on.
+        pub const CALL_NAMES: [&str; [$($text),*].len()] = [$($text),*];
+    };
+}
+
+/// Number of counters in use.
+pub const COUNT: u32 = FIRST_OF_CALLS + CALL_NAMES.len() as u32;
+
+calls! {
+    /// Calls whose bytes could not be read safely (in-kernel senders, io_uring, 32-bit callers).
+    UNREACHABLE_CALLS = "payload_unreachable",
+    /// Bytes of those calls.
+    UNREACHABLE_BYTES = "payload_unreachable_bytes",
+    /// Calls on muted sockets.
+    MUTED_CALLS = "muted_calls",
+    /// Bytes on muted sockets.
+    MUTED_BYTES = "muted_bytes",
+    /// Calls left out by the filters.
+    FILTERED_CALLS = "filtered_calls",
+    /// Calls of the agent itself.
+    OWN_CALLS = "own_calls",
+    /// Sockets for which no storage could be had: they are not observed.
+    NO_STORAGE = "sockets_without_storage",
+    /// Reads of the program's memory that failed (page not present).
+    FAULTS = "memory_faults",
+    /// Sends whose position was raced by another thread.
+    RACED_SENDS = "raced_sends",
+    /// Calls on sockets of families or types that are not captured.
+    OTHER_SOCKETS = "other_sockets",
+    /// Requests shed because the payload ring was nearly full.
+    SHED_RING = "shed_requests_ring_nearly_full",
+    /// Requests shed because the CPU budget was spent.
+    SHED_CPU = "shed_requests_cpu_budget",
+    /// Requests shed because their process had used up its rate.
+    SHED_RATE = "shed_requests_process_rate",
+    /// Calls of requests that were shed.
+    SHED_CALLS = "shed_calls",
+    /// Records tried on the flow ring (the next sequence number).
+    FLOW_TRIED = "flow_records",
+    /// Records lost because the flow ring was full.
+    FLOW_LOST = "flow_records_lost",
+    /// UDP messages whose peer could not be told.
+    DATAGRAM_PEER_UNKNOWN = "datagram_peer_unknown",
+    /// UDP conversations that began to be counted.
+    DATAGRAMS_BEGUN = "datagram_conversations",
+    /// UDP messages that found no room to be counted in.
+    DATAGRAMS_UNCOUNTED = "datagrams_uncounted",
+    /// Plaintext calls of TLS libraries whose socket is not known: they are not reported.
+    TLS_UNMATCHED_CALLS = "tls_unmatched",
+    /// Bytes of those calls.
+    TLS_UNMATCHED_BYTES = "tls_unmatched_bytes",
+    /// Calls of TLS libraries inside one another (TLS within TLS): the inner ones are not reported.
+    TLS_NESTED = "tls_nested",
+    /// TLS objects that used two sockets which were both open: neither is taken.
+    TLS_CONFLICTS = "tls_conflicts",
+}

@@ -38,6 +38,17 @@ pub mod feature {
     pub const FAMILY_FILTER: u32 = 1 << 10;
     /// Functions of TLS libraries are probed: sockets look for the call that uses them.
     pub const TLS: u32 = 1 << 16;
+    /// Whole requests may be shed: see [`super::lot`].
+    pub const SHEDDING: u32 = 1 << 24;
+    /// With [`SHEDDING`]: each process has a rate of its own.
+    pub const PROCESS_RATE: u32 = 1 << 25;
+    /// With [`SHEDDING`]: userspace keeps to a CPU budget, and says how much to shed for it.
+    pub const CPU_BUDGET: u32 = 1 << 26;
+    /// Conversations are counted: the payload programs name the process of a TCP socket, once, and
+    /// count datagrams.
+    pub const FLOW: u32 = 1 << 21;
+    /// With [`FLOW`]: DNS answers are captured.
+    pub const FLOW_DNS: u32 = 1 << 22;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function
@@ -90,6 +101,21 @@ pub struct Settings {
     pub ports: [u16; MAX_PORTS],
     /// Payload rings in use: a power of two up to [`MAX_PAYLOAD_RINGS`]. 0 is 1.
     pub payload_rings: u32,
+    /// Bytes that wait in a payload ring beyond which requests that begin are shed: three quarters.
+    pub ring_limit: u32,
+    /// Bytes over that, over which the share of those that are shed grows to all.
+    pub ring_span: u32,
+    /// Requests a second that a process may begin, under [`feature::PROCESS_RATE`].
+    pub process_rate: u32,
+}
+
+/// The lot of the request whose first byte is at `position`: where a share of the requests is shed, it is
+/// those with a lot below that share of 2^32. Both ends of a TCP connection know the
+/// low 32 bits and so draw the same (Knuth's multiplicative hash: neighbours are spread).
+#[inline(always)]
+pub const fn lot(position: u64) -> u32 {
+    let mixed = (position as u32).wrapping_mul(0x9e37_79b1);
+    (mixed ^ (mixed >> 15)).wrapping_mul(0x85eb_ca77)
 }
 
 /// Verdict of the process map: value for a tgid.
@@ -120,7 +146,11 @@ pub mod socket_verdict {
     /// Capture every call as far as the largest class goes.
     pub const FULL: u32 = 2;
     /// Its bytes are TLS: capture no more of them, but look for the library's call that moves them.
-    pub const TLS: u32 = 3;
+    pub const TLS: u32 = 5;
+    /// This end answers requests. For sockets whose opening was not seen.
+    pub const ANSWERS: u32 = 3;
+    /// This end asks.
+    pub const ASKS: u32 = 4;
 }
 
 /// Byte offsets of kernel struct fields, from the running kernel's BTF; [`MISSING`] when absent.
@@ -192,6 +222,20 @@ pub struct Offsets {
     pub type_tcp_sock: u32,
     /// Not an offset: the type id of a struct that begins with a 64-bit integer.
     pub type_word: u32,
+    pub inet_sport: u32,
+    pub tcp_srtt_us: u32,
+    pub tcp_mdev_us: u32,
+    pub tcp_total_retrans: u32,
+    pub tcp_bytes_sent: u32,
+    pub tcp_bytes_received: u32,
+    pub tcp_bytes_retrans: u32,
+    pub tcp_segs_out: u32,
+    pub tcp_segs_in: u32,
+    pub tcp_data_segs_out: u32,
+    pub tcp_data_segs_in: u32,
+    pub tcp_snd_wnd: u32,
+    pub tcp_chrono_stat: u32,
+    pub sock_flags: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -258,6 +302,20 @@ impl Offsets {
         iter_is_iovec: MISSING,
         type_tcp_sock: MISSING,
         type_word: MISSING,
+        inet_sport: MISSING,
+        tcp_srtt_us: MISSING,
+        tcp_mdev_us: MISSING,
+        tcp_total_retrans: MISSING,
+        tcp_bytes_sent: MISSING,
+        tcp_bytes_received: MISSING,
+        tcp_bytes_retrans: MISSING,
+        tcp_segs_out: MISSING,
+        tcp_segs_in: MISSING,
+        tcp_data_segs_out: MISSING,
+        tcp_data_segs_in: MISSING,
+        tcp_snd_wnd: MISSING,
+        tcp_chrono_stat: MISSING,
+        sock_flags: MISSING,
     };
 }
 

@@ -3,7 +3,7 @@
 //! Every byte is hostile here: a recording may be forged. Lengths are checked against the slot.
 
 use agent_common::record::{
-    self, Closing, Connection, Exec, Exit, Fork, Header, Payload, VERSION, kind,
+    self, Closing, Connection, Exec, Exit, Fork, Header, Payload, Shed, VERSION, kind,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -31,6 +31,8 @@ pub enum Event<'a> {
     Exec(&'a Exec, &'a [u8]),
     /// A task that ended.
     Exit(&'a Exit),
+    /// Requests of a process were shed.
+    Shed(&'a Shed),
 }
 
 impl Event<'_> {
@@ -43,6 +45,7 @@ impl Event<'_> {
             Event::Fork(r) => &r.header,
             Event::Exec(r, _) => &r.header,
             Event::Exit(r) => &r.header,
+            Event::Shed(r) => &r.header,
         }
     }
 
@@ -99,6 +102,7 @@ pub fn decode(slot: &[u8]) -> Result<Event<'_>, DecodeError> {
         kind::FORK => with_tail(slot, header).map(|(r, _)| Event::Fork(r)),
         kind::EXEC => with_tail(slot, header).map(|(r, tail)| Event::Exec(r, tail)),
         kind::EXIT => with_tail(slot, header).map(|(r, _)| Event::Exit(r)),
+        kind::SHED => with_tail(slot, header).map(|(r, _)| Event::Shed(r)),
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -125,10 +129,11 @@ pub fn record_len(event: &Event<'_>) -> usize {
         Event::Fork(..) => size_of::<Fork>(),
         Event::Exec(..) => size_of::<record::Exec>(),
         Event::Exit(..) => size_of::<Exit>(),
+        Event::Shed(..) => size_of::<Shed>(),
     };
     let tail = match event {
         Event::Connection(_, tail) | Event::Payload(_, tail) | Event::Exec(_, tail) => tail.len(),
-        Event::Closing(_) | Event::Fork(_) | Event::Exit(_) => 0,
+        Event::Closing(_) | Event::Fork(_) | Event::Exit(_) | Event::Shed(_) => 0,
     };
     fixed + tail
 }

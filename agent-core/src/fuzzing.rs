@@ -100,7 +100,10 @@ impl<'a> Script<'a> {
             6 => {
                 let len = self.number();
                 let position = self.advance(side, len);
-                Input::Gap { direction, position, len }
+                match op >> 7 {
+                    0 => Input::Gap { direction, position, len },
+                    _ => Input::Shed { direction, position, len },
+                }
             }
             _ => Input::End { direction, at },
         })

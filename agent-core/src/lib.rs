@@ -12,6 +12,8 @@
 //!                                             otlp (bytes grouped by resource)
 //! ```
 //!
+//! Conversations ([`flow`]) go beside this: flow ring, iterator and UDP map to metrics and log records.
+//!
 //! A stage may name the stages before it, never those after it.
 
 #![forbid(unsafe_code)]
@@ -27,8 +29,11 @@ pub mod connection;
 pub mod message;
 pub mod protocol;
 
+pub mod metric;
 pub mod span;
 pub mod trace;
+
+pub mod flow;
 
 pub mod otlp;
 pub mod recording;

@@ -244,7 +244,7 @@ pub struct Encryption {
 }
 
 /// See [`Encryption::marks`]: bytes sent, bytes received.
-pub type Marks = smallvec::SmallVec<[(u32, u32); 4]>;
+pub type Marks = smallvec::SmallVec<[(u32, u32); 2]>;
 
 /// What a shard tells the trace stage, in the order of its ring.
 #[derive(Debug)]
@@ -262,6 +262,13 @@ pub enum Signal {
     Started(Box<Started>),
     /// A request ends.
     Finished(Finished),
+    /// Requests of a process were shed in the kernel: its threads may work for some that nobody saw.
+    Shed {
+        /// Boot-time ns.
+        at: u64,
+        /// The process.
+        process: ProcessKey,
+    },
     /// A connection is gone.
     Gone {
         /// Boot-time ns.
@@ -275,7 +282,7 @@ impl Signal {
     /// Boot-time ns by which signals are ordered.
     pub fn at(&self) -> u64 {
         match self {
-            Signal::Opened { at, .. } | Signal::Gone { at, .. } => *at,
+            Signal::Opened { at, .. } | Signal::Shed { at, .. } | Signal::Gone { at, .. } => *at,
             Signal::Started(started) => started.start_ns,
             Signal::Finished(finished) => finished.end_ns,
         }

@@ -7,6 +7,7 @@
 mod batch;
 mod encode;
 mod group;
+mod metric;
 mod wire;
 
 #[cfg(test)]

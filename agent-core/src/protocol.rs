@@ -68,6 +68,16 @@ pub enum Input<'a> {
         /// Missing bytes.
         len: u64,
     },
+    /// Bytes of `direction` from `position` on that belong to whole exchanges which were shed on
+    /// purpose: both directions are told, before what follows.
+    Shed {
+        /// Direction.
+        direction: Direction,
+        /// First such byte.
+        position: u64,
+        /// How many.
+        len: u64,
+    },
     /// The sender of `direction` will send no more (FIN seen, or a receive returned 0).
     End {
         /// Direction.

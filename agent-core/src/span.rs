@@ -2,6 +2,7 @@
 //! made it so that encoding copies each text once.
 
 use crate::id::{SpanId, TraceId};
+use crate::metric::Metric;
 use crate::process::Resource;
 
 /// Value of an attribute.
@@ -107,4 +108,6 @@ pub trait Output {
     fn span(&mut self, span: &Span<'_>);
     /// A log record.
     fn log(&mut self, record: &LogRecord<'_>);
+    /// A metric. What is made for people leaves them out.
+    fn metric(&mut self, _metric: &Metric<'_>) {}
 }

@@ -6,7 +6,7 @@ use agent_common::{
     settings::{MAX_PAYLOAD_RINGS, payload_ring},
 };
 use aya_ebpf::{
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
     maps::{RingBuf, ring_buf::RingBufBytes},
 };
@@ -75,6 +75,16 @@ fn next_sequence(ring: u32) -> u64 {
     }
 }
 
+/// Counts a record that is tried, by the index of its ring's counter; gives its number.
+#[inline(always)]
+pub fn next_of(tried: u32) -> u64 {
+    match bank() {
+        // SAFETY: as in `Bank::add`.
+        Some(bank) => unsafe { atomic::fetch_add(bank.counter(tried), 1) },
+        None => 0,
+    }
+}
+
 /// Numbers a record of the socket `cookie` and reserves `len` bytes, a constant, in its payload ring.
 #[inline(always)]
 pub fn reserve(cookie: u64, len: usize) -> Option<(u64, RingBufBytes<'static>)> {
@@ -85,6 +95,12 @@ pub fn reserve(cookie: u64, len: usize) -> Option<(u64, RingBufBytes<'static>)> 
         count(counter::lost(ring), 1);
     }
     slot.map(|slot| (sequence, slot))
+}
+
+/// Bytes that wait in the payload ring of the socket `cookie`.
+#[inline(always)]
+pub fn waiting(cookie: u64) -> u64 {
+    payload_map(ring_of(cookie)).query(u64::from(BPF_RB_AVAIL_DATA))
 }
 
 /// How a record of the socket `cookie` is submitted: its reader polls, unless nothing came for long.

@@ -16,6 +16,7 @@ mod kernel;
 mod maps;
 mod probes;
 mod settings;
+mod shed;
 mod socket;
 mod tls;
 

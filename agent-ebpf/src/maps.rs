@@ -1,7 +1,10 @@
 //! Every map on one page: key, value, size and why that size. The loader resizes what the
 //! configuration names.
 
-use agent_common::counter;
+use agent_common::{
+    counter,
+    record::{DatagramKey, Datagrams},
+};
 use aya_ebpf::{
     btf_maps::SkStorage,
     macros::{btf_map, map},
@@ -9,6 +12,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    probes::FlowState,
     socket::SocketState,
     tls::{ObjectKey, OpenCall, TlsSocket, WireKey},
 };
@@ -68,6 +72,15 @@ pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
 pub static PROCESS_GENERATION: Array<u64> =
     Array::with_max_entries(agent_common::settings::process_generation::COUNT, 0);
 
+/// How many of 2^32 requests are shed because the CPU budget is spent; set by userspace.
+#[map]
+pub static BUDGET: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What each process may begin, and how much of it was shed, by tgid. LRU: a process that is
+/// forgotten begins anew with a full bucket.
+#[map]
+pub static ALLOWANCES: LruHashMap<u32, Allowance> = LruHashMap::with_max_entries(4096, 0);
+
 /// The cgroup of `--cgroup`.
 #[map]
 pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
@@ -109,6 +122,40 @@ pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(409
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN]> =
     PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
 
+/// What is kept with each TCP conversation. Lives and dies with the socket.
+#[btf_map]
+pub static FLOWS: SkStorage<FlowState> = SkStorage::new();
+
+/// Ends of conversations and DNS answers. A ring of its own: thousands of short conversations must
+/// cost neither a security event nor a byte of a stream. The loader gives it 1 MiB where flows are
+/// on: 4,500 ends.
+#[map]
+pub static FLOW_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// UDP conversations by socket and peer. LRU: what is evicted is counted by userspace, as the
+/// difference to those begun. Sized to 1 when flows are off.
+#[map]
+pub static DATAGRAMS: LruHashMap<DatagramKey, Datagrams> = LruHashMap::with_max_entries(1, 0);
+
+/// The address of the message that a thread is just sending or has just received. LRU, so that a
+/// thread that ends cannot leak its entry.
+#[map]
+pub static PEERS: LruHashMap<u64, Peer> = LruHashMap::with_max_entries(1, 0);
+
+/// See [`PEERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Peer {
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// Address, IPv4 as IPv4-mapped.
+    pub address: [u64; 2],
+    /// Port, host byte order.
+    pub port: u32,
+    /// 1 once it has been counted with its message.
+    pub used: u32,
+}
+
 /// Length of one scratch room.
 pub const SCRATCH_LEN: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
@@ -123,6 +170,21 @@ pub struct UnixSend {
     pub receiver: u64,
     /// When.
     pub ns: u64,
+}
+
+/// One process's token bucket, and what was shed of it. Several CPUs may write at once: a token may
+/// count twice, which is as good as a rate that is a little higher.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Allowance {
+    /// Requests that it may begin now, in billionths.
+    pub tokens: u64,
+    /// When tokens were added last, boot-time ns.
+    pub refilled_ns: u64,
+    /// Requests shed.
+    pub shed: u64,
+    /// When userspace was told last, boot-time ns.
+    pub told_ns: u64,
 }
 
 /// Both ends of a TCP connection, as one of its sockets sees them.

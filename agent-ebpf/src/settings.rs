@@ -14,6 +14,9 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
     port_count: 0,
     ports: [0; agent_common::settings::MAX_PORTS],
     payload_rings: 1,
+    ring_limit: 6 << 20,
+    ring_span: 1 << 20,
+    process_rate: 0,
 });
 
 /// Address of [`SETTINGS`].

@@ -52,6 +52,10 @@ pub mod flag {
     pub const TURNED: u32 = 1 << 10;
     /// Its bytes are TLS, and the library is watched, or may be.
     pub const TLS: u32 = 1 << 16;
+    /// This end answers requests: userspace's word, where the opening was not seen.
+    pub const ANSWERS: u32 = 1 << 11;
+    /// This end asks: the same.
+    pub const ASKS: u32 = 1 << 12;
 }
 
 /// What is asked of every call comes first, and fills the first cache line (56 bytes: the kernel
@@ -80,7 +84,10 @@ pub struct SocketState {
     pub own_port: u16,
     /// 1 once there was a sendmmsg or recvmmsg. Never taken back, and no bit of `flags`: an update
     /// lost there would lose the end of such a call.
-    pub messages: u16,
+    pub messages: u8,
+    /// One of [`crate::shed::state`]. Written where a request begins, and no bit of `flags`: an
+    /// update lost there would shed a part of one.
+    pub shed: u8,
     /// Whether the process that used it last is selected.
     pub judged: filter::Judged,
     pub sends: [Send; SENDS as usize],
@@ -153,6 +160,8 @@ impl SocketState {
             }
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
             Some(socket_verdict::TLS) => self.flags |= flag::MUTED | flag::TLS,
+            Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
+            Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
             _ => {}
         }
     }

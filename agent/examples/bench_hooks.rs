@@ -236,6 +236,7 @@ impl Probes {
             settings,
             ring_size: 8 << 20,
             process_filter_size: 1,
+            flows: None,
         };
         let mut loaded = load(object, &config)?;
         for feature in mode.hooks {

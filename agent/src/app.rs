@@ -12,6 +12,8 @@ mod assemble;
 mod batch;
 mod clock;
 mod doctor;
+mod flows;
+mod governor;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod live;
@@ -30,6 +32,7 @@ mod shared;
 mod silence;
 mod status;
 mod threads;
+mod usage;
 
 use crate::cli::{Command, Failure};
 

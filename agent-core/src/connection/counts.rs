@@ -81,6 +81,8 @@ pub(super) struct Counts {
     /// Gaps passed on, and the bytes in them.
     pub(super) gaps: u64,
     pub(super) gap_bytes: u64,
+    /// Bytes of requests that were shed.
+    pub(super) shed_bytes: u64,
     /// Implausible positions: the connection began anew.
     pub(super) resynchronised: u64,
     /// Connections that began anew because the shard held too many bytes.
@@ -122,6 +124,7 @@ impl Counts {
         push("records", Side::Info("trimmed"), self.trimmed);
         push("gaps", Side::Info("gaps"), self.gaps);
         push("bytes", Side::Info("gap_bytes"), self.gap_bytes);
+        push("bytes", Side::Info("shed_bytes"), self.shed_bytes);
         push("connections", Side::In, self.opened);
         push("connections", Side::Out, self.closed + self.expired);
         push("connections", Side::Held, open);

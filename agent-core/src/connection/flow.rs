@@ -40,6 +40,8 @@ pub(super) struct Flow {
     protocol_held: usize,
     /// The connection record tells how it came to be: its positions are its first.
     from_start: bool,
+    /// The kernel side knows which end this is.
+    role_told: bool,
     pub(super) unix: bool,
     /// Plaintext of a TLS library is reported: the socket's own bytes are none of the protocol's.
     plain: bool,
@@ -73,6 +75,7 @@ impl Flow {
             held: None,
             protocol_held: 0,
             from_start: false,
+            role_told: false,
             unix: false,
             plain: false,
             marks: Marks::new(),
@@ -131,6 +134,7 @@ impl Flow {
         step.work.counts.used += 1;
         self.unix = record.family == 1;
         self.from_start |= record.role != role::UNKNOWN;
+        self.role_told |= record.role != role::UNKNOWN;
         if !self.plain {
             self.stream(Direction::Send).hint(record.send_position);
             self.stream(Direction::Receive).hint(record.receive_position);
@@ -174,6 +178,17 @@ impl Flow {
     ) -> bool {
         self.last_ns = record.header.boot_ns;
         step.work.counts.used += 1;
+        if record.header.flags & flag::SHED != 0 {
+            self.release(step);
+            for (way, end) in [
+                (Direction::Send, record.send_position),
+                (Direction::Receive, record.receive_position),
+            ] {
+                if self.stream(way).missing_before(end).is_some() {
+                    self.shed(way, end, step);
+                }
+            }
+        }
         if record.header.flags & flag::CLOSED == 0 {
             self.release(step);
             self.missing_at_end(Direction::Send, record.send_position, step);
@@ -270,6 +285,10 @@ impl Flow {
             return step.work.counts.muted += 1;
         }
         let len = u64::from(record.header.total_len);
+        if record.header.flags & flag::SHED != 0 {
+            self.shed(way, record.position, step);
+            self.shed(way.opposite(), record.opposite, step);
+        }
         match self.stream(way).place(record.position) {
             Place::Next => self.deliver(way, record, bytes, 0, step),
             Place::Overlap { skip } if skip >= len => self.deliver(way, record, &[], len, step),

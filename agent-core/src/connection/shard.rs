@@ -116,6 +116,11 @@ impl Shard {
             Event::Payload(record, bytes) => self.payload(record, bytes, out),
             Event::Connection(record, path) => self.connection(record, path, out),
             Event::Closing(record) => self.closing(record, out),
+            Event::Shed(record) => {
+                self.work.counts.used += 1;
+                let at = record.header.boot_ns;
+                out.signal(Signal::Shed { at, process: event.process() });
+            }
             Event::Fork(_) | Event::Exec(..) | Event::Exit(_) => self.work.counts.misplaced += 1,
         }
     }

@@ -1,8 +1,9 @@
 //! Finished spans and log records to request bodies: one request per flush for all services.
 
-use super::encode;
 use super::group::{Groups, Scope};
 use super::{Request, Signal};
+use super::{encode, metric};
+use crate::metric::Metric;
 use crate::span::{LogRecord, Output, Span};
 
 /// Largest request body. Many gRPC receivers refuse messages above 4 MiB; what remains is room for
@@ -14,6 +15,7 @@ pub const MAX_REQUEST_BYTES: usize = 3_584 * 1024;
 /// ```text
 /// span ─► Groups(traces): per resource  [span][span][span]   ─ flush ─► ExportTraceServiceRequest
 /// log  ─► Groups(logs):   per resource  [record][record]     ─ flush ─► ExportLogsServiceRequest
+/// metric ─► Groups(metrics): per resource [metric][metric]   ─ flush ─► ExportMetricsServiceRequest
 /// ```
 ///
 /// Each item is written once, as protobuf, into the buffer of its resource; a flush joins the
@@ -22,6 +24,7 @@ pub const MAX_REQUEST_BYTES: usize = 3_584 * 1024;
 pub struct Batch {
     pub(super) traces: Groups,
     logs: Groups,
+    metrics: Groups,
     sealed: Vec<Request>,
 }
 
@@ -49,7 +52,8 @@ impl Batch {
         let scope = Scope::new(version);
         Batch {
             traces: Groups::new(Signal::Traces, scope.clone(), MAX_REQUEST_BYTES),
-            logs: Groups::new(Signal::Logs, scope, MAX_REQUEST_BYTES),
+            logs: Groups::new(Signal::Logs, scope.clone(), MAX_REQUEST_BYTES),
+            metrics: Groups::new(Signal::Metrics, scope, MAX_REQUEST_BYTES),
             sealed: Vec::new(),
         }
     }
@@ -57,13 +61,16 @@ impl Batch {
     /// Bytes waiting for the next flush, all signals together.
     pub fn bytes(&self) -> usize {
         let sealed: usize = self.sealed.iter().map(|request| request.body.len()).sum();
-        self.traces.bytes() + self.logs.bytes() + sealed
+        self.traces.bytes() + self.logs.bytes() + self.metrics.bytes() + sealed
     }
 
     /// Hands out everything collected so far, traces first. Nothing collected: nothing handed out.
     pub fn flush(&mut self, mut emit: impl FnMut(Request)) {
         self.sealed.drain(..).for_each(&mut emit);
-        [self.traces.take(), self.logs.take()].into_iter().flatten().for_each(emit);
+        [self.traces.take(), self.logs.take(), self.metrics.take()]
+            .into_iter()
+            .flatten()
+            .for_each(emit);
     }
 
     /// Takes back the body of a trace request that was sent, for a later one.
@@ -76,7 +83,7 @@ impl Batch {
         let groups = match signal {
             Signal::Traces => &self.traces,
             Signal::Logs => &self.logs,
-            Signal::Metrics => return BatchAccount::default(),
+            Signal::Metrics => &self.metrics,
         };
         let sealed = self.sealed.iter().filter(|request| request.signal == signal);
         BatchAccount {
@@ -95,6 +102,12 @@ impl Output for Batch {
 
     fn log(&mut self, record: &LogRecord<'_>) {
         let sealed = self.logs.add(record.resource, |out| encode::log(out, 2, record));
+        self.sealed.extend(sealed);
+    }
+
+    /// Each metric of one point, so that items are data points.
+    fn metric(&mut self, one: &Metric<'_>) {
+        let sealed = self.metrics.add(one.resource, |out| metric::metric(out, 2, one));
         self.sealed.extend(sealed);
     }
 }

@@ -97,7 +97,8 @@ pub fn severity_text(number: u8) -> &'static str {
     }
 }
 
-fn attributes(out: &mut Vec<u8>, field: u32, attributes: &[Attribute<'_>]) {
+/// Appends each attribute as field `field` of the enclosing message.
+pub fn attributes(out: &mut Vec<u8>, field: u32, attributes: &[Attribute<'_>]) {
     for (key, value) in attributes {
         match value {
             // Most of a span is these: their lengths are known, so nothing is moved.

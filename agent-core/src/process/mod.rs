@@ -15,6 +15,7 @@ mod facts;
 mod name;
 mod resource;
 mod table;
+mod usage;
 
 pub use container::container_id;
 pub use exec::{ExecContent, exec_attributes};
@@ -26,3 +27,4 @@ pub use resource::{
     KEPT_ENVIRONMENT, Resource, ResourceValue, SharedResource, resource_attributes,
 };
 pub use table::ProcessTable;
+pub use usage::Usage;

@@ -101,6 +101,9 @@ impl Http1 {
                 Input::Gap { direction, position, len } => {
                     self.named_gap(direction, position, len, sink);
                 }
+                Input::Shed { direction, position, len } => {
+                    self.shed(direction, position, len, sink);
+                }
                 Input::End { direction, at } => {
                     self.flush(sink);
                     self.end(direction, at, sink);
@@ -160,6 +163,18 @@ impl Http1 {
         }
         self.gap(direction, position, len, sink);
         self.release(sink);
+    }
+
+    /// Whole exchanges passed unseen. Between exchanges nothing is lost by that; in the middle of one
+    /// (a client that pipelines) it is a gap like any other.
+    fn shed(&mut self, direction: Direction, position: u64, len: u64, sink: &mut impl Sink) {
+        let between = self.role.is_some() && self.open.is_empty() && self.held.is_none();
+        let stream = self.stream_mut(direction);
+        if between && matches!(stream.state, State::Start) {
+            stream.pass(position.saturating_add(len));
+        } else {
+            self.named_gap(direction, position, len, sink);
+        }
     }
 
     /// `segment` was reported before what it follows in the other direction.

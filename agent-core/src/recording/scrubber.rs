@@ -155,6 +155,7 @@ fn copy(event: &Event<'_>) -> Copy {
         Event::Fork(record) => record.as_bytes(),
         Event::Exec(record, _) => record.as_bytes(),
         Event::Exit(record) => record.as_bytes(),
+        Event::Shed(record) => record.as_bytes(),
     };
     bytes.extend_from_slice(fixed);
     let payload = bytes.len();
@@ -166,7 +167,7 @@ fn copy(event: &Event<'_>) -> Copy {
             filler::put(captured, u64::from(record.header.total_len), &mut bytes);
         }
         Event::Exec(_, block) => bytes.resize(payload + block.len(), redact::FILLER),
-        Event::Closing(_) | Event::Fork(_) | Event::Exit(_) => {}
+        Event::Closing(_) | Event::Fork(_) | Event::Exit(_) | Event::Shed(_) => {}
     }
     Copy { cookie, way, position, at_ns: event.header().boot_ns, payload, bytes }
 }

@@ -93,6 +93,7 @@ impl Core {
                     }
                 }
             }
+            Item::Signal(Signal::Shed { at, process }) => self.threads.doubt.shed(process, at),
             Item::Signal(Signal::Gone { at, cookie }) => self.gone(at, cookie, sinks),
             Item::Fork(fork) => self.forked(&fork),
             Item::Exec(exec) => self.execed(exec, sinks),

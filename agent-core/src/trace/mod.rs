@@ -24,6 +24,7 @@ mod conn;
 mod context;
 mod core;
 mod counts;
+mod doubt;
 mod emit;
 mod exec;
 mod held;
@@ -43,10 +44,10 @@ mod tests;
 pub use config::{AssemblerConfig, KNOWN_METHODS, Limits, LinkerSwitches};
 
 use self::core::{Core, Sinks};
-use crate::event::Event;
+use crate::event::{Event, ProcessKey};
 use crate::ledger::Entry;
 use crate::message::{Signal, Started};
-use crate::process::{HostFacts, ProcessFacts};
+use crate::process::{HostFacts, ProcessFacts, SharedResource};
 use crate::span::Output;
 use order::{ExecCopy, Item, Order};
 
@@ -92,7 +93,7 @@ impl Assembler {
                 };
                 self.order.push(0, at, Item::Exec(copy));
             }
-            Event::Connection(..) | Event::Payload(..) | Event::Closing(_) => {}
+            Event::Connection(..) | Event::Payload(..) | Event::Closing(_) | Event::Shed(_) => {}
         }
     }
 
@@ -102,10 +103,26 @@ impl Assembler {
         self.core.processes.insert(facts);
     }
 
+    /// Resource of a process as it was at `at_ns` (boot time).
+    pub fn resource(&mut self, process: ProcessKey, at_ns: u64) -> SharedResource {
+        self.core.processes.resource(process, at_ns)
+    }
+
+    /// The same, of a process that something is known of.
+    pub fn known_resource(&mut self, process: ProcessKey, at_ns: u64) -> Option<SharedResource> {
+        self.core.processes.facts(process, at_ns)?;
+        Some(self.core.processes.resource(process, at_ns))
+    }
+
+    /// Unix minus boot time at `boot_ns`, ns.
+    pub fn unix_offset(&self, boot_ns: u64) -> i64 {
+        self.core.trees.clock.offset(boot_ns)
+    }
+
     /// Requests that were shed before they came here were open until `boot_ns`: what began before
     /// then is no evidence by its thread.
     pub fn shed_until(&mut self, boot_ns: u64) {
-        self.core.threads.doubt(boot_ns);
+        self.core.threads.doubt.everywhere(boot_ns);
     }
 
     /// Takes a sample of the wall clock: Unix minus boot time, ns, at `boot_ns`.

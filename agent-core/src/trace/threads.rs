@@ -24,6 +24,7 @@
 //! runs then, a daemon that it started, works for itself, and so does all that it starts.
 
 use super::bounded::Bounded;
+use super::doubt::Doubt;
 use super::request::Request;
 use super::settle::Trees;
 use super::slab::Slab;
@@ -151,14 +152,15 @@ pub(super) struct Threads {
     roots: HashMap<SpanId, Root>,
     pub(super) evicted: u64,
     pub(super) barred: u64,
-    /// Requests that began until then (boot ns) may have others beside them that nobody saw.
-    doubted_ns: u64,
+    /// Requests that were shed: beside them others are no evidence.
+    pub(super) doubt: Doubt,
 }
 
 impl Threads {
     pub(super) fn new(threads: usize, processes: usize) -> Self {
         let (states, processes) = (Bounded::new(threads), Bounded::new(processes));
-        Threads { states, processes, roots: HashMap::new(), evicted: 0, barred: 0, doubted_ns: 0 }
+        let (roots, doubt) = (HashMap::new(), Doubt::default());
+        Threads { states, processes, roots, evicted: 0, barred: 0, doubt }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -232,6 +234,7 @@ impl Threads {
     pub(super) fn calls(&mut self, slot: u32, requests: &Slab<Request>, trees: &mut Trees) {
         let Some(call) = requests.get(slot).map(|request| &request.started) else { return };
         let Some(key) = Key::of(&call.thread) else { return };
+        let doubted_until = self.doubt.until(&key.process);
         let Some(state) = self.states.get_mut(&key) else {
             // Goroutines are not seen to end: those that only call are not kept.
             if key.context == 0 {
@@ -250,7 +253,7 @@ impl Threads {
             state.own_work |= call.start_ns.saturating_sub(state.called_ns) >= STARTUP_NS;
             return;
         }
-        if call.start_ns <= self.doubted_ns {
+        if call.start_ns <= doubted_until {
             // It may be made for a request that was shed.
             return;
         }
@@ -267,14 +270,11 @@ impl Threads {
         state.calling = Some((slot, call.span));
     }
 
-    /// Requests that were shed were open until `at`: one that began before then may not be the only
-    /// one on its thread, and is no evidence; nor is a call before then one against its thread.
-    pub(super) fn doubt(&mut self, at: u64) {
-        self.doubted_ns = self.doubted_ns.max(at);
-    }
-
     fn is_doubted(&self, slot: u32, requests: &Slab<Request>) -> bool {
-        requests.get(slot).is_some_and(|request| request.started.start_ns <= self.doubted_ns)
+        requests.get(slot).is_some_and(|request| {
+            let started = &request.started;
+            started.start_ns <= self.doubt.until(&started.thread.process)
+        })
     }
 
     /// The one request that `thread` serves at boot time `at`.

@@ -13,12 +13,15 @@ pub const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 const SOCK_STREAM: u16 = 1;
-const IPPROTO_TCP: u16 = 6;
+const SOCK_DGRAM: u16 = 2;
+pub const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_UDP: u16 = 17;
 
 /// TCP states (include/net/tcp_states.h).
 pub mod state {
     pub const ESTABLISHED: u8 = 1;
     pub const SYN_SENT: u8 = 2;
+    pub const SYN_RECV: u8 = 3;
     pub const FIN_WAIT1: u8 = 4;
     pub const TIME_WAIT: u8 = 6;
     pub const CLOSE: u8 = 7;
@@ -27,6 +30,9 @@ pub mod state {
     pub const LISTEN: u8 = 10;
     pub const CLOSING: u8 = 11;
 }
+
+/// `1 << SOCK_DONE` in `sk_flags` (enum sock_flags, include/net/sock.h).
+const SOCK_DONE: u64 = 1 << 1;
 
 /// `RCV_SHUTDOWN` (include/net/sock.h).
 const RCV_SHUTDOWN: u8 = 1;
@@ -62,6 +68,31 @@ impl Sock {
         }
     }
 
+    /// A datagram socket of the internet families.
+    #[inline(always)]
+    pub fn is_datagram(self) -> bool {
+        load::<u16>(self.0, offset!(sock_type)) == SOCK_DGRAM && self.is_inet()
+    }
+
+    /// IPv4 or IPv6.
+    #[inline(always)]
+    pub fn is_inet(self) -> bool {
+        matches!(self.family(), AF_INET | AF_INET6)
+    }
+
+    /// `IPPROTO_…`.
+    #[inline(always)]
+    pub fn protocol(self) -> u16 {
+        load(self.0, offset!(sock_protocol))
+    }
+
+    /// Local port, host byte order, also of a socket that has been closed: its number has gone back
+    /// by then.
+    #[inline(always)]
+    pub fn local_port(self) -> u16 {
+        u16::from_be(probe_field(self.0 as u64, offset!(inet_sport)))
+    }
+
     #[inline(always)]
     pub fn family(self) -> u16 {
         load(self.0, offset!(sock_family))
@@ -82,6 +113,12 @@ impl Sock {
     #[inline(always)]
     pub fn ended(self) -> bool {
         load::<u8>(self.0, offset!(sock_shutdown)) & RCV_SHUTDOWN != 0
+    }
+
+    /// TCP: the peer's FIN was received.
+    #[inline(always)]
+    pub fn fin_received(self) -> bool {
+        load::<u64>(self.0, offset!(sock_flags)) & SOCK_DONE != 0
     }
 
     /// Nothing waits to be received.
@@ -211,5 +248,78 @@ impl Tcp {
     #[inline(always)]
     pub fn rcv_nxt(self) -> u32 {
         load(self.0, offset!(tcp_rcv_nxt))
+    }
+
+    /// Payload bytes sent, those sent again included.
+    #[inline(always)]
+    pub fn bytes_sent(self) -> u64 {
+        load(self.0, offset!(tcp_bytes_sent))
+    }
+
+    /// Payload bytes received, a FIN as one.
+    #[inline(always)]
+    pub fn bytes_received(self) -> u64 {
+        load(self.0, offset!(tcp_bytes_received))
+    }
+
+    /// Payload bytes sent again.
+    #[inline(always)]
+    pub fn bytes_retransmitted(self) -> u64 {
+        load(self.0, offset!(tcp_bytes_retrans))
+    }
+
+    /// Segments sent.
+    #[inline(always)]
+    pub fn segments_out(self) -> u32 {
+        load(self.0, offset!(tcp_segs_out))
+    }
+
+    /// Segments received.
+    #[inline(always)]
+    pub fn segments_in(self) -> u32 {
+        load(self.0, offset!(tcp_segs_in))
+    }
+
+    /// Segments with payload sent.
+    #[inline(always)]
+    pub fn data_segments_out(self) -> u32 {
+        load(self.0, offset!(tcp_data_segs_out))
+    }
+
+    /// Segments with payload received.
+    #[inline(always)]
+    pub fn data_segments_in(self) -> u32 {
+        load(self.0, offset!(tcp_data_segs_in))
+    }
+
+    /// Segments sent again.
+    #[inline(always)]
+    pub fn retransmits(self) -> u32 {
+        load(self.0, offset!(tcp_total_retrans))
+    }
+
+    /// Eight times the smoothed round-trip time, µs.
+    #[inline(always)]
+    pub fn srtt(self) -> u32 {
+        load(self.0, offset!(tcp_srtt_us))
+    }
+
+    /// Four times its mean deviation, µs.
+    #[inline(always)]
+    pub fn mdev(self) -> u32 {
+        load(self.0, offset!(tcp_mdev_us))
+    }
+
+    /// Window that the peer offers, bytes.
+    #[inline(always)]
+    pub fn send_window(self) -> u32 {
+        load(self.0, offset!(tcp_snd_wnd))
+    }
+
+    /// Time for which the peer's window held sending up, jiffies: `chrono_stat` of
+    /// `TCP_CHRONO_RWND_LIMITED` (include/linux/tcp.h), which is the second.
+    #[inline(always)]
+    pub fn window_limited(self) -> u32 {
+        load(self.0, offset!(tcp_chrono_stat) + 4)
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         task::current_ids,
     },
     settings::enabled,
+    shed,
     socket::{self, SocketState, flag},
     tls,
 };
@@ -83,7 +84,10 @@ fn write(sock: Sock, state: &mut SocketState, old: u8, new: u8, what: u16) {
         return;
     };
     let record = Closing {
-        header: Header { flags: what, ..header(kind::CLOSING, sequence, now()) },
+        header: Header {
+            flags: what | shed::mark(state),
+            ..header(kind::CLOSING, sequence, now())
+        },
         cookie: state.cookie,
         send_position: state.send_position,
         receive_position: state.receive_position,

@@ -164,6 +164,13 @@ impl Assembly {
         for event in batch.records.events() {
             self.assembler.process_event(&event);
         }
+        for usage in batch.usages {
+            // One that nothing is known of has ended, or only just begun.
+            if let Some(resource) = self.assembler.known_resource(usage.key, usage.at_ns) {
+                let offset = self.assembler.unix_offset(usage.at_ns);
+                usage.report(&resource, offset, &mut self.outputs);
+            }
+        }
     }
 
     /// Tells the assembler what time it is by the wall clock.

@@ -1,7 +1,7 @@
 //! What the thread of the process ring hands on.
 
 use agent_core::event::{Event, decode};
-use agent_core::process::ProcessFacts;
+use agent_core::process::{ProcessFacts, Usage};
 
 /// One round of the process ring.
 #[derive(Default)]
@@ -10,12 +10,14 @@ pub struct Batch {
     pub records: Records,
     /// What was read about processes. Taken before the records, which may need it.
     pub facts: Vec<ProcessFacts>,
+    /// What was read of processes' use of the machine.
+    pub usages: Vec<Usage>,
 }
 
 impl Batch {
     /// Nothing came.
     pub fn is_empty(&self) -> bool {
-        self.records.places.is_empty() && self.facts.is_empty()
+        self.records.places.is_empty() && self.facts.is_empty() && self.usages.is_empty()
     }
 }
 

@@ -58,6 +58,7 @@ fn everything() -> LoadConfig {
         },
         ring_size: 1 << 16,
         process_filter_size: 1,
+        flows: Some(super::flows::SIZES_TO_TRY),
     }
 }
 

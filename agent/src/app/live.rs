@@ -4,6 +4,7 @@
 use super::threads::spawn;
 use super::{
     clock::boot_ns,
+    governor,
     outputs::{self, Outputs},
     preamble::{self, Recorded},
     privilege,
@@ -21,6 +22,7 @@ use crate::probe::control::Maps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
+use crate::probe::run_time::RunTimes;
 use crate::process;
 use crate::uprobe::service::Service;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
@@ -176,9 +178,15 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
-        settings: KernelSettings { payload_rings: rings.count, ..kernel_settings(settings) },
+        settings: KernelSettings {
+            payload_rings: rings.count,
+            ring_limit: rings.bytes / 4 * 3,
+            ring_span: rings.bytes / 8,
+            ..kernel_settings(settings)
+        },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
+        flows: None,
     };
     let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
@@ -230,6 +238,14 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
     if selection.cgroup.is_some() {
         kernel.features |= feature::CGROUP_FILTER;
     }
+    kernel.features |= feature::SHEDDING;
+    if settings.max_cpu.is_some() {
+        kernel.features |= feature::CPU_BUDGET;
+    }
+    if let Some(rate) = settings.max_request_rate {
+        kernel.features |= feature::PROCESS_RATE;
+        kernel.process_rate = rate;
+    }
     kernel
 }
 
@@ -275,6 +291,8 @@ struct Agent {
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
     threads: Threads,
+    /// Keeps to the CPU budget.
+    budget: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Agent {
@@ -290,7 +308,8 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection } = maps;
+        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse } =
+            maps;
         let shared = Arc::new(Shared::new(
             loaded.features.clone(),
             Some(counters),
@@ -316,6 +335,13 @@ impl Agent {
             })
         });
         let libraries = libraries.transpose()?;
+        let budget = match settings.max_cpu {
+            Some(budget) => {
+                let programs = RunTimes::of(&loaded.ebpf);
+                Some(governor::start(budget, purse, programs, Arc::clone(&shared))?)
+            }
+            None => None,
+        };
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -332,6 +358,7 @@ impl Agent {
             metrics,
             recorder,
             threads,
+            budget,
         })
     }
 
@@ -347,6 +374,9 @@ impl Agent {
         drop(self.loaded);
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
+        if let Some(budget) = self.budget {
+            joined(budget.join())?;
+        }
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)
         {

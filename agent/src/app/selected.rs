@@ -6,6 +6,7 @@
 use crate::config::Executables;
 use crate::export::Destination;
 use agent_core::ledger::{Entry, Side};
+use agent_core::metric::Metric;
 use agent_core::process::{Resource, ResourceValue};
 use agent_core::span::{LogRecord, Output, Span};
 use hashbrown::HashMap;
@@ -71,6 +72,12 @@ impl<D: Destination> Output for Selected<D> {
     fn log(&mut self, record: &LogRecord<'_>) {
         if self.takes(record.resource) {
             self.inner.log(record);
+        }
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>) {
+        if self.takes(metric.resource) {
+            self.inner.metric(metric);
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum Thread {
     Assembler,
     /// The outputs.
     Outputs,
+    /// Who keeps to the CPU budget.
+    Budget,
 }
 
 /// See the module.

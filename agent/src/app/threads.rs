@@ -11,7 +11,7 @@ use super::{
     shared::Shared,
 };
 use crate::cli::Failure;
-use crate::config::{Capture, LinkEvidence, Probe, Settings};
+use crate::config::{Capture, LinkEvidence, Output, Probe, Settings};
 use crate::export::Fanout;
 use crate::probe::control::{Alarm, Selection, Verdicts};
 use crate::process::ProcessReader;
@@ -59,6 +59,8 @@ pub struct Parts {
 /// All that run.
 pub struct Threads {
     processes: JoinHandle<()>,
+    /// Reads what processes use.
+    usage: Option<JoinHandle<()>>,
     /// Those that hand on to the assembler's thread.
     rings: Vec<JoinHandle<()>>,
     /// The one with the assembler: its own, or that of the only payload ring.
@@ -109,6 +111,12 @@ impl Threads {
             shared: Arc::clone(&shared),
         };
         processes.scan();
+        let usage = match settings.process_metrics.filter(|_| takes_metrics(settings)) {
+            Some(interval) => {
+                Some(super::usage::start(interval, processes.out.clone(), Arc::clone(&shared))?)
+            }
+            None => None,
+        };
         let processes = spawn("kernspan-proc", move || processes.run())?;
         let common = Common {
             config: shard_config(payload_rings.len(), id_key),
@@ -121,7 +129,7 @@ impl Threads {
             shared,
         };
         let (rings, assembler) = common.start(payload_rings, assembly)?;
-        Ok(Threads { processes, rings, assembler })
+        Ok(Threads { processes, usage, rings, assembler })
     }
 
     /// Waits for all of them to end. Gives the outputs back, finished.
@@ -130,11 +138,19 @@ impl Threads {
     /// One panicked.
     pub fn join(self) -> Result<Fanout, Failure> {
         joined(self.processes.join())?;
+        if let Some(usage) = self.usage {
+            joined(usage.join())?;
+        }
         for ring in self.rings {
             joined(ring.join())?;
         }
         joined(self.assembler.join())
     }
+}
+
+/// The console shows no metrics.
+fn takes_metrics(settings: &Settings) -> bool {
+    settings.outputs.iter().any(|output| *output != Output::Console)
 }
 
 /// What the threads of all payload rings have in common.

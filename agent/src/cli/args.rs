@@ -172,6 +172,18 @@ pub struct Capture {
     /// How often the rings are looked at: 1ms to 1s [default: 5ms]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     poll_interval: Vec<String>,
+    /// What the agent may use of one processor, its kernel side included: 1% to 6400%, or off. Beyond,
+    /// whole requests are left out where they begin, and counted [default: off]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    max_cpu: Vec<String>,
+    /// Requests a second that each process may begin before whole requests are left out, or off
+    /// [default: off]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    max_request_rate: Vec<String>,
+    /// How often CPU time, memory, disk traffic, descriptors and threads of each process are sent: 1s
+    /// to 1h, or off [default: 60s]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    process_metrics: Vec<String>,
     /// How payload capture is attached: auto, tracepoint or fexit [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
@@ -255,6 +267,9 @@ impl Capture {
             ("payload-rings", self.payload_rings),
             ("ring-size", self.ring_size),
             ("poll-interval", self.poll_interval),
+            ("max-cpu", self.max_cpu),
+            ("max-request-rate", self.max_request_rate),
+            ("process-metrics", self.process_metrics),
             ("hooks", self.hooks),
             ("capture", self.capture),
             ("link", self.link),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 28] = [
+pub const KEYS: [&str; 31] = [
     "output",
     "listen",
     "include",
@@ -22,6 +22,9 @@ pub const KEYS: [&str; 28] = [
     "payload-rings",
     "ring-size",
     "poll-interval",
+    "max-cpu",
+    "max-request-rate",
+    "process-metrics",
     "sample",
     "log-level",
     "hooks",

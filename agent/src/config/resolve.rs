@@ -22,6 +22,9 @@ const MAX_GLOBS: usize = 256;
 const HEAD_BYTES: u32 = 4096;
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// As OpenTelemetry's SDKs: `OTEL_METRIC_EXPORT_INTERVAL`'s default.
+const PROCESS_METRICS: Duration = Duration::from_secs(60);
+
 /// Variables that name an endpoint for what this agent sends.
 const ENDPOINTS: [&str; 3] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -44,6 +47,11 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         payload_rings: read.one("payload-rings", value::payload_rings),
         ring_size: read.one("ring-size", value::ring_size),
         poll_interval: read.one("poll-interval", value::poll_interval).unwrap_or(POLL_INTERVAL),
+        max_cpu: read.one("max-cpu", value::max_cpu).flatten(),
+        max_request_rate: read.one("max-request-rate", value::request_rate).flatten(),
+        process_metrics: read
+            .one("process-metrics", value::process_metrics)
+            .unwrap_or(Some(PROCESS_METRICS)),
         sample: read.one("sample", value::ratio).unwrap_or(1.0),
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),

@@ -27,6 +27,12 @@ pub struct Settings {
     pub ring_size: Option<u32>,
     /// How often the rings are looked at, 1 ms to 1 s.
     pub poll_interval: Duration,
+    /// What the agent may use of one processor, its kernel side included; without a bound when absent.
+    pub max_cpu: Option<f64>,
+    /// Requests a second that each process may begin; without a bound when absent.
+    pub max_request_rate: Option<u32>,
+    /// How often what processes use is read and sent; never when absent.
+    pub process_metrics: Option<Duration>,
     /// Part of the traces that is kept, 0 to 1.
     pub sample: f64,
     /// How much the agent says about itself.

@@ -143,6 +143,44 @@ pub fn record_duration(text: &str) -> Result<Duration, Wrong> {
     duration_within(text, Duration::from_millis(100), Duration::from_secs(7 * 24 * 3600), "10s")
 }
 
+/// Part of one processor: `5%`. `None` for `off`.
+pub fn max_cpu(text: &str) -> Result<Option<f64>, Wrong> {
+    let hint = "a part of one processor from 1% to 6400%, for example 5%, or off";
+    if text == "off" {
+        return Ok(None);
+    }
+    let Some(number) = text.strip_suffix('%') else {
+        return Err(Wrong::value(text, "is no percentage", hint));
+    };
+    match number.trim_end().parse::<f64>() {
+        Ok(percent) if (1.0..=6400.0).contains(&percent) => Ok(Some(percent / 100.0)),
+        Ok(_) => Err(Wrong::value(text, "is out of range", hint)),
+        Err(_) => Err(Wrong::value(text, "is no percentage", hint)),
+    }
+}
+
+/// Requests a second. `None` for `off`.
+pub fn request_rate(text: &str) -> Result<Option<u32>, Wrong> {
+    let hint = "a number from 1 to 1000000, or off";
+    if text == "off" {
+        return Ok(None);
+    }
+    match text.parse::<u32>() {
+        Ok(rate) if (1..=1_000_000).contains(&rate) => Ok(Some(rate)),
+        Ok(_) => Err(Wrong::value(text, "is out of range", hint)),
+        Err(_) => Err(Wrong::value(text, "is no rate", hint)),
+    }
+}
+
+/// How often metrics of processes are made. `None` for `off`.
+pub fn process_metrics(text: &str) -> Result<Option<Duration>, Wrong> {
+    if text == "off" {
+        return Ok(None);
+    }
+    duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "60s, or off")
+        .map(Some)
+}
+
 /// Part of the traces that is kept.
 pub fn ratio(text: &str) -> Result<f64, Wrong> {
     let hint = "a number from 0 to 1, for example 0.1 for every tenth trace";
@@ -390,6 +428,15 @@ mod tests {
         assert_eq!(ring_size("64KiB"), Ok(64 << 10), "a power of two stays");
         assert_eq!(ring_size("65537"), Ok(128 << 10));
         assert_eq!(ring_size("1GiB"), Ok(1 << 30));
+        assert_eq!(max_cpu("5%"), Ok(Some(0.05)));
+        assert_eq!((max_cpu("off"), request_rate("off")), (Ok(None), Ok(None)));
+        for wrong in ["5", "0%", "NaN%", "-5%", "6401%", "%", ""] {
+            assert!(max_cpu(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(request_rate("100"), Ok(Some(100)));
+        for wrong in ["0", "1000001", "-1", "1.5", "many"] {
+            assert!(request_rate(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -435,6 +482,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "\\PC{0,20}") {
             let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
+            let _ = (max_cpu(&text), request_rate(&text), process_metrics(&text));
             let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));
             let _ = (otlp_endpoint(&text), hooks(&text), truth(&text));
         }

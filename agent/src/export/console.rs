@@ -95,8 +95,11 @@ impl ConsoleOutput {
 
     fn print(&mut self, id: TraceId) {
         let Some(trace) = self.traces.remove(&id) else { return };
-        let items =
-            Items { spans: trace.spans.len() as u64, log_records: trace.events.len() as u64 };
+        let items = Items {
+            spans: trace.spans.len() as u64,
+            log_records: trace.events.len() as u64,
+            data_points: 0,
+        };
         self.spans.held = self.spans.held.saturating_sub(items.spans);
         self.events.held = self.events.held.saturating_sub(items.log_records);
         self.writer.write(Chunk { body: trace.render(self.style).into_bytes(), items });
@@ -135,7 +138,7 @@ impl Output for ConsoleOutput {
         let row = EventRow::of(record);
         let Some((id, _)) = record.cause else {
             let body = tree::render_event(&row, self.style).into_bytes();
-            self.writer.write(Chunk { body, items: Items { spans: 0, log_records: 1 } });
+            self.writer.write(Chunk { body, items: Items { log_records: 1, ..Items::default() } });
             return;
         };
         let now_ns = self.now_ns;

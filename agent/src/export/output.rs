@@ -6,6 +6,7 @@ pub use json_lines::JsonOutput;
 
 use super::Submitter;
 use agent_core::ledger::{Entry, Side};
+use agent_core::metric::Metric;
 use agent_core::otlp::{Batch, Signal};
 use agent_core::span::{LogRecord, Output, Span};
 use std::time::Instant;
@@ -83,6 +84,11 @@ impl Output for OtlpOutput {
         self.batch.log(record);
         self.send_if_large();
     }
+
+    fn metric(&mut self, metric: &Metric<'_>) {
+        self.batch.metric(metric);
+        self.send_if_large();
+    }
 }
 
 impl Destination for OtlpOutput {
@@ -95,7 +101,7 @@ impl Destination for OtlpOutput {
     }
 
     fn ledger(&self, entries: &mut Vec<Entry>) {
-        for signal in [Signal::Traces, Signal::Logs] {
+        for signal in Signal::ALL {
             let account = self.batch.account(signal);
             let sides = [
                 (Side::In, account.came_in),
@@ -115,6 +121,7 @@ impl Destination for OtlpOutput {
 pub struct NoneOutput {
     spans: u64,
     log_records: u64,
+    data_points: u64,
 }
 
 impl Output for NoneOutput {
@@ -125,6 +132,10 @@ impl Output for NoneOutput {
     fn log(&mut self, _record: &LogRecord<'_>) {
         self.log_records += 1;
     }
+
+    fn metric(&mut self, metric: &Metric<'_>) {
+        self.data_points += metric.data.len() as u64;
+    }
 }
 
 impl Destination for NoneOutput {
@@ -133,7 +144,10 @@ impl Destination for NoneOutput {
     fn finish(&mut self, _now_boot_ns: u64) {}
 
     fn ledger(&self, entries: &mut Vec<Entry>) {
-        for (unit, count) in [("spans", self.spans), ("log_records", self.log_records)] {
+        let NoneOutput { spans, log_records, data_points } = *self;
+        for (unit, count) in
+            [("spans", spans), ("log_records", log_records), ("data_points", data_points)]
+        {
             for side in [Side::In, Side::Out] {
                 entries.push(Entry { stage: "none", unit, side, count });
             }
@@ -161,6 +175,10 @@ impl Output for Fanout {
 
     fn log(&mut self, record: &LogRecord<'_>) {
         self.outputs.iter_mut().for_each(|output| output.log(record));
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>) {
+        self.outputs.iter_mut().for_each(|output| output.metric(metric));
     }
 }
 

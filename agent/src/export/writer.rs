@@ -24,20 +24,22 @@ pub const MAX_QUEUED: usize = 8 << 20;
 /// What the queue takes for each chunk beside its text, B.
 const PER_CHUNK: usize = 128;
 
-/// Numbers of spans and of log records.
+/// Numbers of spans, of log records and of data points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Items {
     pub spans: u64,
     pub log_records: u64,
+    pub data_points: u64,
 }
 
-/// Picks one of the two.
+/// Picks one of them.
 pub type Of = fn(Items) -> u64;
 
 impl AddAssign for Items {
     fn add_assign(&mut self, other: Items) {
         self.spans += other.spans;
         self.log_records += other.log_records;
+        self.data_points += other.data_points;
     }
 }
 
@@ -284,6 +286,7 @@ impl Queue {
             let held = &mut state.account.held;
             held.spans -= items.spans;
             held.log_records -= items.log_records;
+            held.data_points -= items.data_points;
             state.account.settle(items, result);
             if state.bytes == 0 {
                 self.drained.notify_all();

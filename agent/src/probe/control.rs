@@ -134,6 +134,19 @@ impl Selection {
     }
 }
 
+/// Tells the kernel side what it may spend.
+pub struct Purse(Array<MapData, u32>);
+
+impl Purse {
+    /// From now on so many of 2^32 requests are shed where they begin.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn shed(&mut self, shed: u32) -> Result<(), MapError> {
+        self.0.set(0, shed, 0)
+    }
+}
+
 /// Maps that userspace works with, taken out of the object.
 pub struct Maps {
     /// Processes and security events.
@@ -148,6 +161,8 @@ pub struct Maps {
     pub counters: Counters,
     /// Process selection.
     pub selection: Selection,
+    /// The CPU budget's share.
+    pub purse: Purse,
 }
 
 impl Maps {
@@ -172,6 +187,7 @@ impl Maps {
                 generation: typed(ebpf, "PROCESS_GENERATION")?,
                 changes: 0,
             },
+            purse: Purse(typed(ebpf, "BUDGET")?),
         })
     }
 }

@@ -13,7 +13,9 @@ use crate::uprobe::program::Programs;
 use agent_common::settings::{Settings, feature};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
-    programs::{BtfTracePoint, FEntry, FExit, ProgramError},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Iter, ProgramError,
+    },
 };
 use std::collections::HashSet;
 use zerocopy::IntoBytes;
@@ -31,6 +33,19 @@ pub struct LoadConfig {
     pub ring_size: u32,
     /// Processes that a filter may name; 1 without a filter.
     pub process_filter_size: u32,
+    /// Room for conversations; `None` without them.
+    pub flows: Option<FlowSizes>,
+}
+
+/// Sizes of the maps of conversations.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowSizes {
+    /// Bytes of the flow ring, a power of two.
+    pub ring: u32,
+    /// UDP conversations.
+    pub datagrams: u32,
+    /// Threads that use UDP sockets without a peer of their own at once.
+    pub peers: u32,
 }
 
 /// What became of a feature.
@@ -219,6 +234,11 @@ fn open(
             loader.map_max_entries(name, config.ring_size);
         }
     }
+    if let Some(sizes) = config.flows {
+        loader.map_max_entries("FLOW_RING", sizes.ring);
+        loader.map_max_entries("DATAGRAMS", sizes.datagrams);
+        loader.map_max_entries("PEERS", sizes.peers);
+    }
     loader
         .btf(Some(btf))
         .override_global("SETTINGS", settings.as_bytes(), true)
@@ -277,6 +297,8 @@ fn noun(hook: Hook) -> &'static str {
     match hook {
         Hook::Tracepoint(_) => "tracepoint",
         Hook::Fentry(_) | Hook::Fexit(_) => "function",
+        Hook::Iterator(_) => "iterator",
+        Hook::Cgroup(_) => "cgroup hook",
     }
 }
 
@@ -284,6 +306,9 @@ fn has(btf: &Btf, hook: Hook) -> bool {
     match hook {
         Hook::Tracepoint(name) => btf.has_tracepoint(name),
         Hook::Fentry(name) | Hook::Fexit(name) => btf.has_function(name),
+        Hook::Iterator(name) => btf.has_function(&format!("bpf_iter_{name}")),
+        // Nothing of it is in the type information: attaching tells.
+        Hook::Cgroup(_) => true,
     }
 }
 
@@ -361,6 +386,17 @@ enum Typed<'a> {
     Tracepoint(&'a mut BtfTracePoint),
     Fentry(&'a mut FEntry),
     Fexit(&'a mut FExit),
+    Iterator(&'a mut Iter),
+    Cgroup(&'a mut CgroupSockAddr),
+}
+
+/// Where the version 2 tree of cgroups is mounted: alone, or beside version 1.
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+fn cgroup_root() -> std::io::Result<std::fs::File> {
+    let is_root = |root: &&&str| std::path::Path::new(root).join("cgroup.controllers").exists();
+    let root = CGROUP_ROOTS.iter().find(is_root).ok_or(std::io::ErrorKind::NotFound)?;
+    std::fs::File::open(root)
 }
 
 impl Typed<'_> {
@@ -369,6 +405,8 @@ impl Typed<'_> {
             Typed::Tracepoint(program) => program.load(hook.target(), btf),
             Typed::Fentry(program) => program.load(hook.target(), btf),
             Typed::Fexit(program) => program.load(hook.target(), btf),
+            Typed::Iterator(program) => program.load(hook.target(), btf),
+            Typed::Cgroup(program) => program.load(),
         }
     }
 
@@ -377,6 +415,12 @@ impl Typed<'_> {
             Typed::Tracepoint(program) => program.attach().map(drop),
             Typed::Fentry(program) => program.attach().map(drop),
             Typed::Fexit(program) => program.attach().map(drop),
+            Typed::Iterator(program) => program.attach().map(drop),
+            Typed::Cgroup(program) => {
+                let root = cgroup_root().map_err(ProgramError::IOError)?;
+                // A link stands beside others in any case, and takes no flags (5.7 and later).
+                program.attach(root, CgroupAttachMode::Single).map(drop)
+            }
         }
     }
 }
@@ -392,6 +436,8 @@ fn with_program(
         Hook::Tracepoint(_) => program.try_into().map(Typed::Tracepoint),
         Hook::Fentry(_) => program.try_into().map(Typed::Fentry),
         Hook::Fexit(_) => program.try_into().map(Typed::Fexit),
+        Hook::Iterator(_) => program.try_into().map(Typed::Iterator),
+        Hook::Cgroup(_) => program.try_into().map(Typed::Cgroup),
     };
     let mut typed = typed.map_err(|error| chain(&error))?;
     act(&mut typed)

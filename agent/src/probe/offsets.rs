@@ -85,6 +85,20 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         iter_pieces: "msghdr"."msg_iter.__iov" | "msghdr"."msg_iter.iov";
         iter_count: "msghdr"."msg_iter.count";
         iter_segments: "msghdr"."msg_iter.nr_segs";
+        inet_sport: "inet_sock"."inet_sport";
+        tcp_srtt_us: "tcp_sock"."srtt_us";
+        tcp_mdev_us: "tcp_sock"."mdev_us";
+        tcp_total_retrans: "tcp_sock"."total_retrans";
+        tcp_bytes_sent: "tcp_sock"."bytes_sent";
+        tcp_bytes_received: "tcp_sock"."bytes_received";
+        tcp_bytes_retrans: "tcp_sock"."bytes_retrans";
+        tcp_segs_out: "tcp_sock"."segs_out";
+        tcp_segs_in: "tcp_sock"."segs_in";
+        tcp_data_segs_out: "tcp_sock"."data_segs_out";
+        tcp_data_segs_in: "tcp_sock"."data_segs_in";
+        tcp_snd_wnd: "tcp_sock"."snd_wnd";
+        tcp_chrono_stat: "tcp_sock"."chrono_stat";
+        sock_flags: "sock"."__sk_common.skc_flags";
     };
     (offsets, missing)
 }

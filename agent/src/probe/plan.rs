@@ -10,13 +10,21 @@ pub enum Hook {
     Fentry(&'static str),
     /// Return of a kernel function (trampoline).
     Fexit(&'static str),
+    /// Iterator over kernel objects: runs while it is read.
+    Iterator(&'static str),
+    /// Addresses of UDP calls, at the root of the cgroup tree.
+    Cgroup(&'static str),
 }
 
 impl Hook {
     /// Name of the kernel object.
     pub fn target(self) -> &'static str {
         match self {
-            Hook::Tracepoint(name) | Hook::Fentry(name) | Hook::Fexit(name) => name,
+            Hook::Tracepoint(name)
+            | Hook::Fentry(name)
+            | Hook::Fexit(name)
+            | Hook::Iterator(name)
+            | Hook::Cgroup(name) => name,
         }
     }
 
@@ -26,6 +34,8 @@ impl Hook {
             Hook::Tracepoint(_) => "tracepoint",
             Hook::Fentry(_) => "fentry",
             Hook::Fexit(_) => "fexit",
+            Hook::Iterator(_) => "iterator",
+            Hook::Cgroup(_) => "cgroup",
         }
     }
 }
@@ -47,6 +57,12 @@ const RINGS: Needs = Needs { since: (5, 8), what: "the ring buffer" };
 /// What every program of the payload ring uses: socket storage in tracing programs (5.11) and
 /// atomic fetch-and-add (5.12).
 const SOCKETS: Needs = Needs { since: (5, 12), what: "socket storage, atomic fetch-and-add" };
+
+/// The socket behind an open file.
+const SOCKET_FILES: Needs = Needs { since: (5, 11), what: "sockets of open files" };
+
+/// Links of cgroup programs.
+const CGROUP_LINKS: Needs = Needs { since: (5, 7), what: "links of cgroup programs" };
 
 /// … and the payload programs also the registers of the system call.
 const REGISTERS: Needs = Needs { since: (5, 15), what: "bpf_task_pt_regs" };
@@ -100,6 +116,14 @@ pub enum Feature {
     Arrival,
     /// Plaintext of TLS libraries: not in the table, its hooks are in programs' files.
     Tls,
+    /// Ends of TCP conversations.
+    Flows,
+    /// UDP messages, and whose a TCP socket is, where payload is not captured.
+    FlowCalls,
+    /// Peers of UDP sockets that are not connected.
+    FlowPeers,
+    /// Conversations that live.
+    FlowList,
 }
 
 /// A feature with its choices, best first.
@@ -213,6 +237,70 @@ pub const PLAN: &[Entry] = &[
                 needs: SOCKETS,
             },
         ],
+    },
+    Entry {
+        feature: Feature::Flows,
+        name: "flows",
+        without: "no ends of TCP conversations, no failed connections",
+        choices: &[Choice {
+            name: "tracepoint",
+            parts: &[
+                part("flow_state_tracepoint", Hook::Tracepoint("inet_sock_set_state")),
+                optional("flow_send_reset_tracepoint", Hook::Tracepoint("tcp_send_reset")),
+                optional("flow_receive_reset_tracepoint", Hook::Tracepoint("tcp_receive_reset")),
+            ],
+            needs: SOCKETS,
+        }],
+    },
+    Entry {
+        feature: Feature::FlowCalls,
+        name: "flow traffic",
+        without: "no UDP conversations; the process of some TCP conversations is not known",
+        choices: &[
+            Choice {
+                name: "tracepoint",
+                parts: &[
+                    part("flow_send_tracepoint", Hook::Tracepoint("sock_send_length")),
+                    part("flow_receive_tracepoint", Hook::Tracepoint("sock_recv_length")),
+                ],
+                needs: REGISTERS,
+            },
+            Choice {
+                name: "fexit",
+                parts: &[
+                    part("flow_inet_send_fexit", Hook::Fexit("inet_sendmsg")),
+                    part("flow_inet6_send_fexit", Hook::Fexit("inet6_sendmsg")),
+                    part("flow_inet_receive_fexit", Hook::Fexit("inet_recvmsg")),
+                    part("flow_inet6_receive_fexit", Hook::Fexit("inet6_recvmsg")),
+                ],
+                needs: REGISTERS,
+            },
+        ],
+    },
+    Entry {
+        feature: Feature::FlowPeers,
+        name: "flow peers",
+        without: "UDP sockets that are not connected have no peers",
+        choices: &[Choice {
+            name: "cgroup",
+            parts: &[
+                part("flow_peer_send4", Hook::Cgroup("udp sendmsg4")),
+                part("flow_peer_send6", Hook::Cgroup("udp sendmsg6")),
+                part("flow_peer_receive4", Hook::Cgroup("udp recvmsg4")),
+                part("flow_peer_receive6", Hook::Cgroup("udp recvmsg6")),
+            ],
+            needs: CGROUP_LINKS,
+        }],
+    },
+    Entry {
+        feature: Feature::FlowList,
+        name: "flow list",
+        without: "conversations are seen when they end only, older ones without their process",
+        choices: &[Choice {
+            name: "iterator",
+            parts: &[part("flow_list", Hook::Iterator("task_file"))],
+            needs: SOCKET_FILES,
+        }],
     },
 ];
 

@@ -1,7 +1,7 @@
 //! One process's directory in /proc. It stays that process's: once the process is gone, reads
 //! fail, also when its number is in use again.
 
-use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::{Errno, read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -32,6 +32,19 @@ impl ProcDir {
         }
         buffer.truncate(filled);
         Ok(())
+    }
+
+    /// Number of entries of a directory. Linux 6.2 and later tell it as the size of `fd`, where older
+    /// ones say 0 (fs/proc/fd.c).
+    pub(super) fn entries(&self, name: &str) -> Result<u64, Errno> {
+        let told = statat(&self.0, name, AtFlags::empty())?.st_size;
+        if let Ok(told @ 1..) = u64::try_from(told) {
+            return Ok(told);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let entries = Dir::new(openat(&self.0, name, flags, Mode::empty())?)?;
+        let names = entries.filter_map(Result::ok);
+        Ok(names.filter(|entry| !entry.file_name().to_bytes().starts_with(b".")).count() as u64)
     }
 
     /// Target of a link.

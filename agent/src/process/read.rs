@@ -72,6 +72,17 @@ impl ProcessReader {
         &self.root
     }
 
+    /// Grain of times in `stat`, ns.
+    pub(super) fn tick_ns(&self) -> u64 {
+        self.tick_ns
+    }
+
+    /// A start as `stat` shows it, on the boot-time clock, ns.
+    pub(super) fn start_ns(&self, ticks: u64) -> u64 {
+        let shown_ns = ticks.saturating_mul(self.tick_ns);
+        shown_ns.saturating_add_signed(self.time_offset_ns.saturating_neg())
+    }
+
     /// What was met with so far.
     pub fn counts(&self) -> ReadCounts {
         self.counts
@@ -95,8 +106,7 @@ impl ProcessReader {
     /// tick only.
     pub fn facts_of_number(&mut self, tgid: u32) -> Option<ProcessFacts> {
         let (dir, stat) = self.open(tgid)?;
-        let shown_ns = stat.start_ticks.saturating_mul(self.tick_ns);
-        let start_ns = shown_ns.saturating_add_signed(self.time_offset_ns.saturating_neg());
+        let start_ns = self.start_ns(stat.start_ticks);
         let facts = self.of_dir(&dir, stat, ProcessKey { tgid, start_ns }, start_ns);
         self.counts.read += 1;
         Some(facts)

@@ -16,7 +16,7 @@ use agent_common::record::{self, direction, flag};
 
 /// Turns of the direction whose positions are kept: a connection that is older than the agent may be in
 /// the middle of the first.
-const MAX_MARKS: usize = 4;
+const MAX_MARKS: usize = 2;
 
 impl Flow {
     /// Tells plaintext from the socket's own bytes. `None`: nothing of the record is for the protocol.

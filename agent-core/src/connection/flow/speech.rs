@@ -4,10 +4,12 @@ use super::{Flow, Phase};
 use crate::connection::classify::Kind;
 use crate::connection::shard::ShardOutput;
 use crate::connection::sink::FlowSink;
+use crate::connection::stream::Place;
 use crate::connection::undecided::{Outcome, Undecided};
 use crate::connection::work::Step;
-use crate::message::{Failure, Signal};
+use crate::message::{Failure, Role, Signal};
 use crate::protocol::{Direction, Input, Progress, Read, Segment};
+use agent_common::settings::socket_verdict;
 
 impl Flow {
     pub(super) fn segment<O: ShardOutput>(
@@ -81,6 +83,16 @@ impl Flow {
         let held = http.held_bytes();
         work.held_bytes = work.held_bytes + held - self.protocol_held;
         self.protocol_held = held;
+        if !self.role_told
+            && let Some(role) = http.role()
+        {
+            self.role_told = true;
+            let verdict = match role {
+                Role::Server => socket_verdict::ANSWERS,
+                Role::Client => socket_verdict::ASKS,
+            };
+            step.out.verdict(self.cookie, verdict);
+        }
         if self.identity.own {
             return self.mute(Kind::Own, step);
         }
@@ -108,6 +120,28 @@ impl Flow {
             // What lies behind a gap is no hello.
             Phase::Handshake(_) => self.mute(Kind::Tls, step),
             _ => self.input(&Input::Gap { direction: way, position, len }, step),
+        }
+    }
+
+    /// Whole exchanges before `position` were shed in the kernel.
+    pub(super) fn shed<O: ShardOutput>(
+        &mut self,
+        way: Direction,
+        position: u64,
+        step: &mut Step<'_, O>,
+    ) {
+        let Place::Ahead { gap: len } = self.stream(way).place(position) else { return };
+        step.work.counts.shed_bytes = step.work.counts.shed_bytes.saturating_add(len);
+        let first = self.stream(way).next();
+        self.stream(way).reach(position);
+        match &mut self.phase {
+            Phase::Undecided(undecided) => {
+                undecided.gap();
+                let dropped = undecided.dropped();
+                step.work.counts.held -= dropped;
+                step.work.counts.unclassified += dropped;
+            }
+            _ => self.input(&Input::Shed { direction: way, position: first, len }, step),
         }
     }
 

@@ -186,6 +186,13 @@ impl Stream {
         }
     }
 
+    /// Whole exchanges up to `end` passed: what follows is as good as adjacent.
+    pub(super) fn pass(&mut self, end: u64) {
+        self.next = self.next.max(end);
+        self.known = true;
+        self.gapped = false;
+    }
+
     /// Bytes up to `end` are missing; how many of them are new.
     pub(super) fn miss(&mut self, position: u64, end: u64) -> u64 {
         let from = if self.known { self.next } else { position };

@@ -18,7 +18,9 @@ use crate::{
         task::{Task, current_ids},
         user::{Buffer, Pieces, gather},
     },
+    probes::flow::datagram,
     settings::enabled,
+    shed,
     socket::{self, Moment, SocketState, Source, flag},
     tls,
 };
@@ -44,6 +46,9 @@ struct Call {
 /// A send returned `ret`.
 #[inline(always)]
 pub fn sent(sock: Sock, ret: i32, scratch: u32) {
+    if enabled(feature::FLOW) && datagram::moved(sock, ret, true, 0) {
+        return;
+    }
     let Some((state, call)) = watched(sock, true, ret, scratch) else { return };
     if ret <= 0 {
         state.cancel_send(call.task.tid());
@@ -81,6 +86,9 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
 /// A receive returned `ret`.
 #[inline(always)]
 pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
+    if enabled(feature::FLOW) && datagram::moved(sock, ret, false, call_flags) {
+        return;
+    }
     if call_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return;
     }
@@ -298,11 +306,20 @@ impl Call {
         if self.stream == Stream::Unix {
             header.flags |= record_flag::COUNTED;
         }
-        if !state.has(flag::COMPLETE) {
-            introduce(self.sock, self.stream, state, &record);
-        }
         if len > 0 && state.turn(self.sending) {
             record.header.flags |= record_flag::TURN;
+            if enabled(feature::SHEDDING) {
+                shed::begin(state, self.sending, &record);
+            }
+        }
+        if enabled(feature::SHEDDING) && shed::takes(state, &mut record) {
+            if state.messages != 0 {
+                self.pieces(state, len, source);
+            }
+            return;
+        }
+        if !state.has(flag::COMPLETE) {
+            introduce(self.sock, self.stream, state, &record);
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.

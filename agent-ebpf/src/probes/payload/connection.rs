@@ -1,10 +1,15 @@
 //! The connection's own record: who talks to whom.
 
-use agent_common::record::{Connection, Header, Payload, kind, role};
+use agent_common::{
+    record::{Connection, Header, Payload, kind, role},
+    settings::feature,
+};
 
 use crate::{
     emit::{reserve, wakeup},
     kernel::sock::{PATH_LEN, Sock, Stream},
+    probes::flow,
+    settings::enabled,
     socket::{SocketState, flag},
 };
 
@@ -24,6 +29,9 @@ pub fn introduce(sock: Sock, stream: Stream, state: &mut SocketState, record: &P
         state.flags &= !(flag::KNOWN | flag::COMPLETE);
         return;
     };
+    if enabled(feature::FLOW) && stream == Stream::Tcp {
+        flow::own(sock, record.header.tgid, record.header.start_ns);
+    }
     let start = slot.as_mut_ptr();
     let mut connection = Connection {
         header: Header {

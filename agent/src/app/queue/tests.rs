@@ -29,6 +29,7 @@ fn texts(inbox: &Inbox) -> (Vec<String>, Looked) {
                 Signal::Started(started) => format!("+{}", number(started.span)),
                 Signal::Finished(finished) => format!("-{}", number(finished.span)),
                 Signal::Gone { cookie, .. } => format!("x{cookie}"),
+                Signal::Shed { process, .. } => format!("s{}", process.tgid),
                 Signal::Opened { cookie, .. } => format!("o{cookie}"),
             };
             texts.push(if last { format!("{text} last") } else { text });

@@ -5,6 +5,7 @@ use super::Destination;
 use crate::export::json;
 use crate::export::writer::{self, Chunk, Items, Of, Writer, Writing};
 use agent_core::ledger::{Entry, Side};
+use agent_core::metric::Metric;
 use agent_core::otlp::{Batch, Signal};
 use agent_core::span::{LogRecord, Output, Span};
 use std::fs::OpenOptions;
@@ -66,9 +67,11 @@ impl JsonOutput {
     fn write(&mut self) {
         let writer = &mut self.writer;
         self.batch.flush(|request| {
+            let none = Items::default();
             let items = match request.signal {
-                Signal::Logs => Items { spans: 0, log_records: request.items },
-                Signal::Traces | Signal::Metrics => Items { spans: request.items, log_records: 0 },
+                Signal::Logs => Items { log_records: request.items, ..none },
+                Signal::Traces => Items { spans: request.items, ..none },
+                Signal::Metrics => Items { data_points: request.items, ..none },
             };
             writer.write(Chunk { body: request.body, items });
         });
@@ -77,7 +80,11 @@ impl JsonOutput {
 
 /// The line of a request. It has items of one signal.
 fn line(items: Items, body: Vec<u8>) -> io::Result<Vec<u8>> {
-    let signal = if items.log_records > 0 { Signal::Logs } else { Signal::Traces };
+    let signal = match items {
+        Items { log_records: 1.., .. } => Signal::Logs,
+        Items { data_points: 1.., .. } => Signal::Metrics,
+        _ => Signal::Traces,
+    };
     let mut line = json::of(signal, &body)?;
     line.push(b'\n');
     Ok(line)
@@ -93,6 +100,13 @@ impl Output for JsonOutput {
 
     fn log(&mut self, record: &LogRecord<'_>) {
         self.batch.log(record);
+        if self.batch.bytes() >= FLUSH_BYTES {
+            self.write();
+        }
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>) {
+        self.batch.metric(metric);
         if self.batch.bytes() >= FLUSH_BYTES {
             self.write();
         }
@@ -121,8 +135,11 @@ impl Destination for JsonOutput {
 
     fn ledger(&self, entries: &mut Vec<Entry>) {
         let settled = self.writer.settled();
-        let kinds: [(_, Of); 2] =
-            [(Signal::Traces, |items| items.spans), (Signal::Logs, |items| items.log_records)];
+        let kinds: [(_, Of); 3] = [
+            (Signal::Traces, |items| items.spans),
+            (Signal::Logs, |items| items.log_records),
+            (Signal::Metrics, |items| items.data_points),
+        ];
         for (signal, of) in kinds {
             let account = self.batch.account(signal);
             let sides = [

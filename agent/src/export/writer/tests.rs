@@ -9,7 +9,7 @@ fn as_it_is(_items: Items, body: Vec<u8>) -> io::Result<Vec<u8>> {
 }
 
 fn chunk(text: &str, spans: u64) -> Chunk {
-    Chunk { body: text.as_bytes().to_vec(), items: Items { spans, log_records: 0 } }
+    Chunk { body: text.as_bytes().to_vec(), items: Items { spans, ..Items::default() } }
 }
 
 /// Tells of each write and waits to be let go; ends with a broken pipe when nobody lets go.
