@@ -31,10 +31,15 @@ const MAX_NOTE: u64 = 4096;
 /// Longest build id kept: SHA-1 has 20 bytes.
 const MAX_BUILD_ID: usize = 64;
 
+/// Bytes looked through for marks, and how many at once.
+const MAX_SEARCHED: u64 = 512 << 20;
+const PIECE: u64 = 1 << 20;
+
 const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
 const PF_X: u32 = 1;
+const PF_W: u32 = 2;
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 const EM_X86_64: u16 = 62;
@@ -119,6 +124,32 @@ impl<I: Image> Elf<I> {
     /// The functions of the full symbol table whose names `wanted` takes; none in a stripped file.
     pub fn functions(&self, wanted: &dyn Fn(&str) -> bool) -> Functions {
         self.named_in(SHT_SYMTAB, wanted)
+    }
+
+    /// Which of `marks` occur in what a program cannot write: code and constants.
+    pub fn contains<'m>(&self, marks: &[&'m [u8]]) -> Vec<&'m [u8]> {
+        let longest = marks.iter().map(|mark| mark.len()).max().unwrap_or(0);
+        let mut found = Vec::new();
+        let mut left = MAX_SEARCHED;
+        let constant = |segment: &&Segment| segment.kind == PT_LOAD && segment.flags & PF_W == 0;
+        for segment in self.segments.iter().filter(constant) {
+            let (mut at, end) = (segment.offset, segment.offset.saturating_add(segment.size));
+            while at < end && left > 0 {
+                let len = PIECE.min(end - at);
+                let Some(piece) = self.image.read(at, len as usize) else { break };
+                let here = |mark: &&&[u8]| memchr::memmem::find(&piece, mark).is_some();
+                found.extend(marks.iter().filter(here).copied());
+                if len < PIECE {
+                    break;
+                }
+                // A mark may lie across the end.
+                at += len - longest as u64;
+                left = left.saturating_sub(len);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// It has a full symbol table.
@@ -259,6 +290,15 @@ mod tests {
         // The same by reading all of the table.
         assert_eq!(elf.named_in(SHT_DYNSYM, &|name| names.contains(&name)), found);
         assert!(!elf.build_id().is_empty());
+    }
+
+    #[test]
+    fn marks_are_found_across_pieces_and_absent_ones_are_not() {
+        let bytes = own();
+        let elf = Elf::parse(bytes.as_slice()).unwrap();
+        let absent: Vec<u8> =
+            b"on tsil a ni dnuof eb reven lliw siht".iter().rev().copied().collect();
+        assert_eq!(elf.contains(&[b"GLIBC_2", &absent]), [b"GLIBC_2"]);
     }
 
     #[test]

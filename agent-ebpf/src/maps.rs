@@ -105,11 +105,11 @@ pub static TLS_CALLS: LruHashMap<u64, OpenCall> = LruHashMap::with_max_entries(8
 
 /// The socket (cookie) of each TLS object. LRU: what is evicted is found again with the next bytes.
 #[map]
-pub static TLS_OBJECTS: LruHashMap<ObjectKey, u64> = LruHashMap::with_max_entries(32_768, 0);
+pub static TLS_OBJECTS: LruHashMap<ObjectKey, u64> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Plaintext streams of sockets, by cookie. What is evicted begins anew, at other positions.
 #[map]
-pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entries(32_768, 0);
+pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Ciphertext in buffers of programs, not sent yet, with its TLS object.
 #[map]

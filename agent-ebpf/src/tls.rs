@@ -11,7 +11,7 @@
 use agent_common::{
     counter,
     record::{Payload, direction},
-    settings::socket_verdict,
+    settings::{MAX_CAPTURE, socket_verdict},
     tls::{FINGERPRINT, Site},
 };
 
@@ -273,10 +273,10 @@ impl TlsSocket {
     /// How many of `len` bytes to capture.
     #[inline(always)]
     pub fn allowance(&mut self, len: u32) -> u32 {
-        if self.has(flag::FULL) {
+        let later = setting!(later_bytes);
+        if self.has(flag::FULL) || later == MAX_CAPTURE {
             return len;
         }
-        let later = setting!(later_bytes);
         let most = if self.head_left > later { self.head_left } else { later };
         let allowed = if len < most { len } else { most };
         self.head_left = self.head_left.saturating_sub(allowed);

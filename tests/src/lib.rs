@@ -10,7 +10,7 @@
 //! | [`scenario`] | permission to run, one at a time; temporary files; how much to do |
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
-//! | [`nginx`], [`python`], [`netns`], [`client`] | the programs beside it |
+//! | [`nginx`], [`python`], [`https`], [`netns`], [`client`] | the programs beside it |
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
 //! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
@@ -29,6 +29,7 @@ pub mod counts;
 pub mod delivery;
 pub mod execs;
 pub mod http;
+pub mod https;
 pub mod jaeger;
 pub mod ledger;
 pub mod links;

@@ -6,6 +6,7 @@
 use agent_common::{
     counter,
     record::{Header, Payload, direction, flag as record_flag, kind},
+    settings::MAX_CAPTURE,
     tls::{FINGERPRINT, Site},
 };
 use aya_ebpf::{
@@ -236,8 +237,32 @@ fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
     }
     match socket.allowance(len) {
         0 => write::bare(&mut record),
-        want => {
-            write::flat(&mut record, want, call.buffer);
-        }
+        want => write_all(&mut record, want, call.buffer),
     }
+}
+
+/// Records that a call's bytes may take: four hold the longest TLS record.
+const MAX_RECORDS: u32 = 4;
+
+/// Writes `want` of the call's bytes, in several records where one does not hold them: each says how far
+/// it goes, the last has the rest of the call.
+#[inline(always)]
+fn write_all(record: &mut Payload, want: u32, address: u64) {
+    let mut left = want;
+    let mut at = address;
+    let mut number = 1;
+    let whole = record.header.total_len;
+    let mut told = 0;
+    while number < MAX_RECORDS && left > MAX_CAPTURE {
+        record.header.total_len = MAX_CAPTURE;
+        write::flat(record, MAX_CAPTURE, at);
+        record.position += u64::from(MAX_CAPTURE);
+        record.header.flags &= !record_flag::TURN;
+        left -= MAX_CAPTURE;
+        told += MAX_CAPTURE;
+        at += u64::from(MAX_CAPTURE);
+        number += 1;
+    }
+    record.header.total_len = whole - told;
+    write::flat(record, left, at);
 }

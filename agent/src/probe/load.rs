@@ -239,6 +239,11 @@ fn open(
         loader.map_max_entries("DATAGRAMS", sizes.datagrams);
         loader.map_max_entries("PEERS", sizes.peers);
     }
+    if settings.features & feature::TLS == 0 {
+        for name in ["TLS_CALLS", "TLS_OBJECTS", "TLS_SOCKETS", "TLS_WIRE"] {
+            loader.map_max_entries(name, 1);
+        }
+    }
     loader
         .btf(Some(btf))
         .override_global("SETTINGS", settings.as_bytes(), true)

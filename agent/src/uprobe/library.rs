@@ -41,6 +41,23 @@ pub struct Blind {
     pub name: &'static str,
 }
 
+/// The same for what is linked into programs: known by a text in them, where none of the functions above
+/// is exported.
+#[derive(Clone, Copy, Debug)]
+pub struct Inside {
+    /// The text.
+    pub mark: &'static [u8],
+    /// As shown.
+    pub name: &'static str,
+}
+
+/// Known by texts that every build has: paths of their sources in messages.
+pub const INSIDE: [Inside; 3] = [
+    Inside { mark: b"boringssl/src/ssl/", name: "BoringSSL (no symbols)" },
+    Inside { mark: b"/rustls-0.", name: "rustls" },
+    Inside { mark: b"crypto/tls.(*Conn)", name: "Go crypto/tls" },
+];
+
 /// Known by the names of their files.
 pub const BLIND: &[Blind] = &[
     Blind { file: "libjvm.so", name: "JSSE (Java)" },

@@ -22,7 +22,7 @@ const MAX_KNOWN: usize = 16_384;
 /// Names of libraries in use that are not covered, at most.
 const MAX_BLIND: usize = 1024;
 /// How often files that nobody maps any more are looked for.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(20);
 /// A mapping of the same file by the same path is not looked at again so soon.
 const REPEATED: Duration = Duration::from_secs(1);
 /// Longest wait for a mapping; ends early with the next.

@@ -1,6 +1,6 @@
 //! A file to its functions that are probed.
 
-use super::library::{BLIND, LIBRARIES, Library};
+use super::library::{BLIND, INSIDE, LIBRARIES, Library};
 use agent_common::tls::Site;
 use agent_core::elf::{Elf, Image};
 use std::fs::File;
@@ -51,6 +51,12 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     let Some(elf) = Elf::parse(Pieces(file)) else { return findings };
     for library in LIBRARIES {
         look_for(library, &elf, &mut findings);
+    }
+    if findings.covered.is_empty() && elf.is_program() {
+        let marks = INSIDE.map(|inside| inside.mark);
+        let found = elf.contains(&marks);
+        let inside = INSIDE.iter().filter(|inside| found.contains(&inside.mark));
+        findings.blind.extend(inside.map(|inside| inside.name));
     }
     findings.sites.sort_unstable_by_key(|(offset, _)| *offset);
     findings.sites.dedup_by_key(|(offset, _)| *offset);
