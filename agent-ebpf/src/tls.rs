@@ -147,7 +147,7 @@ pub fn passes(record: &Payload, bytes: *const u8, len: u32) -> bool {
     }
     // SAFETY: the slot has room for more than 4 bytes behind the record (the verifier checks).
     let [kind, major, minor, _] = unsafe { bytes.cast::<u32>().read() }.to_le_bytes();
-    if kind < 20 || kind > 23 || major != 3 || minor > 4 {
+    if !matches!(kind, 20..=23) || major != 3 || minor > 4 {
         return false;
     }
     let header = &record.header;
