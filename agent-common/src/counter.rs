@@ -77,6 +77,22 @@ calls! {
     DATAGRAMS_BEGUN = "datagram_conversations",
     /// UDP messages that found no room to be counted in.
     DATAGRAMS_UNCOUNTED = "datagrams_uncounted",
+    /// Sends of pages of the kernel's (sendfile, splice, registered buffers) whose bytes were read there.
+    PAGE_SENDS = "page_sends",
+    /// Receives whose bytes were taken from packets, because no registers explain them (io_uring).
+    PACKET_RECEIVES = "packet_receives",
+    /// Receives whose bytes packets could have given, from before the program that does so was attached.
+    PACKETS_MISSED = "packets_missed",
+    /// Times that an io_uring was made.
+    RINGS_MADE = "io_urings_made",
+    /// Calls whose end was not seen by a pair of probes, or could not be noted.
+    UNPAIRED_CALLS = "unpaired_calls",
+    /// States made of sockets that have no storage of their own.
+    UNTYPED_SOCKETS = "untyped_sockets",
+    /// … and given back with their sockets; what is neither given back nor in the map was evicted.
+    UNTYPED_ENDS = "untyped_socket_ends",
+    /// Numbers given to sockets without a cookie.
+    OWN_COOKIES = "own_cookies",
     /// Plaintext calls of TLS libraries whose socket is not known: they are not reported.
     TLS_UNMATCHED_CALLS = "tls_unmatched",
     /// Bytes of those calls.

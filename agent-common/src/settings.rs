@@ -49,6 +49,16 @@ pub mod feature {
     pub const FLOW: u32 = 1 << 21;
     /// With [`FLOW`]: DNS answers are captured.
     pub const FLOW_DNS: u32 = 1 << 22;
+    /// With [`SEND_SOURCE`]: bytes in pages of the kernel's (sendfile, splice, registered buffers) are
+    /// found once userspace has found out where pages lie.
+    pub const PAGES: u32 = 1 << 13;
+    /// Bytes of receives that no registers explain (io_uring) are taken from packets, while the
+    /// program that does so is attached.
+    pub const PACKETS: u32 = 1 << 14;
+    /// This kernel runs 32-bit programs.
+    pub const COMPAT: u32 = 1 << 15;
+    /// The kernel has atomic fetch-and-add (5.12). Only the object without types asks.
+    pub const ATOMIC_FETCH: u32 = 1 << 11;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function
@@ -153,6 +163,63 @@ pub mod socket_verdict {
     pub const ASKS: u32 = 4;
 }
 
+/// What userspace and the program that takes bytes from packets tell each other.
+pub mod packets_state {
+    /// It is not attached.
+    pub const DETACHED: u32 = 0;
+    /// It is not attached, and userspace has been told that it is needed.
+    pub const ASKED: u32 = 1;
+    /// It is attached.
+    pub const ATTACHED: u32 = 2;
+}
+
+/// Where pages lie: found out by userspace, with the program `page_test_…`, when it starts. 0 until
+/// then.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct PageBases {
+    /// `page_offset_base`: address of the first byte of physical memory.
+    pub memory: u64,
+    /// `vmemmap_base`: address of its `struct page`.
+    pub pages: u64,
+}
+
+/// The test that finds [`PageBases`]: one page of known content is sent.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct PageTest {
+    /// First eight bytes of the page, never 0.
+    pub marker: u64,
+    /// First candidate to try; afterwards the first that was not tried.
+    pub next: u64,
+    /// How many beginnings of the map of memory are tried with each beginning of the array of pages.
+    pub memory_steps: u64,
+    /// The bases, once found.
+    pub found: PageBases,
+    /// How often the page was seen.
+    pub seen: u64,
+}
+
+/// A process of which calls moved bytes that its registers do not explain: value of a map by tgid.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct InKernelUser {
+    /// Start of the process, boot-time ns.
+    pub start_ns: u64,
+    /// Receives whose bytes were taken from packets.
+    pub packet_calls: u64,
+    /// Calls that stayed unreachable.
+    pub unreachable_calls: u64,
+    /// Bytes of those.
+    pub unreachable_bytes: u64,
+}
+
 /// Byte offsets of kernel struct fields, from the running kernel's BTF; [`MISSING`] when absent.
 ///
 /// Named `struct_field` after the kernel.
@@ -236,6 +303,25 @@ pub struct Offsets {
     pub tcp_snd_wnd: u32,
     pub tcp_chrono_stat: u32,
     pub sock_flags: u32,
+    /// Not an offset: the number of `ITER_BVEC`.
+    pub iter_is_bvec: u32,
+    /// Not an offset: `sizeof(struct page)`.
+    pub page_size: u32,
+    pub bvec_page: u32,
+    pub bvec_len: u32,
+    pub bvec_offset: u32,
+    pub skb_sk: u32,
+    pub skb_cb: u32,
+    pub skb_len: u32,
+    pub skb_data_len: u32,
+    pub skb_head: u32,
+    pub skb_data: u32,
+    pub skb_end: u32,
+    pub skb_shared_nr_frags: u32,
+    pub skb_shared_frags: u32,
+    pub tcp_cb_flags: u32,
+    pub unix_cb_consumed: u32,
+    pub task_stack: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -316,6 +402,23 @@ impl Offsets {
         tcp_snd_wnd: MISSING,
         tcp_chrono_stat: MISSING,
         sock_flags: MISSING,
+        iter_is_bvec: MISSING,
+        page_size: MISSING,
+        bvec_page: MISSING,
+        bvec_len: MISSING,
+        bvec_offset: MISSING,
+        skb_sk: MISSING,
+        skb_cb: MISSING,
+        skb_len: MISSING,
+        skb_data_len: MISSING,
+        skb_head: MISSING,
+        skb_data: MISSING,
+        skb_end: MISSING,
+        skb_shared_nr_frags: MISSING,
+        skb_shared_frags: MISSING,
+        tcp_cb_flags: MISSING,
+        unix_cb_consumed: MISSING,
+        task_stack: MISSING,
     };
 }
 

@@ -3,7 +3,7 @@
 use agent_common::{
     counter,
     record::{Header, VERSION},
-    settings::{MAX_PAYLOAD_RINGS, payload_ring},
+    settings::{MAX_PAYLOAD_RINGS, feature, payload_ring},
 };
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -14,7 +14,7 @@ use aya_ebpf::{
 use crate::{
     kernel::atomic,
     maps::{COUNTERS, PAYLOAD_RING_1, PAYLOAD_RING_2, PAYLOAD_RING_3, PAYLOAD_RING_4, SLEEPERS},
-    settings::setting,
+    settings::{enabled, setting},
 };
 
 /// `CLOCK_BOOTTIME`, ns.
@@ -68,19 +68,18 @@ impl Bank {
 /// Next sequence number of a ring on this CPU. Atomic, since an interrupt may emit as well.
 #[inline(always)]
 fn next_sequence(ring: u32) -> u64 {
-    match bank() {
-        // SAFETY: as in `Bank::add`.
-        Some(bank) => unsafe { atomic::fetch_add(bank.counter(counter::tried(ring)), 1) },
-        None => 0,
-    }
+    next_of(counter::tried(ring))
 }
 
-/// Counts a record that is tried, by the index of its ring's counter; gives its number.
+/// Adds 1 to a counter and gives what it was. Atomic, since an interrupt may count as well.
 #[inline(always)]
-pub fn next_of(tried: u32) -> u64 {
+pub fn next_of(index: u32) -> u64 {
+    if crate::UNTYPED && !enabled(feature::ATOMIC_FETCH) {
+        return next_sequence_plain(index);
+    }
     match bank() {
         // SAFETY: as in `Bank::add`.
-        Some(bank) => unsafe { atomic::fetch_add(bank.counter(tried), 1) },
+        Some(bank) => unsafe { atomic::fetch_add(bank.counter(index), 1) },
         None => 0,
     }
 }
@@ -133,6 +132,8 @@ fn payload_map(ring: u32) -> &'static RingBuf {
 }
 
 /// Next sequence number where no interrupt emits: kernels before 5.12 have no atomic fetch-and-add.
+/// There the payload rings are numbered like this as well: kprobes' programs do not interrupt each other,
+/// and what the one raw tracepoint of theirs writes while it interrupts one may share a number.
 #[inline(always)]
 pub fn next_sequence_plain(tried: u32) -> u64 {
     let Some(bank) = bank() else { return 0 };
@@ -158,8 +159,9 @@ pub fn header(kind: u8, sequence: u64, boot_ns: u64) -> Header {
     Header { version: VERSION, kind, cpu: this_cpu(), seq: sequence, boot_ns, ..Header::default() }
 }
 
+/// Number of this CPU.
 #[inline(always)]
-fn this_cpu() -> u16 {
+pub fn this_cpu() -> u16 {
     // SAFETY: takes no pointer and has no precondition.
     unsafe { bpf_get_smp_processor_id() as u16 }
 }

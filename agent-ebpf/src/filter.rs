@@ -115,18 +115,21 @@ pub fn selects(tgid: u32, judged: &mut Judged) -> bool {
     judged.selects(tgid) && in_cgroup()
 }
 
-/// The same where no socket remembers the answer.
+/// The same where the socket cannot be asked.
 #[inline(always)]
-pub fn selects_process(tgid: u32) -> bool {
-    if !enabled(feature::PROCESS_FILTER) {
-        return in_cgroup();
+pub fn selects_now(tgid: u32) -> bool {
+    if enabled(feature::PROCESS_FILTER) {
+        // SAFETY: the value is copied out.
+        let verdict = unsafe { PROCESSES.get(tgid) }.copied();
+        let selected = match verdict {
+            Some(verdict) => verdict == process_verdict::WATCH,
+            None => !enabled(feature::PROCESS_ALLOW_LIST),
+        };
+        if !selected {
+            return false;
+        }
     }
-    // SAFETY: the value is copied out.
-    let selected = match unsafe { PROCESSES.get(tgid) }.copied() {
-        Some(verdict) => verdict == process_verdict::WATCH,
-        None => !enabled(feature::PROCESS_ALLOW_LIST),
-    };
-    selected && in_cgroup()
+    in_cgroup()
 }
 
 /// A new process runs its parent's program: the verdict on that is the verdict on it.

@@ -5,6 +5,9 @@
 //! - [`tls`]: which socket a TLS library's object uses.
 //! - [`emit`]: the only way out. [`maps`]: every map on one page.
 //! - `kernel/`: typed readers, the only places that touch kernel or user memory.
+//!
+//! From the same modules comes a second object, `untyped.rs`: what differs is asked of [`UNTYPED`], so
+//! that nothing here pays for it.
 
 #![no_std]
 #![no_main]
@@ -19,6 +22,10 @@ mod settings;
 mod shed;
 mod socket;
 mod tls;
+
+/// The verifier knows pointers by their types: fields are loaded directly, and state lives with its
+/// socket.
+const UNTYPED: bool = false;
 
 /// Programs that call GPL-only helpers must say so.
 #[unsafe(link_section = "license")]

@@ -4,6 +4,7 @@
 use agent_common::{
     counter,
     record::{DatagramKey, Datagrams},
+    settings::{InKernelUser, PageBases, PageTest},
 };
 use aya_ebpf::{
     btf_maps::SkStorage,
@@ -12,6 +13,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    kernel::packet::Found,
     probes::FlowState,
     socket::SocketState,
     tls::{ObjectKey, OpenCall, TlsSocket, WireKey},
@@ -46,6 +48,23 @@ pub static SLEEPERS: Array<u32> =
 /// State of each observed socket. Lives and dies with the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+/// The same by the socket's address, where there is no socket storage; else one entry. 64k sockets are
+/// 16 MB. LRU: an entry whose end was missed makes room in time, and beyond the bound the socket that
+/// was silent for longest is forgotten, never memory.
+#[map]
+pub static SOCKETS_BY_ADDRESS: LruHashMap<u64, SocketState> =
+    LruHashMap::with_max_entries(if crate::UNTYPED { 65_536 } else { 1 }, 0);
+
+/// The state of a new socket: 0. Never written.
+#[map]
+pub static BLANK_SOCKET: Array<SocketState> = Array::with_max_entries(1, 0);
+
+/// Calls that a kprobe saw begin, by thread and function. LRU, so that a thread killed inside, or an end
+/// that the kernel does not show, cannot leak its entry; as many as threads wait in a receive at once.
+#[map]
+pub static CALLS: LruHashMap<u64, BegunCall> =
+    LruHashMap::with_max_entries(if crate::UNTYPED { 32_768 } else { 1 }, 0);
 
 /// Counters and sequence numbers by [`agent_common::counter`] index: one bank a CPU, found at once.
 #[map]
@@ -115,9 +134,34 @@ pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entrie
 #[map]
 pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(4096, 0);
 
+/// Where pages lie; found out by userspace.
+#[map]
+pub static PAGE_BASES: Array<PageBases> = Array::with_max_entries(1, 0);
+
+/// How it finds out.
+#[map]
+pub static PAGE_TEST: Array<PageTest> = Array::with_max_entries(1, 0);
+
+/// Bytes that a thread's receive took from packets. LRU: a thread keeps its entry for its next
+/// receive; 64 of them are 530 kB. Sized to 1 where packets are not shown.
+#[map]
+pub static TAKEN: LruHashMap<u64, Taken> = LruHashMap::with_max_entries(64, 0);
+
+/// Tells userspace of processes that have use for packets: their numbers, 32 bits each.
+#[map]
+pub static NOTICES: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// [`agent_common::settings::packets_state`]: written by both sides.
+#[map]
+pub static PACKETS_STATE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Processes with calls that no registers explain, by tgid. LRU: named are those of late.
+#[map]
+pub static IN_KERNEL_USERS: LruHashMap<u32, InKernelUser> = LruHashMap::with_max_entries(1024, 0);
+
 /// Room to gather scattered buffers, per CPU and program: programs of one CPU may interrupt each
 /// other, but none itself. Twice the largest class, because the verifier bounds offset and length
-/// apart from each other.
+/// apart from each other; and as long as an entry of [`TAKEN`], which begins as a copy of one.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN]> =
     PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
@@ -157,9 +201,40 @@ pub struct Peer {
 }
 
 /// Length of one scratch room.
-pub const SCRATCH_LEN: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
+pub const SCRATCH_LEN: usize = size_of::<Taken>();
+/// Bytes to gather in.
+const ROOM: usize = 2 * agent_common::settings::MAX_CAPTURE as usize;
 /// Number of programs that gather.
 pub const SCRATCH_SLOTS: u32 = 12;
+
+/// What the beginning of a call tells its end.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct BegunCall {
+    /// Address of the `struct sock`.
+    pub sock: u64,
+    /// `MSG_…`; of a send 0.
+    pub flags: u64,
+}
+
+/// What a receive in progress took from packets so far.
+#[repr(C)]
+pub struct Taken {
+    /// Address of the socket that the packets are charged to.
+    pub socket: u64,
+    /// Address of the first packet, and the place in it.
+    pub packet: u64,
+    pub offset: u32,
+    /// TCP: sequence number of the first byte.
+    pub sequence: u32,
+    /// Bytes that the receive took; 0 when nothing is noted.
+    pub moved: u32,
+    /// The first of them that are in the room.
+    pub have: u32,
+    /// Where in the packet its bytes go on.
+    pub found: Found,
+    pub room: [u8; ROOM],
+}
 
 /// When a thread's send first woke a unix socket.
 #[repr(C)]

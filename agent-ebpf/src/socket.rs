@@ -7,6 +7,7 @@
 mod receive;
 mod send;
 mod unix;
+mod untyped;
 
 use agent_common::{
     counter,
@@ -25,6 +26,7 @@ use receive::{ARRIVALS, Arrival};
 pub use receive::{Received, next_read};
 use send::{SENDS, Send};
 pub use send::{Sent, Source};
+pub use untyped::{forget, known_cookie};
 
 /// Bits of [`SocketState::flags`].
 pub mod flag {
@@ -90,7 +92,7 @@ pub struct SocketState {
     pub shed: u8,
     /// Whether the process that used it last is selected.
     pub judged: filter::Judged,
-    pub sends: [Send; SENDS as usize],
+    pub sends: [Send; SENDS],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
     pub arrivals: [Arrival; ARRIVALS as usize],
 }
@@ -109,15 +111,7 @@ const MUTED_LOOKS: u32 = 64;
 /// that is not watched.
 #[inline(always)]
 pub fn get(sock: Sock, stream: Stream, create: bool) -> Option<&'static mut SocketState> {
-    let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
-    // SAFETY: the map is socket storage of `SocketState`; the verifier checks that this is a
-    // socket. The value outlives the program's run (RCU).
-    let state = unsafe {
-        let map = (&raw const SOCKETS).cast_mut().cast();
-        bpf_sk_storage_get(map, sock.0.cast_mut().cast(), core::ptr::null_mut(), flags)
-            .cast::<SocketState>()
-            .as_mut()
-    };
+    let state = stored(sock, create);
     let Some(state) = state else {
         if create {
             count(counter::NO_STORAGE, 1);
@@ -125,11 +119,34 @@ pub fn get(sock: Sock, stream: Stream, create: bool) -> Option<&'static mut Sock
         return None;
     };
     if state.flags & flag::READY == 0 {
-        state.cookie = sock.cookie();
+        state.cookie = new_cookie(sock);
         let left_out = filter::leaves_out(sock, stream);
         state.flags |= flag::READY | if left_out { flag::LEFT_OUT } else { 0 };
     }
     Some(state)
+}
+
+/// The socket's state as it is stored.
+#[inline(always)]
+fn stored(sock: Sock, create: bool) -> Option<&'static mut SocketState> {
+    if crate::UNTYPED {
+        return untyped::stored(sock, create);
+    }
+    let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
+    // SAFETY: the map is socket storage of `SocketState`; the verifier checks that this is a
+    // socket. The value outlives the program's run (RCU).
+    unsafe {
+        let map = (&raw const SOCKETS).cast_mut().cast();
+        bpf_sk_storage_get(map, sock.0.cast_mut().cast(), core::ptr::null_mut(), flags)
+            .cast::<SocketState>()
+            .as_mut()
+    }
+}
+
+/// The cookie of a socket that is seen for the first time.
+#[inline(always)]
+fn new_cookie(sock: Sock) -> u64 {
+    if crate::UNTYPED { untyped::new_cookie(sock) } else { sock.cookie() }
 }
 
 impl SocketState {

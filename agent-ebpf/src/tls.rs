@@ -138,15 +138,18 @@ fn bind(key: ObjectKey, cookie: u64) -> bool {
 
 // --- seen from the socket ---
 
+/// First bytes that a call moved.
+pub type Beginning = [u64; FINGERPRINT / 8];
+
 /// A call on a socket moved `len` captured bytes. True when they are TLS and the library's call that
 /// made or takes them is known.
 #[inline(always)]
-pub fn passes(record: &Payload, bytes: *const u8, len: u32) -> bool {
+pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
+    let len = record.header.captured_len;
     if len < 5 {
         return false;
     }
-    // SAFETY: the slot has room for more than 4 bytes behind the record (the verifier checks).
-    let [kind, major, minor, _] = unsafe { bytes.cast::<u32>().read() }.to_le_bytes();
+    let [kind, major, minor, ..] = beginning[0].to_le_bytes();
     if !matches!(kind, 20..=23) || major != 3 || minor > 4 {
         return false;
     }
@@ -155,9 +158,7 @@ pub fn passes(record: &Payload, bytes: *const u8, len: u32) -> bool {
     let from_start = kind == HANDSHAKE;
     if let Some(call) = OpenCall::of(thread) {
         // A program that does TLS itself hands records to a library's plain descriptor.
-        // SAFETY: as above; every class has room for 8.
-        let first = unsafe { bytes.cast::<u64>().read() };
-        if len >= 8 && read_user::<u64>(call.buffer) == Some(first) {
+        if len >= 8 && read_user::<u64>(call.buffer) == Some(beginning[0]) {
             return false;
         }
         ensure_socket(record.cookie, from_start);
@@ -167,9 +168,7 @@ pub fn passes(record: &Payload, bytes: *const u8, len: u32) -> bool {
     if header.direction != direction::SEND || len < FINGERPRINT as u32 {
         return false;
     }
-    // SAFETY: as above; every class has room for 32.
-    let bytes = unsafe { bytes.cast::<[u64; FINGERPRINT / 8]>().read() };
-    let key = WireKey { tgid: u64::from(header.tgid), bytes };
+    let key = WireKey { tgid: u64::from(header.tgid), bytes: *beginning };
     // SAFETY: the value is copied out.
     let Some(handle) = unsafe { TLS_WIRE.get(key) }.copied() else { return false };
     let _ = TLS_WIRE.remove(key);

@@ -9,10 +9,10 @@
 //! time each program: what it adds to a program's time is part of every figure then.
 //! `--rings N` uses so many payload rings. `--memory N` measures kernel memory instead: of the maps, and of N connections' sockets.
 
-use agent::probe::OBJECT;
 use agent::probe::control::Maps;
 use agent::probe::load::{LoadConfig, Loaded, load};
 use agent::probe::plan::Feature;
+use agent::probe::{OBJECTS, Objects};
 use agent_common::settings::{Settings, socket_verdict};
 use anyhow::{Context, Result, bail};
 use aya::sys::{Stats, enable_stats};
@@ -172,7 +172,7 @@ fn options() -> Result<Options> {
         }
     }
     if options.objects.is_empty() {
-        options.objects.push((String::new(), Cow::Borrowed(OBJECT)));
+        options.objects.push((String::new(), Cow::Borrowed(OBJECTS.typed)));
     }
     Ok(options)
 }
@@ -233,12 +233,13 @@ impl Probes {
         let config = LoadConfig {
             wanted: mode.hooks.iter().copied().collect(),
             payload_hooks: None,
+            btf: None,
             settings,
             ring_size: 8 << 20,
             process_filter_size: 1,
             flows: None,
         };
-        let mut loaded = load(object, &config)?;
+        let mut loaded = load(Objects { typed: object, ..OBJECTS }, &config)?;
         for feature in mode.hooks {
             if !loaded.has(*feature) {
                 bail!("{feature:?} cannot be attached to this kernel");

@@ -17,7 +17,9 @@ mod governor;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod live;
+mod memory;
 mod outputs;
+mod packets;
 mod payload;
 mod preamble;
 mod privilege;
@@ -45,7 +47,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Run(settings) => live::run(&settings, None),
         Command::Record(record) => live::run(&record.settings.clone(), Some(&record)),
         Command::Replay(replay) => replay::run(&replay),
-        Command::Doctor { json } => doctor::run(json),
+        Command::Flows(asked) => flows::list(&asked),
+        Command::Doctor { json, btf } => doctor::run(json, btf.as_deref()),
         Command::Version => Ok(()),
     }
 }

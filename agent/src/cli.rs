@@ -3,8 +3,10 @@
 mod args;
 pub mod doctor;
 mod failure;
+pub mod flows;
 
 pub use failure::Failure;
+pub use flows::Flows;
 
 use crate::config::{self, Environment, Settings};
 use clap::Parser;
@@ -25,10 +27,14 @@ pub enum Command {
     Record(Box<Record>),
     /// A recording to spans.
     Replay(Box<Replay>),
+    /// Conversations that live.
+    Flows(Box<Flows>),
     /// What this kernel offers.
     Doctor {
         /// JSON instead of text.
         json: bool,
+        /// File with the kernel's type information.
+        btf: Option<PathBuf>,
     },
     /// The version.
     Version,
@@ -80,8 +86,9 @@ where
 
 fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, config::Problems> {
     Ok(match command {
-        args::Command::Run { out, capture, common, otlp } => {
-            let flags = [out.flags(), capture.flags(), common.flags(), otlp.flags()].concat();
+        args::Command::Run { out, capture, common, otlp, flows } => {
+            let flags = [out.flags(), capture.flags(), common.flags(), otlp.flags(), flows.flags()];
+            let flags = flags.concat();
             Command::Run(Box::new(config::load(flags, &[], env)?.settings))
         }
         args::Command::Record { file, raw, duration, output, capture, common } => {
@@ -100,7 +107,8 @@ fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, c
             let settings = config::load(flags, &[], env)?.settings;
             Command::Replay(Box::new(Replay { file, settings }))
         }
-        args::Command::Doctor { json } => Command::Doctor { json },
+        args::Command::Flows(asked) => Command::Flows(Box::new(flows::understand(asked)?)),
+        args::Command::Doctor { json, btf } => Command::Doctor { json, btf },
         args::Command::Version => Command::Version,
     })
 }

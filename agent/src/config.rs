@@ -14,14 +14,14 @@ pub mod given;
 pub mod problem;
 mod resolve;
 mod settings;
-mod value;
+pub(crate) mod value;
 mod yaml;
 
 pub use problem::{Place, Problem, Problems};
 pub use resolve::Environment;
 pub use settings::{
-    Capture, Executables, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol,
-    OtlpSettings, Output, Probe, Selection, Settings,
+    Capture, Executables, FlowLabel, FlowLogs, FlowSettings, Hooks, LinkEvidence, LogLevel,
+    OtlpCompression, OtlpProtocol, OtlpSettings, Output, Probe, Selection, Settings,
 };
 
 use problem::Wrong;

@@ -13,6 +13,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod export;
+pub mod flow;
 pub mod probe;
 pub mod process;
 pub mod telemetry;

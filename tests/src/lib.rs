@@ -14,7 +14,7 @@
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
 //! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
-//! | [`sys`] | system calls of the workloads in `src/bin` |
+//! | [`sys`], [`uring`], [`case`] | calls and logs of the workloads in `src/bin` |
 //!
 //! Run with `cargo test -p kernspan-tests` as root. Variables: `KERNSPAN_BIN` (the binary, default
 //! `target/release/kernspan`), `KERNSPAN_CACHE` (where `cargo xtask setup` puts what it builds),
@@ -22,6 +22,7 @@
 //! `KERNSPAN_REQUIRE=1` (a scenario that cannot run fails instead of being skipped).
 
 pub mod agent;
+pub mod case;
 pub mod certificates;
 pub mod client;
 pub mod collector;
@@ -43,3 +44,4 @@ pub mod scenario;
 pub mod shapes;
 pub mod streams;
 pub mod sys;
+pub mod uring;

@@ -279,6 +279,18 @@ pub fn splice(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
     check(unsafe { libc::splice(from, none, to, none, len, 0) })
 }
 
+/// Puts the pages of `bytes` into a pipe.
+///
+/// # Errors
+/// Those of the call.
+pub fn vmsplice(to: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let list = IoSlice::new(bytes);
+    let to = to.as_fd().as_raw_fd();
+    // SAFETY: `IoSlice` is an iovec by its documentation; what is read from the pipe before `bytes` ends
+    // is read from them.
+    check(unsafe { libc::vmsplice(to, (&raw const list).cast(), 1, 0) })
+}
+
 /// The result of a call that returns −1 and sets errno.
 ///
 /// # Errors

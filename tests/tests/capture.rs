@@ -1,7 +1,7 @@
 //! Every send and receive call, over TCP/IPv4, TCP/IPv6 and unix sockets: what the recording holds
 //! is what went through the socket, byte for byte and position for position.
 
-use kernspan_tests::agent::Agent;
+use kernspan_tests::agent::{Agent, Report};
 use kernspan_tests::process::Process;
 use kernspan_tests::python::read_log;
 use kernspan_tests::recording::Recording;
@@ -13,20 +13,64 @@ use std::time::Duration;
 #[test]
 fn recorded_streams_are_what_the_sockets_moved() {
     let Some(scenario) = Scenario::begin("capture", &[]) else { return };
-    let agent = Agent::record(
-        &scenario,
-        "calls.rec",
-        &["--raw", "--head-bytes", "4096", "--capture", "full"],
-    );
+    let agent = recording(&scenario);
     let log = scenario.path("calls.log");
     let mut calls = Command::new(env!("CARGO_BIN_EXE_calls"));
     calls.arg(&log);
+    if has(&agent, "sent pages") {
+        calls.arg("pages");
+    }
     Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(30));
+    // 3 families × (8 pairs of calls + 3), and 2 more on each TCP family; 2 ends, 2 directions.
+    let report = judge(&scenario, agent, (3 * 11 + 2 * 2) * 4);
+    assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
+}
+
+#[test]
+fn what_io_uring_moves_is_recorded() {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    if disabled.is_ok_and(|value| value.trim() == "2") {
+        return kernspan_tests::scenario::skip("rings", "io_uring is disabled on this machine");
+    }
+    let Some(scenario) = Scenario::begin("rings", &[]) else { return };
+    let agent = recording(&scenario);
+    if !has(&agent, "sent pages") || !has(&agent, "received packets") {
+        drop(agent.stop());
+        return kernspan_tests::scenario::skip(
+            "rings",
+            "the kernel does not show pages or packets",
+        );
+    }
+    let log = scenario.path("calls.log");
+    let mut rings = Command::new(env!("CARGO_BIN_EXE_rings"));
+    rings.arg(&log);
+    Process::start(rings, scenario.dir(), "rings").succeed(Duration::from_secs(60));
+    // 2 rings × (7 and 5 sends, 2 × 6 receives); 2 ends, 2 directions.
+    let report = judge(&scenario, agent, 2 * (7 + 5 + 12) * 4);
+    for (counter, least) in [("page_sends", 64), ("packet_receives", 384), ("io_urings_made", 2)] {
+        let counted = report.ledger.cause(counter);
+        assert!(counted >= least, "{counter}: {counted}");
+    }
+}
+
+fn recording(scenario: &Scenario) -> Agent {
+    Agent::record(scenario, "calls.rec", &["--raw", "--head-bytes", "4096", "--capture", "full"])
+}
+
+/// The agent's feature is on.
+fn has(agent: &Agent, feature: &str) -> bool {
+    let status = agent.status();
+    let hooks = status["hooks"].as_array().expect("hooks");
+    hooks.iter().any(|hook| hook["feature"] == feature && !hook["hook"].is_null())
+}
+
+/// Compares the recording with the workload's log of so many streams.
+fn judge(scenario: &Scenario, agent: Agent, count: usize) -> Report {
     let report = agent.stop();
     let pieces = Recording::load(&scenario.path("calls.rec")).pieces();
-    let truths: Vec<Truth> = read_log(&log).iter().filter_map(Truth::of_log).collect();
-    // 3 families × (8 pairs of calls + 3), and 2 more on each TCP family; 2 ends, 2 directions.
-    assert_eq!(truths.len(), (3 * 11 + 2 * 2) * 4, "the workload's log is whole");
+    let truths: Vec<Truth> =
+        read_log(&scenario.path("calls.log")).iter().filter_map(Truth::of_log).collect();
+    assert_eq!(truths.len(), count, "the workload's log is whole");
     let faults: Vec<String> = truths
         .iter()
         .filter_map(|truth| {
@@ -36,7 +80,7 @@ fn recorded_streams_are_what_the_sockets_moved() {
         })
         .collect();
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), truths.len(), faults.join("\n"));
-    assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
     let bytes: u64 = truths.iter().map(|truth| truth.bytes).sum();
     say(&format!("capture: {} streams, {bytes} bytes, all equal and contiguous", truths.len()));
+    report
 }

@@ -58,7 +58,8 @@ fn attribute<'a>(group: &'a Value, key: &str) -> &'a Value {
 }
 
 fn of(group: &Value, pid: u32) -> bool {
-    attribute(&group["resource"], "process.pid")["intValue"] == pid.to_string()
+    let known = &attribute(&group["resource"], "process.pid")["intValue"];
+    known.as_str().is_some_and(|known| known.parse() == Ok(pid))
 }
 
 #[test]

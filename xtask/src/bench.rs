@@ -2,6 +2,7 @@
 
 mod age;
 mod aims;
+mod connections;
 mod http;
 mod report;
 mod sink;
@@ -29,6 +30,8 @@ enum Subject {
     },
     /// CPU of the whole machine per HTTP request, with and without the agent.
     Http(http::Options),
+    /// Memory of an idle connection, in the kernel and in the agent.
+    Connections(connections::Options),
     /// Records to spans in userspace, on one core, without a kernel.
     Core {
         /// Passed on.
@@ -48,6 +51,7 @@ pub fn run(options: &Options) -> Result<()> {
     match &options.subject {
         Subject::Hooks { arguments } => example("bench_hooks", arguments),
         Subject::Http(options) => http::run(options),
+        Subject::Connections(options) => connections::run(options),
         Subject::Core { arguments } => example("bench_core", arguments),
         Subject::Sink { port } => sink::serve(*port),
     }

@@ -44,14 +44,15 @@ enum Phase {
 }
 
 impl Phase {
-    /// After this long what still runs is killed and counted as failed. Together 90 minutes.
+    /// After this long what still runs is killed and counted as failed. Together 105 minutes.
     fn limit(self) -> Duration {
         let minutes = match self {
             Phase::Lint => 12,
             Phase::Unit => 15,
             Phase::Replay => 5,
             Phase::Kernel => 38,
-            Phase::Vm | Phase::Fuzz => 10,
+            Phase::Vm => 25,
+            Phase::Fuzz => 10,
         };
         Duration::from_secs(minutes * 60)
     }

@@ -3,6 +3,7 @@
 //! The guest's root is the host's file system, read-only, over virtio-fs, so that every program
 //! installed here runs under the other kernel. What the guest writes goes to its memory.
 
+mod core;
 mod cpio;
 mod fetch;
 mod guest;
@@ -15,7 +16,7 @@ use crate::build;
 use crate::paths;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use kernels::{KERNELS, Kernel};
+use kernels::Kernel;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -28,12 +29,18 @@ const ONE: Duration = Duration::from_secs(240);
 /// The name of the examination of the systemd unit.
 const SYSTEMD: &str = "systemd";
 
+/// The name of the core scenario.
+const CORE: &str = "core";
+
 /// Which kernels, and what to run.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// 5.10, 6.1, 6.12, newest, and `systemd`: the unit in deploy, on 6.12. All of them when none
-    /// is given.
+    /// 5.10, 6.1, 6.12, newest, `systemd`: the unit in deploy, on 6.12, and `core`: the same spans
+    /// under every plan of hooks, on 6.1 and later. All of them when none is given.
     kernels: Vec<String>,
+    /// The core scenario on every kernel under every plan; writes docs/support.md.
+    #[arg(long, conflicts_with_all = ["kernels", "exec"])]
+    full: bool,
     /// Run this shell command instead of the scenario (without the agent).
     #[arg(long)]
     exec: Option<String>,
@@ -71,8 +78,10 @@ pub fn run(kernel: &Kernel, script: &str, limit: Duration) -> Result<Output> {
 
 /// `cargo xtask vm`.
 pub fn run_cli(options: &Options) -> Result<ExitCode> {
-    let (names, systemd): (Vec<_>, Vec<_>) =
-        options.kernels.iter().cloned().partition(|name| name != SYSTEMD);
+    let asked = |name: &str| options.kernels.iter().any(|given| given == name);
+    let all = options.kernels.is_empty() && !options.full;
+    let mut names = options.kernels.clone();
+    names.retain(|name| name != SYSTEMD && name != CORE);
     let chosen = kernels::choose(&names)?;
     let Some(command) = &options.exec else {
         let mut failed = 0;
@@ -83,10 +92,16 @@ pub fn run_cli(options: &Options) -> Result<ExitCode> {
                 Err(error) => println!("FAILED  {name}: {error:#}"),
             }
         };
-        if systemd.is_empty() || !names.is_empty() {
+        if all || !names.is_empty() {
             scenario(&chosen, LIMIT, &mut report)?;
         }
-        if !systemd.is_empty() || names.is_empty() {
+        if all || asked(CORE) {
+            core::run(core::Extent::Core, &mut report)?;
+        }
+        if options.full {
+            core::run(core::Extent::Full, &mut report)?;
+        }
+        if all || asked(SYSTEMD) {
             report("vm systemd", unit(ONE));
         }
         return Ok(ExitCode::from(u8::from(failed > 0)));
@@ -103,10 +118,12 @@ pub fn run_cli(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(worst).unwrap_or(1)))
 }
 
-/// The phase of `cargo xtask test`: the scenario on every kernel, and the systemd unit.
+/// The phase of `cargo xtask test`: the scenario on every kernel, the core scenario, and the systemd
+/// unit.
 pub fn test(limit: Duration, mut report: impl FnMut(&str, Result<()>)) -> Result<()> {
     let started = Instant::now();
-    scenario(&KERNELS.iter().collect::<Vec<_>>(), limit, &mut report)?;
+    scenario(&kernels::choose(&[])?, limit.min(LIMIT), &mut report)?;
+    core::run(core::Extent::Core, &mut report)?;
     report("vm systemd", unit(limit.saturating_sub(started.elapsed()).min(ONE)));
     Ok(())
 }

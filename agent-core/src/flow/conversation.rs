@@ -88,7 +88,7 @@ impl Endpoint {
 
     /// No address: it could not be told.
     pub fn is_unknown(&self) -> bool {
-        self.addr == [0; 16] && self.port == 0
+        self.port == 0
     }
 }
 

@@ -9,15 +9,22 @@
 //! - after a send that moved less than its message holds: its lengths are added up to see that;
 //! - when recvmmsg's time is over: calls with a time limit are not followed.
 
-use super::user::{add_up, message, read_user};
-use crate::maps::{MESSAGES, Progress};
+use agent_common::settings::feature;
 
-/// `sizeof(struct mmsghdr)` on 64-bit.
+use super::user::{add_up, message, read_user};
+use crate::{
+    maps::{MESSAGES, Progress},
+    settings::enabled,
+};
+
+/// `sizeof(struct mmsghdr)`, and of a 32-bit program's.
 const MMSGHDR_LEN: u64 = 64;
+const COMPAT_MMSGHDR_LEN: u64 = 32;
 
 /// `offsetof(struct mmsghdr, msg_len)`: the kernel writes there what a message moved, before it
 /// turns to the next one.
 const MSG_LEN: u64 = 56;
+const COMPAT_MSG_LEN: u64 = 28;
 
 /// What an event tells of the call.
 #[derive(Clone, Copy)]
@@ -35,13 +42,14 @@ pub struct Moved {
 /// Finds the message of the running event, and notes that it is through. Gives its `struct iovec`
 /// array and their number.
 #[inline(always)]
-pub fn pass(moved: Moved, array: u64, count: u32) -> Option<(u64, u64)> {
-    let (index, certain) = place(moved, array, count);
-    let (vector, pieces) = message(array + u64::from(index) * MMSGHDR_LEN).unwrap_or((0, 0));
+pub fn pass(moved: Moved, array: u64, count: u32, compat: bool) -> Option<(u64, u64)> {
+    let (index, certain) = place(moved, array, count, compat);
+    let header = array + u64::from(index) * header_len(compat);
+    let (vector, pieces) = message(header, compat).unwrap_or((0, 0));
     let mut certain = certain && (vector != 0 || moved.len == 0);
     let mut ended = index + 1 >= count;
     if moved.sending {
-        match add_up(vector, pieces) {
+        match add_up(vector, pieces, compat) {
             Some(total) if total > u64::from(moved.len) => ended = true,
             Some(total) => certain = certain && total == u64::from(moved.len),
             None => certain = false,
@@ -65,9 +73,14 @@ pub fn pass(moved: Moved, array: u64, count: u32) -> Option<(u64, u64)> {
     certain.then_some((vector, pieces))
 }
 
+#[inline(always)]
+fn header_len(compat: bool) -> u64 {
+    if compat && enabled(feature::COMPAT) { COMPAT_MMSGHDR_LEN } else { MMSGHDR_LEN }
+}
+
 /// The next message of the call in progress, or the first of a new one; and whether that is sure.
 #[inline(always)]
-fn place(moved: Moved, array: u64, count: u32) -> (u32, bool) {
+fn place(moved: Moved, array: u64, count: u32, compat: bool) -> (u32, bool) {
     // SAFETY: the value is copied out; only this thread writes its entry.
     let Some(known) = unsafe { MESSAGES.get(moved.thread) }.copied() else { return (0, true) };
     if known.array != array || known.cookie != moved.cookie || known.count != count {
@@ -76,8 +89,8 @@ fn place(moved: Moved, array: u64, count: u32) -> (u32, bool) {
     if known.certain == 0 {
         return (0, false);
     }
-    let before = array + u64::from(known.next.wrapping_sub(1)) * MMSGHDR_LEN;
-    match read_user::<u32>(before + MSG_LEN) {
+    let before = array + u64::from(known.next.wrapping_sub(1)) * header_len(compat);
+    match read_user::<u32>(before + if compat { COMPAT_MSG_LEN } else { MSG_LEN }) {
         Some(len) if len == known.moved => (known.next, true),
         // Another call: this one would have left its length there.
         Some(_) => (0, true),

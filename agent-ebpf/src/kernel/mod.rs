@@ -6,26 +6,48 @@
 //! else they go through `bpf_probe_read_kernel`.
 
 pub mod atomic;
+mod compat;
 pub mod iterator;
 pub mod messages;
+pub mod packet;
+pub mod pages;
 #[path = "x86_64.rs"]
 pub mod registers;
 pub mod sock;
 pub mod task;
 pub mod user;
 
-use core::arch::asm;
+use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 use agent_common::settings::{CAST_CALL, MISSING, feature};
 
 use crate::settings::{enabled, offset};
 
-/// Loads a field at `offset` from a pointer whose type the verifier knows.
+/// Loads a field at `offset` from a pointer whose type the verifier knows. In the object without types
+/// any kernel address will do; 0-filled on a fault, or where this kernel has no such field.
 #[inline(always)]
 pub fn load<T: Copy>(base: *const u8, offset: u64) -> T {
+    if crate::UNTYPED {
+        return read_untyped(base as u64, offset);
+    }
     // SAFETY: the verifier checks that `base` is a kernel object with a field of this size there;
     // volatile keeps the load from being split, merged or repeated.
     unsafe { base.add(offset as usize).cast::<T>().read_volatile() }
+}
+
+#[inline(always)]
+fn read_untyped<T: Copy>(base: u64, offset: u64) -> T {
+    let mut value = MaybeUninit::<T>::zeroed();
+    // As 32 bits: what is missing has been extended by its sign.
+    if offset as u32 != MISSING {
+        let from = base.wrapping_add(offset) as *const c_void;
+        // SAFETY: the helper copies fault-free from any kernel address, or fills with 0.
+        unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from) };
+    }
+    // SAFETY: `T` is a number, an array of numbers or a raw pointer: every bit pattern is one.
+    unsafe { value.assume_init() }
 }
 
 /// Gives a pointer a type, by its id, so that [`load`] reads from it. Only under [`feature::CAST`].

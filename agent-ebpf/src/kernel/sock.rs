@@ -127,11 +127,20 @@ impl Sock {
         load::<u32>(self.0, offset!(sock_receive_queue_len)) == 0
     }
 
-    /// Socket cookie, made at the first call.
+    /// Socket cookie, made at the first call; without types 0 where nobody has made it.
     #[inline(always)]
     pub fn cookie(self) -> u64 {
+        if crate::UNTYPED {
+            return load(self.0, offset!(sock_cookie));
+        }
         // SAFETY: the verifier checks that this is a socket.
         unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }
+    }
+
+    /// The same of one that may be known by its address only; 0 while it has none.
+    #[inline(always)]
+    pub fn known_cookie(self) -> u64 {
+        load(self.0, offset!(sock_cookie))
     }
 
     /// Address of the `struct file` that user space holds the socket by, 0 when there is none.
@@ -170,6 +179,9 @@ impl Sock {
     /// As TCP, which it is: [`Stream::Tcp`].
     #[inline(always)]
     pub fn tcp(self) -> Option<Tcp> {
+        if crate::UNTYPED {
+            return Some(Tcp(self.0));
+        }
         if enabled(feature::CAST) {
             return Some(Tcp(cast(self.0 as u64, offset!(type_tcp_sock))));
         }
@@ -182,11 +194,22 @@ impl Sock {
     #[inline(always)]
     pub fn peer_cookie(self) -> u64 {
         let peer = self.peer();
+        if crate::UNTYPED {
+            return if peer == 0 {
+                0
+            } else {
+                crate::socket::known_cookie(Sock(peer as *const u8))
+            };
+        }
         if peer == 0 { 0 } else { probe_field(peer, offset!(sock_cookie)) }
     }
 
+    /// Unix: address of the peer, 0 while it has none.
     #[inline(always)]
-    fn peer(self) -> u64 {
+    pub fn peer(self) -> u64 {
+        if crate::UNTYPED {
+            return load(self.0, offset!(unix_peer));
+        }
         // SAFETY: the verifier checks that this is a socket.
         let unix = unsafe { bpf_skc_to_unix_sock(self.0.cast_mut().cast()) } as *const u8;
         if unix.is_null() { 0 } else { load(unix, offset!(unix_peer)) }

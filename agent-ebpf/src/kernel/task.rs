@@ -1,6 +1,9 @@
 //! `struct task_struct`: who is running.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task_btf};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid,
+    generated::{bpf_get_current_task, bpf_get_current_task_btf},
+};
 
 use super::{load, word};
 use crate::settings::offset;
@@ -17,7 +20,11 @@ impl Task {
     /// The running task.
     #[inline(always)]
     pub fn current() -> Task {
-        // SAFETY: takes no pointer and has no precondition.
+        if crate::UNTYPED {
+            // SAFETY: takes no pointer and has no precondition.
+            return Task(unsafe { bpf_get_current_task() } as *const u8);
+        }
+        // SAFETY: as above.
         Task(unsafe { bpf_get_current_task_btf() }.cast())
     }
 
@@ -93,6 +100,12 @@ impl Task {
             return (0, 0);
         }
         (load(mm, offset!(mm_arg_start)), load(mm, offset!(mm_arg_end)))
+    }
+
+    /// Lowest address of its kernel stack.
+    #[inline(always)]
+    pub fn stack(self) -> u64 {
+        load(self.0, offset!(task_stack))
     }
 
     /// Wait status; meaningful in the exit hook.

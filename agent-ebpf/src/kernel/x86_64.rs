@@ -8,8 +8,10 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 
-use super::{load, task::Task, user::Buffer};
-use crate::settings::offset;
+use agent_common::settings::feature;
+
+use super::{compat, load, task::Task, user::Buffer};
+use crate::settings::{enabled, offset};
 
 // Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
 const R8: u64 = 72;
@@ -18,6 +20,20 @@ const DX: u64 = 96;
 const SI: u64 = 104;
 const DI: u64 = 112;
 const ORIG_AX: u64 = 120;
+
+const CS: u64 = 136;
+const SS: u64 = 160;
+/// `sizeof(struct pt_regs)`.
+const PT_REGS_LEN: u64 = 168;
+
+/// `THREAD_SIZE` (arch/x86/include/asm/page_64_types.h), without KASAN: with it nothing is found.
+const THREAD_SIZE: u64 = 16_384;
+/// `TOP_OF_KERNEL_STACK_PADDING` of kernels that are built with FRED (6.9 and later); else 0.
+const FRED_PADDING: u64 = 16;
+/// Segments of programs (arch/x86/include/asm/segment.h): 64-bit code, 32-bit code, stack.
+const USER_CS: u16 = 0x33;
+const USER32_CS: u16 = 0x23;
+const USER_DS: u16 = 0x2b;
 
 /// `-ENOSYS`: what the entry code leaves in `ax` until the call returns.
 const STILL_INSIDE: i64 = -38;
@@ -39,27 +55,50 @@ const SENDMMSG: u64 = 307;
 const PREADV2: u64 = 327;
 const PWRITEV2: u64 = 328;
 
+/// Where the kernel keeps the registers with which the running task entered it.
+#[inline(always)]
+fn saved(task: Task) -> Option<*const u8> {
+    if crate::UNTYPED {
+        let top = task.stack() + THREAD_SIZE;
+        return on_top(top).or_else(|| on_top(top - FRED_PADDING));
+    }
+    // SAFETY: the task is the current one and alive.
+    Some(unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) } as *const u8)
+}
+
+/// The registers that end at `end`, if a program's code and stack segments stand where they should:
+/// at another place stand other things.
+#[inline(always)]
+fn on_top(end: u64) -> Option<*const u8> {
+    let regs = end.wrapping_sub(PT_REGS_LEN) as *const u8;
+    let (code, stack) = (load::<u16>(regs, CS), load::<u16>(regs, SS));
+    (matches!(code, USER_CS | USER32_CS) && stack == USER_DS).then_some(regs)
+}
+
 /// Finds the buffer of the running send (`sending`) or receive on the socket whose `struct file`
 /// is `file`, or `None` when the registers do not prove that they belong to it.
 ///
 /// The proof: the task runs a program's own code; the thread is still inside the call whose
 /// arguments stand in the registers (`ax`); the call is one that moves bytes in this direction
-/// (64-bit table); and its descriptor is this very file. io_uring completions, kernel threads and
+/// (by the table, 64-bit or 32-bit, that it came through); and its descriptor is this very file. io_uring completions, kernel threads and
 /// in-kernel users of sockets fail it.
 #[inline(always)]
 pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
     if file == 0 || !task.may_call() {
         return None;
     }
-    if load::<u32>(task.0, offset!(task_thread_info_status)) & TS_COMPAT != 0 {
+    let compat = is_compat(task);
+    if compat && !enabled(feature::COMPAT) {
         return None;
     }
-    // SAFETY: the task is the current one and alive.
-    let regs = unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) } as *const u8;
+    let regs = saved(task)?;
     if load::<i64>(regs, AX) != STILL_INSIDE {
         return None;
     }
     let call: u64 = load(regs, ORIG_AX);
+    if compat {
+        return compat::buffer(task, regs, call as u32, file, sending);
+    }
     let known = if sending {
         matches!(call, WRITE | WRITEV | PWRITEV2 | SENDTO | SENDMSG | SENDMMSG)
     } else {
@@ -71,12 +110,48 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
     let address: u64 = load(regs, SI);
     Some(match call {
         READ | WRITE | SENDTO | RECVFROM => Buffer::Flat { address },
-        READV | WRITEV | PREADV2 | PWRITEV2 => Buffer::Vector { address, count: load(regs, DX) },
-        SENDMSG | RECVMSG => Buffer::Message { address },
+        READV | WRITEV | PREADV2 | PWRITEV2 => {
+            Buffer::Vector { address, count: load(regs, DX), compat: false }
+        }
+        SENDMSG | RECVMSG => Buffer::Message { address, compat: false },
         // With a time limit (its fifth argument) recvmmsg may end unseen.
         RECVMMSG if load::<u64>(regs, R8) != 0 => return None,
-        _ => Buffer::Messages { array: address, count: load::<u64>(regs, DX) as u32 },
+        _ => {
+            let count = load::<u64>(regs, DX) as u32;
+            Buffer::Messages { array: address, count, compat: false }
+        }
     })
+}
+
+/// The running task is inside a receive whose registers say where its bytes go, whatever it receives
+/// from: [`buffer`] will find them.
+#[inline(always)]
+pub fn receives(task: Task) -> bool {
+    if !task.may_call() {
+        return false;
+    }
+    let compat = is_compat(task);
+    if compat && !enabled(feature::COMPAT) {
+        return false;
+    }
+    let Some(regs) = saved(task) else { return false };
+    if load::<i64>(regs, AX) != STILL_INSIDE {
+        return false;
+    }
+    let call: u64 = load(regs, ORIG_AX);
+    if compat {
+        return compat::receives(regs, call as u32);
+    }
+    match call {
+        RECVMMSG => load::<u64>(regs, R8) == 0,
+        call => matches!(call, READ | READV | PREADV2 | RECVFROM | RECVMSG),
+    }
+}
+
+/// The call came through the 32-bit table.
+#[inline(always)]
+fn is_compat(task: Task) -> bool {
+    load::<u32>(task.0, offset!(task_thread_info_status)) & TS_COMPAT != 0
 }
 
 /// Registers of a program at the entry of a function.

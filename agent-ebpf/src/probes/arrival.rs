@@ -33,7 +33,7 @@ fn arrival_fentry(ctx: FEntryContext) -> i32 {
 }
 
 #[inline(always)]
-fn arrived(sock: Sock) {
+pub fn arrived(sock: Sock) {
     let Some(stream) = sock.stream() else { return };
     let tcp_state = sock.state();
     if tcp_state == state::LISTEN || tcp_state == state::CLOSE {

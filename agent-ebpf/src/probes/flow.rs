@@ -46,6 +46,9 @@ pub struct FlowState {
 /// State of a TCP socket's conversation; made when `create` and there is none.
 #[inline(always)]
 pub fn state(sock: Sock, create: bool) -> Option<&'static mut FlowState> {
+    if crate::UNTYPED {
+        return None;
+    }
     let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
     // SAFETY: the map is socket storage of `FlowState`; the verifier checks that this is a socket.
     // The value outlives the program's run (RCU).

@@ -7,12 +7,14 @@
 //!
 //! This file has the attachments. [`call`] is their body: filters, position and times, whose bytes.
 //! [`write`]: size classes, the way into the ring. [`connection`]: who talks to whom.
+//! [`in_kernel`]: receives that no registers explain.
 //!
 //! Not the system calls: there a hook taxes every call of every process, and a table of
 //! descriptors would have to be kept right through dup, fork, exec and SCM_RIGHTS.
 
-mod call;
+pub mod call;
 mod connection;
+mod in_kernel;
 pub mod write;
 
 use aya_ebpf::{

@@ -54,7 +54,7 @@ fn task_header(task: Task, kind: u8) -> Header {
 }
 
 #[inline(always)]
-fn forked(parent: Task, child: Task) {
+pub fn forked(parent: Task, child: Task) {
     let mut header = task_header(parent, kind::FORK);
     let record = {
         let child_tgid = child.tgid();
@@ -75,7 +75,7 @@ fn forked(parent: Task, child: Task) {
 }
 
 #[inline(always)]
-fn exited(task: Task) {
+pub fn exited(task: Task) {
     let mut header = task_header(task, kind::EXIT);
     if task.threads_alive() == 0 {
         header.flags |= flag::LAST_THREAD;
@@ -98,7 +98,7 @@ const LONG_ARGS: usize = 4096;
 const FIXED: usize = size_of::<Exec>();
 
 #[inline(always)]
-fn executed(task: Task, old_tid: u32, program: *const u8) {
+pub fn executed(task: Task, old_tid: u32, program: *const u8) {
     filter::watch_for_now(task.tgid());
     let (start, end) = task.arguments();
     let len = end.saturating_sub(start);

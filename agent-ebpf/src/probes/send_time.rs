@@ -35,7 +35,7 @@ fn send_time_fentry(ctx: FEntryContext) -> i32 {
 }
 
 #[inline(always)]
-fn begin(sock: Sock, message: *const u8) {
+pub fn begin(sock: Sock, message: *const u8) {
     let Some(state) = socket::get(sock, Stream::Tcp, true) else { return };
     if state.has(flag::LEFT_OUT | flag::MUTED) {
         return;

@@ -34,7 +34,11 @@ fn state_tracepoint(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn changed(sock: Sock, old: u8, new: u8) {
+pub fn changed(sock: Sock, old: u8, new: u8) {
+    if new == state::SYN_SENT || new == state::ESTABLISHED && old == state::SYN_RECV {
+        // A new socket, perhaps where another one was whose end was not seen.
+        socket::forget(sock);
+    }
     match new {
         state::SYN_SENT => {
             let (tgid, _, _) = current_ids();

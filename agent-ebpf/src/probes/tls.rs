@@ -50,7 +50,7 @@ fn tls_return(ctx: RetProbeContext) -> u32 {
 #[inline(always)]
 fn entered(site: Site, called: Called) {
     let (tgid, _, thread) = current_ids();
-    if filter::is_own(tgid) || !filter::selects_process(tgid) {
+    if filter::is_own(tgid) || !filter::selects_now(tgid) {
         return;
     }
     let handle = called.argument(site.handle());

@@ -8,13 +8,13 @@ use crate::{
     kernel::{
         iterator::{self, Outgoing},
         sock::Tcp,
-        user::Pieces,
+        user::{Layout, Pieces},
     },
     settings::enabled,
 };
 
 /// Threads that may send at once and still get exact positions.
-pub(super) const SENDS: u32 = 2;
+pub(super) const SENDS: usize = 2;
 
 /// A send in progress on a TCP socket. Written under the socket's lock.
 #[repr(C)]
@@ -64,16 +64,16 @@ impl Send {
 
     #[inline(always)]
     fn source(&self) -> Source {
-        let Outgoing { address, pieces, .. } = self.outgoing;
-        match pieces {
+        let outgoing = self.outgoing;
+        let (vector, count, skip) = (outgoing.address, outgoing.count(), outgoing.skip());
+        match outgoing.pieces {
             0 => Source::Nowhere,
             iterator::UNSURE => Source::Registers,
-            iterator::FLAT => Source::Iterator(Pieces::One(address)),
-            count => Source::Iterator(Pieces::Many {
-                vector: address,
-                count: u64::from(count),
-                in_kernel: true,
-            }),
+            iterator::FLAT => Source::Iterator(Pieces::One(vector)),
+            _ if enabled(feature::PAGES) && outgoing.is_pages() => {
+                Source::Iterator(Pieces::Pages { vector, count, skip })
+            }
+            _ => Source::Iterator(Pieces::Many { vector, count, skip, layout: Layout::Kernel }),
         }
     }
 }
@@ -102,7 +102,7 @@ impl SocketState {
     /// turn of its loop: the first counts.
     #[inline(always)]
     pub fn begin_send(&mut self, tid: u32, sequence: u32, outgoing: Option<Outgoing>) {
-        let slot = &mut self.sends[(tid % SENDS) as usize];
+        let slot = self.slot_to_take(tid);
         if slot.tid == tid {
             let turn = outgoing.map_or(Turn::Same, |outgoing| slot.turn(sequence, outgoing));
             if turn == Turn::Mixed {
@@ -130,18 +130,40 @@ impl SocketState {
     /// A send ended with nothing sent.
     #[inline(always)]
     pub fn cancel_send(&mut self, tid: u32) {
-        let slot = &mut self.sends[(tid % SENDS) as usize];
+        let (slot, _) = self.slots(tid);
         if slot.tid == tid {
             slot.tid = 0;
         }
+    }
+
+    /// The slot of a thread that begins: its own, else a free one, else the older one. So two threads
+    /// never take each other's.
+    #[inline(always)]
+    fn slot_to_take(&mut self, tid: u32) -> &mut Send {
+        let [one, two] = &mut self.sends;
+        if one.tid == tid {
+            return one;
+        }
+        if two.tid == tid || one.tid != 0 && (two.tid == 0 || two.first_ns < one.first_ns) {
+            return two;
+        }
+        one
+    }
+
+    /// The slot of a thread that ends, if it has one, and the other.
+    #[inline(always)]
+    fn slots(&mut self, tid: u32) -> (&mut Send, &Send) {
+        let [one, two] = &mut self.sends;
+        if one.tid == tid { (one, two) } else { (two, one) }
     }
 
     /// A send of `len` bytes ended.
     #[inline(always)]
     pub fn end_send(&mut self, tid: u32, tcp: Tcp, len: u32) -> Sent {
         let write_seq = tcp.write_seq();
-        let other = self.sends[((tid + 1) % SENDS) as usize];
-        let slot = &mut self.sends[(tid % SENDS) as usize];
+        let sent_before = self.send_position as u32;
+        let (slot, other) = self.slots(tid);
+        let other = *other;
         let mut sequence = write_seq.wrapping_sub(len);
         let mut first = Moment { ns: 0, is_true: false };
         let mut raced = false;
@@ -149,8 +171,7 @@ impl SocketState {
         // The slot may be stale: a send of this thread that began unseen by the end hook (filters,
         // in-kernel senders). It is this send's when it ends where the stream does, or when another
         // thread's send is known to follow it.
-        let followed =
-            (other.tid != 0 && other.sequence == end) || newer(self.send_position as u32, end);
+        let followed = (other.tid != 0 && other.sequence == end) || newer(sent_before, end);
         let mut source = Source::Registers;
         // For its buffer a slot must fit exactly: one of a call that moved bytes unseen never does,
         // since they lie between its beginning and this send's end.

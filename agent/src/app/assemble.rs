@@ -8,6 +8,7 @@
 use super::{
     batch::Batch,
     clock::{boot_ns, unix_offset},
+    flows::{FlowPart, Surroundings},
     payload::{Downstream, FIRST_RING, Pause},
     progress::Progress,
     queue::Inbox,
@@ -63,6 +64,8 @@ pub struct Assembly {
     pub flushed: u64,
     /// Boot time of the latest publication, ns.
     pub published: u64,
+    /// Conversations, when they are followed.
+    pub flows: Option<FlowPart>,
 }
 
 /// Used messages, a bounded number.
@@ -98,6 +101,10 @@ impl Assembly {
         assembler.tick(0, processes, outputs, &mut recycle);
         for (ring, until) in rings {
             assembler.tick(ring, until, outputs, &mut recycle);
+        }
+        let Assembly { assembler, outputs, shared, flows, .. } = self;
+        if let Some(flows) = flows {
+            flows.work(&mut Surroundings { assembler, outputs, shared });
         }
         if now.saturating_sub(self.flushed) >= FLUSH_NS {
             self.flushed = now;
@@ -150,6 +157,10 @@ impl Assembly {
     fn end(mut self) -> Fanout {
         while let Ok(batch) = self.processes.recv() {
             self.take(batch);
+        }
+        let Assembly { assembler, outputs, shared, flows, .. } = &mut self;
+        if let Some(flows) = flows {
+            flows.finish(&mut Surroundings { assembler, outputs, shared });
         }
         self.assembler.finish(&mut self.outputs, &mut drop);
         self.outputs.finish(boot_ns());

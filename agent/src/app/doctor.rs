@@ -5,28 +5,32 @@ use crate::cli::Failure;
 use crate::cli::doctor::{Fact, HookReport, Report};
 use crate::probe::load::{FeatureReport, LoadConfig, load};
 use crate::probe::plan::{Feature, PLAN};
+use crate::probe::running::BTF_PATH;
+use crate::process::io_uring;
 use agent_common::settings::{MAX_CAPTURE, Settings};
+use std::path::Path;
 
 /// Prints the report.
 ///
 /// # Errors
 /// Missing capabilities, or standard output.
-pub fn run(json: bool) -> Result<(), Failure> {
-    let report = examine();
+pub fn run(json: bool, btf: Option<&Path>) -> Result<(), Failure> {
+    let report = examine(btf);
     let text = if json { format!("{:#}\n", report.to_json()) } else { report.to_text() };
     crate::cli::print(&text)
         .map_err(|error| anyhow::Error::new(error).context("standard output"))?;
     Ok(())
 }
 
-fn examine() -> Report {
+fn examine(btf: Option<&Path>) -> Report {
     let uname = rustix::system::uname();
     let mut facts = vec![
-        existing("type information (BTF)", "/sys/kernel/btf/vmlinux"),
+        existing("type information (BTF)", btf.unwrap_or(Path::new(BTF_PATH))),
         capability_fact(),
-        existing("cgroup v2", "/sys/fs/cgroup/cgroup.controllers"),
+        existing("cgroup v2", Path::new("/sys/fs/cgroup/cgroup.controllers")),
     ];
-    let hooks = match load(crate::probe::OBJECT, &everything()) {
+    facts.extend(io_uring_fact());
+    let hooks = match load(crate::probe::OBJECTS, &everything(btf)) {
         Ok(loaded) => loaded.features.iter().map(hook_report).collect(),
         Err(error) => {
             facts.push(Fact {
@@ -45,10 +49,11 @@ fn examine() -> Report {
     }
 }
 
-fn everything() -> LoadConfig {
+fn everything(btf: Option<&Path>) -> LoadConfig {
     LoadConfig {
         wanted: PLAN.iter().map(|entry| entry.feature).chain([Feature::Tls]).collect(),
         payload_hooks: None,
+        btf: btf.map(Path::to_owned),
         settings: Settings {
             own_tgid: std::process::id(),
             head_bytes: MAX_CAPTURE,
@@ -82,12 +87,31 @@ fn absent(name: &str, without: &str) -> HookReport {
     }
 }
 
-fn existing(name: &str, path: &str) -> Fact {
-    Fact {
-        name: name.to_owned(),
-        available: std::path::Path::new(path).exists(),
-        detail: path.to_owned(),
+fn existing(name: &str, path: &Path) -> Fact {
+    Fact { name: name.to_owned(), available: path.exists(), detail: path.display().to_string() }
+}
+
+/// Processes named in the fact; the rest are counted.
+const MOST_NAMED: usize = 16;
+
+/// Who uses io_uring, where anybody does: what it receives is seen only through packets, and what it
+/// sends on unix sockets not at all.
+fn io_uring_fact() -> Option<Fact> {
+    let processes = io_uring::with_rings();
+    if processes.is_empty() {
+        return None;
     }
+    let named = processes.iter().take(MOST_NAMED);
+    let mut detail: Vec<_> =
+        named.map(|tgid| format!("{} ({tgid})", super::status::task_name(*tgid))).collect();
+    if processes.len() > MOST_NAMED {
+        detail.push(format!("{} more", processes.len() - MOST_NAMED));
+    }
+    Some(Fact {
+        name: "programs with io_uring".to_owned(),
+        available: true,
+        detail: detail.join(", "),
+    })
 }
 
 fn capability_fact() -> Fact {

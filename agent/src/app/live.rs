@@ -1,24 +1,26 @@
 //! `run` and `record`: probes, threads, outputs, and an orderly end.
 
-#[cfg(feature = "kernel-log")]
-use super::threads::spawn;
 use super::{
     clock::boot_ns,
     governor,
     outputs::{self, Outputs},
+    packets::PacketThread,
     preamble::{self, Recorded},
     privilege,
     recorder::Recorder,
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     status::Status,
-    threads::{Parts, Threads, joined, own_endpoint},
+    threads::{FlowMaps, Parts, Threads, joined, own_endpoint, spawn},
 };
 use crate::admin;
 use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::export::{Destination, Writing};
+use crate::flow::datagrams::DatagramMap;
+use crate::probe::attached::Attached;
 use crate::probe::control::Maps;
+use crate::probe::in_kernel::InKernelMaps;
 use crate::probe::load::{LoadConfig, Loaded, load};
 use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
@@ -30,6 +32,7 @@ use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::recording::Preamble;
+use aya::maps::{MapData, RingBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -79,17 +82,21 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         }
         None => None,
     };
+    // Conversations are no part of a recording.
+    let flows = settings.probes.contains(&Probe::Flow) && record.is_none();
     // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
     // tens of megabytes for a moment.
     let mut loaded =
-        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings)).join()))??;
+        std::thread::scope(|scope| joined(scope.spawn(|| attach(settings, rings, flows)).join()))??;
     let maps = Maps::take(&mut loaded.ebpf, rings.count).map_err(anyhow::Error::new)?;
     #[cfg(feature = "kernel-log")]
     let kernel_log = super::kernel_log::start(&mut loaded.ebpf).map_err(operator)?;
+    let flow_maps = if flows { flow_maps(&mut loaded)? } else { None };
     let agent = Agent::start(
         settings,
         loaded,
         maps,
+        flow_maps,
         outputs,
         recorder,
         id_key,
@@ -159,7 +166,7 @@ fn start_recording(
     })
 }
 
-fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
+fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Failure> {
     let mut wanted = vec![Feature::Processes];
     if settings.probes.contains(&Probe::Http) {
         wanted.extend([
@@ -172,23 +179,33 @@ fn attach(settings: &Settings, rings: Rings) -> Result<Loaded, Failure> {
             wanted.push(Feature::Tls);
         }
     }
+    let mut kernel = kernel_settings(settings);
+    if flows {
+        wanted.extend([Feature::Flows, Feature::FlowPeers, Feature::FlowList]);
+        if !settings.probes.contains(&Probe::Http) {
+            wanted.push(Feature::FlowCalls);
+        }
+        kernel.features |= feature::FLOW;
+        kernel.features |= if settings.flows.dns { feature::FLOW_DNS } else { 0 };
+    }
     let config = LoadConfig {
         wanted: wanted.into_iter().collect(),
         payload_hooks: match settings.hooks {
             Hooks::Auto => None,
             only => Some(only.name().to_owned()),
         },
+        btf: settings.btf.clone(),
         settings: KernelSettings {
             payload_rings: rings.count,
             ring_limit: rings.bytes / 4 * 3,
             ring_span: rings.bytes / 8,
-            ..kernel_settings(settings)
+            ..kernel
         },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
-        flows: None,
+        flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
-    let mut loaded = load(crate::probe::OBJECT, &config).map_err(operator)?;
+    let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;
     if let Some(cgroup) = &settings.selection.cgroup {
         crate::probe::control::select_cgroup(&mut loaded.ebpf, cgroup).map_err(operator)?;
     }
@@ -283,16 +300,29 @@ fn wait_for_end(
     })
 }
 
+/// Ring and map of conversations, where their programs are attached.
+fn flow_maps(loaded: &mut Loaded) -> Result<Option<(RingBuf<MapData>, DatagramMap)>, Failure> {
+    let wanted = [Feature::Flows, Feature::FlowCalls, Feature::FlowPeers, Feature::FlowList];
+    if !wanted.into_iter().any(|feature| loaded.has(feature)) {
+        return Ok(None);
+    }
+    let missing = || anyhow::anyhow!("the kernel object has no map FLOW_RING");
+    let ring = loaded.ebpf.take_map("FLOW_RING").ok_or_else(missing)?;
+    let ring = RingBuf::try_from(ring).map_err(anyhow::Error::new)?;
+    let datagrams = DatagramMap::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+    Ok(Some((ring, datagrams)))
+}
+
 struct Agent {
-    loaded: Loaded,
+    attached: Attached,
     libraries: Option<Service>,
     shared: Arc<Shared>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
     recorder: Option<Arc<Recorder>>,
     threads: Threads,
-    /// Keeps to the CPU budget.
-    budget: Option<std::thread::JoinHandle<()>>,
+    /// Threads that end with the stop flag.
+    companions: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Agent {
@@ -301,6 +331,7 @@ impl Agent {
         settings: &Settings,
         mut loaded: Loaded,
         maps: Maps,
+        flow_maps: Option<(RingBuf<MapData>, DatagramMap)>,
         outputs: Outputs,
         recorder: Option<Arc<Recorder>>,
         id_key: IdKey,
@@ -310,12 +341,24 @@ impl Agent {
     ) -> Result<Agent, Failure> {
         let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse } =
             maps;
-        let shared = Arc::new(Shared::new(
-            loaded.features.clone(),
-            Some(counters),
-            Misses::of(&loaded.ebpf),
-        ));
+        let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
+        let packets_loaded = loaded.has(Feature::Packets);
+        let programs = RunTimes::of(&loaded.ebpf);
+        let shared =
+            Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
+        let libraries = loaded.libraries.take();
+        let attached = Attached::new(loaded);
+        let (packets, users) =
+            PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
+        let _ = shared.in_kernel.set(users);
+        let mut companions = vec![spawn("kernspan-packet", move || packets.run())?];
+        let flows = flow_maps.map(|(ring, datagrams)| FlowMaps {
+            ring,
+            datagrams,
+            attached: attached.clone(),
+        });
         let parts = Parts {
+            flows,
             process_ring,
             payload_rings,
             verdicts,
@@ -329,19 +372,15 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
-        let libraries = loaded.libraries.take().map(|programs| {
+        let libraries = libraries.map(|programs| {
             Service::start(programs, shared.libraries.clone()).map_err(|error| {
                 anyhow::Error::new(error).context("starting the thread for libraries")
             })
         });
         let libraries = libraries.transpose()?;
-        let budget = match settings.max_cpu {
-            Some(budget) => {
-                let programs = RunTimes::of(&loaded.ebpf);
-                Some(governor::start(budget, purse, programs, Arc::clone(&shared))?)
-            }
-            None => None,
-        };
+        if let Some(budget) = settings.max_cpu {
+            companions.push(governor::start(budget, purse, programs, Arc::clone(&shared))?);
+        }
         let metrics = match &outputs.otlp {
             Some(otlp) => {
                 let shared = Arc::clone(&shared);
@@ -350,16 +389,8 @@ impl Agent {
             }
             None => None,
         };
-        Ok(Agent {
-            loaded,
-            libraries,
-            shared,
-            outputs: outputs.exporter,
-            metrics,
-            recorder,
-            threads,
-            budget,
-        })
+        let outputs = outputs.exporter;
+        Ok(Agent { attached, libraries, shared, outputs, metrics, recorder, threads, companions })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -371,11 +402,11 @@ impl Agent {
         if let Some(libraries) = self.libraries {
             libraries.stop();
         }
-        drop(self.loaded);
+        self.attached.detach();
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;
-        if let Some(budget) = self.budget {
-            joined(budget.join())?;
+        for companion in self.companions {
+            joined(companion.join())?;
         }
         if let Some(metrics) = self.metrics
             && let Err(error) = metrics.shutdown(METRICS_FLUSH)

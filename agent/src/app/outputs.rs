@@ -1,5 +1,6 @@
 //! The outputs of a run, from the settings.
 
+use super::memory::Memory;
 use super::selected::Selected;
 use crate::cli::Failure;
 use crate::config::{Output, Settings};
@@ -83,7 +84,7 @@ fn resolve(settings: &Settings) -> Result<OtlpConfig, Failure> {
         client_cert: text(&given.client_cert),
         client_key: text(&given.client_key),
         insecure: given.insecure.unwrap_or(false),
-        queue_bytes: given.queue_bytes.map(|bytes| bytes.to_string()),
+        queue_bytes: Some(given.queue_bytes.unwrap_or(Memory::of(settings).queue()).to_string()),
         required: true,
     };
     let environment = |name: &str| std::env::var(name).ok();

@@ -8,7 +8,7 @@ use super::{
     threads::{assembler_config, shard_config},
 };
 use crate::cli::{Failure, Replay};
-use crate::config::LinkEvidence;
+use crate::config::{LinkEvidence, Settings};
 use crate::export::{Destination, Fanout, Writing};
 use agent_common::record::VERSION;
 use agent_core::connection::{OwnEndpoint, Shard, ShardOutput};
@@ -62,7 +62,9 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
     let rings = recorded.rings as usize;
     let config = assembler_config(&replay.settings, rings, evidence, preamble.id_key);
     let mut stages = Stages {
-        shards: (0..rings).map(|_| shard(rings, &preamble, recorded.own)).collect(),
+        shards: (0..rings)
+            .map(|_| shard(&replay.settings, rings, &preamble, recorded.own))
+            .collect(),
         assembler: Assembler::new(config, preamble.host),
         outputs: outputs.fanout,
         collected: Collected::default(),
@@ -84,8 +86,13 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
     }
 }
 
-fn shard(rings: usize, preamble: &Preamble, own: Option<OwnEndpoint>) -> Shard {
-    let mut shard = Shard::new(shard_config(rings, preamble.id_key));
+fn shard(
+    settings: &Settings,
+    rings: usize,
+    preamble: &Preamble,
+    own: Option<OwnEndpoint>,
+) -> Shard {
+    let mut shard = Shard::new(shard_config(settings, rings, preamble.id_key));
     if let Some(own) = own {
         shard.mute_endpoint(own);
     }

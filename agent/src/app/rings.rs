@@ -1,5 +1,6 @@
 //! How many payload rings there are, and how large each is.
 
+use super::memory::Memory;
 use crate::config::Settings;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use std::thread::available_parallelism;
@@ -29,7 +30,8 @@ impl Rings {
     /// As the settings say, else by the processors that the agent may use.
     pub fn of(settings: &Settings) -> Rings {
         let count = settings.payload_rings.unwrap_or_else(Rings::count_here);
-        Rings { count, bytes: settings.ring_size.unwrap_or_else(|| default_bytes(count)) }
+        let most = Memory::of(settings).rings();
+        Rings { count, bytes: settings.ring_size.unwrap_or_else(|| within(most, count)) }
     }
 }
 
@@ -43,6 +45,12 @@ fn by_processors(processors: usize) -> u32 {
         5..=8 => 2,
         _ => MAX_PAYLOAD_RINGS,
     }
+}
+
+/// The default, or the largest power of two that the memory budget has room for.
+fn within(most: u64, count: u32) -> u32 {
+    let each = u32::try_from(most / u64::from(count.max(1))).unwrap_or(u32::MAX).max(1);
+    default_bytes(count).min(1 << each.ilog2())
 }
 
 fn default_bytes(count: u32) -> u32 {
@@ -62,5 +70,9 @@ mod tests {
             assert_eq!((found, default_bytes(found)), (count, bytes), "{processors}");
         }
         assert_eq!(by_processors(512), MAX_PAYLOAD_RINGS);
+        assert_eq!(
+            [within(64 << 20, 1), within(7 << 20, 1), within(8 << 20, 4)],
+            [8 << 20, 4 << 20, 2 << 20]
+        );
     }
 }

@@ -1,16 +1,17 @@
 //! What the threads of a run share: a stop flag, and copies of their accounts for whoever asks.
 
-use super::clock::boot_ns;
+use super::{clock::boot_ns, packets::InKernel};
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
 use crate::uprobe::service;
 use agent_common::counter;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::connection::{Census, KindCounts};
 use agent_core::event::ProcessKey;
+use agent_core::flow::metrics::Sample;
 use agent_core::ledger::{Entry, Side};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Who has an account.
@@ -26,6 +27,10 @@ pub enum Thread {
     Outputs,
     /// Who keeps to the CPU budget.
     Budget,
+    /// The thread that follows conversations.
+    Flows,
+    /// What is made of conversations.
+    FlowMetrics,
 }
 
 /// See the module.
@@ -42,11 +47,14 @@ pub struct Shared {
     pub features: Vec<FeatureReport>,
     /// What is known of TLS libraries.
     pub libraries: service::Shared,
+    /// Who has calls that no registers explain; unset in a replay.
+    pub in_kernel: OnceLock<InKernel>,
     counters: Mutex<Option<Counters>>,
     misses: Misses,
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
     /// By payload ring.
     census: Mutex<BTreeMap<usize, Census>>,
+    flows: Mutex<Vec<Sample>>,
 }
 
 impl Shared {
@@ -59,10 +67,12 @@ impl Shared {
             started: Instant::now(),
             features,
             libraries: service::Shared::default(),
+            in_kernel: OnceLock::new(),
             counters: Mutex::new(counters),
             misses,
             accounts: Mutex::default(),
             census: Mutex::default(),
+            flows: Mutex::default(),
         }
     }
 
@@ -80,6 +90,16 @@ impl Shared {
     /// The thread of a payload ring publishes its connections by kind.
     pub fn publish_census(&self, ring: usize, census: Census) {
         lock(&self.census).insert(ring, census);
+    }
+
+    /// Numbers of conversations, as last reported.
+    pub fn publish_flows(&self, samples: Vec<Sample>) {
+        *lock(&self.flows) = samples;
+    }
+
+    /// The same, to be read.
+    pub fn flows(&self) -> Vec<Sample> {
+        lock(&self.flows).clone()
     }
 
     /// Connections by process and kind, of all payload rings, as last published.

@@ -1,7 +1,8 @@
 //! What the admin endpoint tells about a run.
 
-use super::{doctor::hook_report, shared::Shared};
-use crate::admin::{StatusSource, ledger_json};
+use super::{doctor::hook_report, packets::InKernel, shared::Shared};
+use crate::admin::{Gauge, StatusSource, ledger_json};
+use agent_core::flow::metrics::Sample;
 use agent_core::ledger::Entry;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,6 +24,16 @@ impl StatusSource for Status {
         self.0.ledger()
     }
 
+    fn gauges(&self) -> Vec<Gauge> {
+        let gauge = |sample: Sample| Gauge {
+            name: sample.prometheus,
+            help: "Conversations over TCP and UDP, by service; see kernspan run --help.",
+            labels: sample.labels,
+            value: sample.value,
+        };
+        self.0.flows().into_iter().map(gauge).collect()
+    }
+
     fn status(&self) -> Value {
         let hooks: Vec<Value> =
             self.0.features.iter().map(|feature| hook_report(feature).to_json()).collect();
@@ -35,6 +46,7 @@ impl StatusSource for Status {
             "memory": memory(),
             "connections": self.connections(),
             "tls": self.tls(),
+            "in_kernel": self.in_kernel(),
             "payload_rings": self.rings(),
             "ledger": ledger_json(&self.ledger()),
         })
@@ -69,6 +81,21 @@ impl Status {
             })
         });
         rings.collect()
+    }
+
+    /// Processes that move bytes in ways that no registers explain (io_uring).
+    fn in_kernel(&self) -> Value {
+        let users = self.0.in_kernel.get().map(InKernel::processes).unwrap_or_default();
+        let rows = users.into_iter().map(|(tgid, user)| {
+            json!({
+                "pid": tgid,
+                "comm": task_name(tgid),
+                "packet_receives": user.packet_calls,
+                "unreachable_calls": user.unreachable_calls,
+                "unreachable_bytes": user.unreachable_bytes,
+            })
+        });
+        rows.collect()
     }
 
     fn connections(&self) -> Value {

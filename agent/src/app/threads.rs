@@ -3,6 +3,8 @@
 use super::{
     assemble::{Assembly, Spare},
     clock::boot_ns,
+    flows::{FlowPart, FlowParts, FlowThread},
+    memory::Memory,
     payload::{Downstream, FIRST_RING, PayloadThread, Remote},
     processes::{ProcessThread, Selector},
     progress::Reading,
@@ -13,9 +15,12 @@ use super::{
 use crate::cli::Failure;
 use crate::config::{Capture, LinkEvidence, Output, Probe, Settings};
 use crate::export::Fanout;
+use crate::flow::datagrams::DatagramMap;
+use crate::probe::attached::Attached;
 use crate::probe::control::{Alarm, Selection, Verdicts};
 use crate::process::ProcessReader;
 use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
+use agent_core::flow::Endpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
 use agent_core::trace::{Assembler, AssemblerConfig, LinkerSwitches};
@@ -52,13 +57,26 @@ pub struct Parts {
     pub host: HostFacts,
     /// Where the agent itself listens.
     pub own: Option<OwnEndpoint>,
+    /// Conversations, when they are followed.
+    pub flows: Option<FlowMaps>,
     /// See [`Shared`].
     pub shared: Arc<Shared>,
+}
+
+/// What conversations come from.
+pub struct FlowMaps {
+    /// Ends and DNS answers.
+    pub ring: RingBuf<MapData>,
+    /// UDP.
+    pub datagrams: DatagramMap,
+    /// The programs, for the iterator.
+    pub attached: Attached,
 }
 
 /// All that run.
 pub struct Threads {
     processes: JoinHandle<()>,
+    flows: Option<JoinHandle<()>>,
     /// Reads what processes use.
     usage: Option<JoinHandle<()>>,
     /// Those that hand on to the assembler's thread.
@@ -91,6 +109,7 @@ impl Threads {
             spare: Spare::default(),
             flushed: 0,
             published: boot_ns(),
+            flows: None,
         };
         // Before the first tick of any ring, in a recording as well.
         assembly.sample_clock();
@@ -118,8 +137,17 @@ impl Threads {
             None => None,
         };
         let processes = spawn("kernspan-proc", move || processes.run())?;
+        let flows = match parts.flows {
+            Some(maps) => {
+                let own = parts.own.map(flow_endpoint);
+                let (thread, part) = flow_thread(settings, maps, own, Arc::clone(&shared))?;
+                assembly.flows = Some(part);
+                Some(thread)
+            }
+            None => None,
+        };
         let common = Common {
-            config: shard_config(payload_rings.len(), id_key),
+            config: shard_config(settings, payload_rings.len(), id_key),
             own: parts.own,
             verdicts: parts.verdicts,
             alarm: parts.alarm,
@@ -129,7 +157,7 @@ impl Threads {
             shared,
         };
         let (rings, assembler) = common.start(payload_rings, assembly)?;
-        Ok(Threads { processes, usage, rings, assembler })
+        Ok(Threads { processes, flows, usage, rings, assembler })
     }
 
     /// Waits for all of them to end. Gives the outputs back, finished.
@@ -138,6 +166,9 @@ impl Threads {
     /// One panicked.
     pub fn join(self) -> Result<Fanout, Failure> {
         joined(self.processes.join())?;
+        if let Some(flows) = self.flows {
+            joined(flows.join())?;
+        }
         if let Some(usage) = self.usage {
             joined(usage.join())?;
         }
@@ -146,6 +177,25 @@ impl Threads {
         }
         joined(self.assembler.join())
     }
+}
+
+/// Starts the thread that follows conversations; gives with it the assembler's side.
+fn flow_thread(
+    settings: &Settings,
+    maps: FlowMaps,
+    own: Option<Endpoint>,
+    shared: Arc<Shared>,
+) -> Result<(JoinHandle<()>, FlowPart), Failure> {
+    let (out, receiver) = sync_channel(BATCHES);
+    let FlowMaps { ring, datagrams, attached } = maps;
+    let parts = FlowParts { ring, datagrams, attached, out, own };
+    let thread = FlowThread::new(settings, parts, shared);
+    let part = FlowPart::new(receiver, settings.flows);
+    Ok((spawn("kernspan-flow", move || thread.run())?, part))
+}
+
+fn flow_endpoint(own: OwnEndpoint) -> Endpoint {
+    Endpoint { addr: own.addr.unwrap_or_default(), port: own.port }
 }
 
 /// The console shows no metrics.
@@ -234,18 +284,15 @@ pub fn assembler_config(
             threads: evidence,
             ..LinkerSwitches::default()
         },
+        limits: Memory::of(settings).limits(),
         ..AssemblerConfig::default()
     }
 }
 
 /// Settings of one of so many shards: together they have the memory of one.
-pub fn shard_config(rings: usize, id_key: IdKey) -> ShardConfig {
+pub fn shard_config(settings: &Settings, rings: usize, id_key: IdKey) -> ShardConfig {
     let whole = ShardConfig { id_key, ..ShardConfig::default() };
-    ShardConfig {
-        max_connections: whole.max_connections / rings.max(1),
-        max_held_bytes: whole.max_held_bytes / rings.max(1),
-        ..whole
-    }
+    Memory::of(settings).shard(whole, rings)
 }
 
 /// Where the agent itself listens.

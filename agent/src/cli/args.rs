@@ -52,6 +52,16 @@ Examples:
 
 Needs no root and no kernel support.";
 
+const FLOWS_EXAMPLES: &str = "\
+Examples:
+  sudo kernspan flows
+  sudo kernspan flows --process nginx --state established --sort rtt
+  sudo kernspan flows --json | jq '.flows[] | select(.retransmits > 0)'
+  sudo kernspan flows --watch 5s --port 53
+
+Needs no running agent. Bytes of UDP and names from DNS answers are known from when it began to \
+watch: with --watch.";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   sudo kernspan doctor
@@ -67,6 +77,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value, read once")]
 pub enum Command {
     /// Watch programs and send what they do as traces and events
     #[command(after_help = RUN_EXAMPLES)]
@@ -79,7 +90,12 @@ pub enum Command {
         common: Common,
         #[command(flatten)]
         otlp: Otlp,
+        #[command(flatten)]
+        flows: FlowArgs,
     },
+    /// List the TCP and UDP conversations of all programs, in all network namespaces
+    #[command(after_help = FLOWS_EXAMPLES)]
+    Flows(FlowsArgs),
     /// Write what the kernel reports to a file, for replay
     #[command(after_help = RECORD_EXAMPLES)]
     Record {
@@ -117,6 +133,9 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Type information of this kernel, where it ships none
+        #[arg(long, value_name = "FILE")]
+        btf: Option<PathBuf>,
     },
     /// Print the version
     #[command(after_help = "Example:\n  kernspan version")]
@@ -155,7 +174,7 @@ pub struct Capture {
     /// Watch only processes in this cgroup directory or below
     #[arg(long, value_name = "PATH")]
     cgroup: Vec<String>,
-    /// What to observe, separated by commas: http, exec (process is always on) [default: all]
+    /// What to observe, separated by commas: http, exec, flow (process is always on) [default: all]
     #[arg(long, value_name = "NAMES")]
     probes: Vec<String>,
     /// Bytes captured of a message's head: 256 to 4096 [default: 4096]
@@ -176,6 +195,10 @@ pub struct Capture {
     /// whole requests are left out where they begin, and counted [default: off]
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     max_cpu: Vec<String>,
+    /// What tables, buffers and kernel maps together may take: 64MiB to 64GiB. When a table is full the
+    /// oldest leaves, and is counted [default: 512MiB]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    max_memory: Vec<String>,
     /// Requests a second that each process may begin before whole requests are left out, or off
     /// [default: off]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
@@ -184,9 +207,13 @@ pub struct Capture {
     /// to 1h, or off [default: 60s]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     process_metrics: Vec<String>,
-    /// How payload capture is attached: auto, tracepoint or fexit [default: auto]
+    /// How payload capture is attached: auto, tracepoint, fexit or kprobe [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
+    /// Type information (BTF) of this very kernel, raw or in an ELF file, where it ships none; only
+    /// kprobes can do with it
+    #[arg(long, value_name = "FILE")]
+    btf: Vec<String>,
     /// How much of each call is captured: heads or full; for tests
     #[arg(long, value_name = "AMOUNT", hide = true)]
     capture: Vec<String>,
@@ -197,6 +224,70 @@ pub struct Capture {
     /// [default: off]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
+}
+
+/// What is made of conversations.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Flows (with --probes flow)")]
+pub struct FlowArgs {
+    /// How often living conversations are looked at, and metrics sent: 1s to 1h [default: 10s]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    flow_interval: Vec<String>,
+    /// What of the other end tells series of metrics apart, separated by commas: none, name, address,
+    /// port [default: none]
+    #[arg(long, value_name = "NAMES")]
+    flow_labels: Vec<String>,
+    /// Conversations as log records: none, ends, or intervals (also while they live) [default: none]
+    #[arg(long, value_name = "KIND")]
+    flow_logs: Vec<String>,
+    /// Most series of metrics; more fold into one with otel.metric.overflow [default: 2000]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    flow_series: Vec<String>,
+    /// Most conversations known at once, 256 to 1048576 [default: 32768]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    flow_table: Vec<String>,
+    /// Read DNS answers that programs receive, for names: true or false [default: true]
+    #[arg(long, value_name = "BOOL")]
+    flow_dns: Vec<String>,
+}
+
+impl FlowArgs {
+    pub fn flags(self) -> Flags {
+        vec![
+            ("flow-interval", self.flow_interval),
+            ("flow-labels", self.flow_labels),
+            ("flow-logs", self.flow_logs),
+            ("flow-series", self.flow_series),
+            ("flow-table", self.flow_table),
+            ("flow-dns", self.flow_dns),
+        ]
+    }
+}
+
+/// `kernspan flows`.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// Only this process: its number, or its name; repeatable
+    #[arg(long, value_name = "PID|NAME", allow_negative_numbers = true)]
+    pub process: Vec<String>,
+    /// Only with this port at either end; repeatable
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
+    pub port: Vec<String>,
+    /// Only in this TCP state, for example established; repeatable
+    #[arg(long, value_name = "STATE")]
+    pub state: Vec<String>,
+    /// Only with this address or name at either end; repeatable
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Vec<String>,
+    /// Sort by process, sent, received, rtt, retransmits, age or remote [default: process]
+    #[arg(long, value_name = "COLUMN")]
+    pub sort: Vec<String>,
+    /// As JSON, a line each time
+    #[arg(long)]
+    pub json: bool,
+    /// Again after each such time, until interrupted [default of the time: 2s]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s")]
+    pub watch: Vec<String>,
 }
 
 /// For every command that works.
@@ -268,9 +359,11 @@ impl Capture {
             ("ring-size", self.ring_size),
             ("poll-interval", self.poll_interval),
             ("max-cpu", self.max_cpu),
+            ("max-memory", self.max_memory),
             ("max-request-rate", self.max_request_rate),
             ("process-metrics", self.process_metrics),
             ("hooks", self.hooks),
+            ("btf", self.btf),
             ("capture", self.capture),
             ("link", self.link),
             ("listen", self.listen),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Every key, in the order of `--help`. A flag has the same name; in the file what begins with
 /// `otlp-` may also stand in a map named `otlp`.
-pub const KEYS: [&str; 31] = [
+pub const KEYS: &[&str] = &[
     "output",
     "listen",
     "include",
@@ -23,11 +23,13 @@ pub const KEYS: [&str; 31] = [
     "ring-size",
     "poll-interval",
     "max-cpu",
+    "max-memory",
     "max-request-rate",
     "process-metrics",
     "sample",
     "log-level",
     "hooks",
+    "btf",
     "capture",
     "link",
     "config",
@@ -41,11 +43,17 @@ pub const KEYS: [&str; 31] = [
     "otlp-client-key",
     "otlp-insecure",
     "otlp-queue-bytes",
+    "flow-interval",
+    "flow-labels",
+    "flow-logs",
+    "flow-series",
+    "flow-table",
+    "flow-dns",
 ];
 
 /// Keys that may have several values.
-const REPEATABLE: [&str; 7] =
-    ["output", "include", "exclude", "pid", "port", "probes", "otlp-header"];
+const REPEATABLE: [&str; 8] =
+    ["output", "include", "exclude", "pid", "port", "probes", "otlp-header", "flow-labels"];
 
 /// Largest configuration file: far beyond what can be written by hand.
 const MAX_FILE: u64 = 256 << 10;
@@ -184,7 +192,8 @@ impl Reader<'_> {
         let known = match name.as_str() {
             "headers" if prefix == "otlp-" => Some("otlp-header"),
             _ => KEYS
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(|key| *key != "config")
                 .find(|key| key.strip_prefix(prefix).is_some_and(|rest| rest == name)),
         };
@@ -279,7 +288,7 @@ fn unknown(name: &str, prefix: &str) -> Wrong {
     }
     let names = || {
         let plural = (prefix == "otlp-").then_some("headers");
-        let keys = KEYS.into_iter().filter(|key| *key != "config");
+        let keys = KEYS.iter().copied().filter(|key| *key != "config");
         keys.filter_map(|key| key.strip_prefix(prefix)).chain(plural)
     };
     let within = if prefix.is_empty() { "" } else { " in otlp" };

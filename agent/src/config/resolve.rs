@@ -3,11 +3,12 @@
 use super::given::{AsTyped, Given};
 use super::problem::{Place, Problems, Wrong};
 use super::settings::{
-    Capture, Executables, Hooks, LinkEvidence, LogLevel, OtlpSettings, Output, Probe, Selection,
-    Settings,
+    Capture, Executables, FlowLabel, FlowLogs, FlowSettings, Hooks, LinkEvidence, LogLevel,
+    OtlpSettings, Output, Probe, Selection, Settings,
 };
 use super::value;
 use agent_common::settings::MAX_PORTS;
+use agent_core::flow::PeerLabels;
 use std::time::Duration;
 
 /// Reads an environment variable.
@@ -48,6 +49,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         ring_size: read.one("ring-size", value::ring_size),
         poll_interval: read.one("poll-interval", value::poll_interval).unwrap_or(POLL_INTERVAL),
         max_cpu: read.one("max-cpu", value::max_cpu).flatten(),
+        max_memory: read.one("max-memory", value::max_memory),
         max_request_rate: read.one("max-request-rate", value::request_rate).flatten(),
         process_metrics: read
             .one("process-metrics", value::process_metrics)
@@ -55,8 +57,10 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         sample: read.one("sample", value::ratio).unwrap_or(1.0),
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
+        btf: read.one("btf", value::btf),
         capture: read.one("capture", value::capture).unwrap_or(Capture::Heads),
         link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
+        flows: flows(&mut read),
     }
 }
 
@@ -117,6 +121,25 @@ fn probes(read: &mut Values<'_>) -> Vec<Probe> {
     }
     let named = given.into_iter().flat_map(|(probes, _)| probes);
     sorted(named.chain([Probe::Process]).collect())
+}
+
+fn flows(read: &mut Values<'_>) -> FlowSettings {
+    let default = FlowSettings::default();
+    let given = read.many("flow-labels", value::flow_labels);
+    let labels: Vec<_> = given.into_iter().flat_map(|(labels, _)| labels).collect();
+    let has = |label| labels.contains(&label);
+    FlowSettings {
+        interval: read.one("flow-interval", value::flow_interval).unwrap_or(default.interval),
+        labels: PeerLabels {
+            name: has(FlowLabel::Name),
+            address: has(FlowLabel::Address),
+            port: has(FlowLabel::Port),
+        },
+        logs: read.one("flow-logs", value::flow_logs).unwrap_or(FlowLogs::None),
+        series: read.one("flow-series", value::flow_series).unwrap_or(default.series),
+        table: read.one("flow-table", value::flow_table).unwrap_or(default.table),
+        dns: read.one("flow-dns", value::truth).unwrap_or(default.dns),
+    }
 }
 
 fn otlp(read: &mut Values<'_>) -> OtlpSettings {

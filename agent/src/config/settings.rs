@@ -1,5 +1,6 @@
 //! The configuration as the rest of the agent needs it: every value checked, every default made.
 
+use agent_core::flow::PeerLabels;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use std::fmt;
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// What the agent may use of one processor, its kernel side included; without a bound when absent.
     pub max_cpu: Option<f64>,
+    /// Bytes that tables, buffers and kernel maps together may take; 512 MiB when absent.
+    pub max_memory: Option<u64>,
     /// Requests a second that each process may begin; without a bound when absent.
     pub max_request_rate: Option<u32>,
     /// How often what processes use is read and sent; never when absent.
@@ -39,10 +42,44 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// How payload capture is attached.
     pub hooks: Hooks,
+    /// File with the kernel's type information.
+    pub btf: Option<PathBuf>,
     /// How much of each call is captured; for tests.
     pub capture: Capture,
     /// Which evidence may link spans within a process; for tests.
     pub link: LinkEvidence,
+    /// Conversations.
+    pub flows: FlowSettings,
+}
+
+/// What is made of conversations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowSettings {
+    /// How often those that live are looked at and metrics are sent, 1 s to 1 h.
+    pub interval: Duration,
+    /// What of the other end tells series of metrics apart.
+    pub labels: PeerLabels,
+    /// Which are log records.
+    pub logs: FlowLogs,
+    /// Series of metrics, 1 to 100,000; more fold into one.
+    pub series: usize,
+    /// Conversations that are known at once, and UDP conversations that the kernel counts.
+    pub table: u32,
+    /// DNS answers are read, for names.
+    pub dns: bool,
+}
+
+impl Default for FlowSettings {
+    fn default() -> Self {
+        FlowSettings {
+            interval: Duration::from_secs(10),
+            labels: PeerLabels::default(),
+            logs: FlowLogs::None,
+            series: agent_core::flow::metrics::MAX_SERIES,
+            table: 32_768,
+            dns: true,
+        }
+    }
 }
 
 /// A place for spans and events.
@@ -165,6 +202,34 @@ named! {
         Exec = "exec",
         /// What TLS libraries carry, in clear.
         Tls = "tls",
+        /// Conversations over TCP and UDP: bytes, round trips, retransmits, failures.
+        Flow = "flow",
+    }
+}
+
+named! {
+    /// Which conversations are log records.
+    FlowLogs {
+        /// None.
+        None = "none",
+        /// Each at its end.
+        Ends = "ends",
+        /// Also while they live, once an interval.
+        Intervals = "intervals",
+    }
+}
+
+named! {
+    /// What of the other end tells series of flow metrics apart.
+    FlowLabel {
+        /// Nothing.
+        None = "none",
+        /// Name that a client asked for.
+        Name = "name",
+        /// Address of the other end.
+        Address = "address",
+        /// Port that was connected to.
+        Port = "port",
     }
 }
 
@@ -177,6 +242,8 @@ named! {
         Tracepoint = "tracepoint",
         /// fexit, or nothing.
         Fexit = "fexit",
+        /// Pairs of kprobes, or nothing.
+        Kprobe = "kprobe",
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::problem::{Wrong, nearest, quote};
 use super::settings::{
-    Capture, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol, Output, Probe,
+    Capture, FlowLabel, FlowLogs, Hooks, LinkEvidence, LogLevel, OtlpCompression, OtlpProtocol,
+    Output, Probe,
 };
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -78,6 +79,16 @@ pub fn port(text: &str) -> Result<u16, Wrong> {
     u16::try_from(number).map_err(|_| Wrong::value(text, "is too large", "a port"))
 }
 
+/// A file that can be opened; what is in it is found out when it is read.
+pub fn btf(text: &str) -> Result<PathBuf, Wrong> {
+    let hint = "a file with this kernel's type information, for example vmlinux.btf";
+    match std::fs::metadata(text) {
+        Ok(found) if found.is_file() => Ok(PathBuf::from(text)),
+        Ok(_) => Err(Wrong::value(text, "is no file", hint)),
+        Err(error) => Err(Wrong::value(text, &format!("cannot be opened ({error})"), hint)),
+    }
+}
+
 /// Where the version 2 tree is mounted: alone, or beside version 1 (systemd's hybrid set-up).
 const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
@@ -138,6 +149,34 @@ pub fn poll_interval(text: &str) -> Result<Duration, Wrong> {
     duration_within(text, Duration::from_millis(1), Duration::from_secs(1), "5ms")
 }
 
+/// How often living conversations are looked at.
+pub fn flow_interval(text: &str) -> Result<Duration, Wrong> {
+    duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "10s")
+}
+
+/// Names separated by commas.
+pub fn flow_labels(text: &str) -> Result<Vec<FlowLabel>, Wrong> {
+    let choices = FlowLabel::ALL.map(|label| (label.name(), label));
+    text.split(',').map(|name| choice(name.trim(), "is no flow label", &choices)).collect()
+}
+
+/// Which conversations are log records.
+pub fn flow_logs(text: &str) -> Result<FlowLogs, Wrong> {
+    choice(text, "is no kind of flow logs", &FlowLogs::ALL.map(|kind| (kind.name(), kind)))
+}
+
+/// Bound of the series of flow metrics.
+pub fn flow_series(text: &str) -> Result<usize, Wrong> {
+    let number = whole(text, 1, 100_000, "number of series")?;
+    usize::try_from(number).map_err(|_| Wrong::value(text, "is too large", "at most 100000"))
+}
+
+/// Bound of the conversations known at once.
+pub fn flow_table(text: &str) -> Result<u32, Wrong> {
+    let number = whole(text, 256, 1 << 20, "number of conversations")?;
+    u32::try_from(number).map_err(|_| Wrong::value(text, "is too large", "at most 1048576"))
+}
+
 /// How long a recording runs.
 pub fn record_duration(text: &str) -> Result<Duration, Wrong> {
     duration_within(text, Duration::from_millis(100), Duration::from_secs(7 * 24 * 3600), "10s")
@@ -157,6 +196,11 @@ pub fn max_cpu(text: &str) -> Result<Option<f64>, Wrong> {
         Ok(_) => Err(Wrong::value(text, "is out of range", hint)),
         Err(_) => Err(Wrong::value(text, "is no percentage", hint)),
     }
+}
+
+/// Bytes of memory.
+pub fn max_memory(text: &str) -> Result<u64, Wrong> {
+    size_within(text, 64 * MIB, 64 * GIB)
 }
 
 /// Requests a second. `None` for `off`.
@@ -275,7 +319,7 @@ pub fn file(text: &str) -> Result<PathBuf, Wrong> {
     Err(Wrong::value(text, "is no file that can be reached", "the path of a PEM file"))
 }
 
-fn choice<T: Copy>(text: &str, why: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+pub(crate) fn choice<T: Copy>(text: &str, why: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         return Ok(*value);
     }
@@ -331,7 +375,7 @@ fn show_size(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
-fn duration_within(
+pub(crate) fn duration_within(
     text: &str,
     least: Duration,
     most: Duration,
@@ -483,6 +527,7 @@ mod tests {
         fn no_text_panics(text in "\\PC{0,20}") {
             let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
             let _ = (max_cpu(&text), request_rate(&text), process_metrics(&text));
+            let _ = max_memory(&text);
             let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));
             let _ = (otlp_endpoint(&text), hooks(&text), truth(&text));
         }

@@ -5,6 +5,7 @@
 //! from the kernel, but may be damaged or forged when an operator names one: every index and length
 //! is checked.
 
+use super::elf;
 use std::collections::HashMap;
 
 const MAGIC: u16 = 0xeb9f;
@@ -42,9 +43,36 @@ pub struct Btf {
 }
 
 /// Why bytes are no type information.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("kernel type information is damaged at byte {0}")]
 pub struct Damaged(usize);
+
+/// Why a file is none.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotBtf {
+    /// Nothing in it.
+    #[error("the file is empty")]
+    Empty,
+    /// A tracing file system or an archive, for example.
+    #[error(
+        "no type information: it begins with {0:02x?}, BTF with [9f, eb] and ELF with [7f, 45, 4c, 46]"
+    )]
+    Foreign(Vec<u8>),
+    /// The other byte order.
+    #[error("type information of a big-endian machine")]
+    BigEndian,
+    /// An ELF file.
+    #[error("an ELF file without a section .BTF: was it built with CONFIG_DEBUG_INFO_BTF?")]
+    NoSection,
+    /// Of a module: it builds on the kernel's.
+    #[error("type information without functions of the kernel: that of a module?")]
+    NoKernel,
+    /// Beginning as it should.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+}
+
+const ELF: &[u8] = b"\x7fELF";
 
 struct Type {
     name: usize,
@@ -56,6 +84,25 @@ struct Type {
 }
 
 impl Btf {
+    /// Reads a file's content: type information as it is, or an ELF file's section `.BTF`.
+    ///
+    /// # Errors
+    /// [`NotBtf`].
+    pub fn from_file(data: Vec<u8>) -> Result<Btf, NotBtf> {
+        let data = match data.get(..4) {
+            None => return Err(NotBtf::Empty),
+            Some(ELF) => elf::section(&data, b".BTF").ok_or(NotBtf::NoSection)?.to_vec(),
+            Some(_) => data,
+        };
+        match u16_at(&data, 0) {
+            Some(MAGIC) => {}
+            Some(magic) if magic.swap_bytes() == MAGIC => return Err(NotBtf::BigEndian),
+            _ => return Err(NotBtf::Foreign(data.iter().take(4).copied().collect())),
+        }
+        let btf = Btf::parse(data)?;
+        if btf.structure("task_struct").is_none() { Err(NotBtf::NoKernel) } else { Ok(btf) }
+    }
+
     /// Reads type information.
     ///
     /// # Errors
@@ -66,9 +113,10 @@ impl Btf {
         }
         let header = u32_at(&data, 4).ok_or(Damaged(4))? as usize;
         let field = |at: usize| u32_at(&data, at).map(|v| v as usize).ok_or(Damaged(at));
-        let types_start = header + field(8)?;
-        let types_end = types_start + field(12)?;
-        let strings = header + field(16)?;
+        let at = |offset: usize| header.checked_add(offset).ok_or(Damaged(8));
+        let types_start = at(field(8)?)?;
+        let types_end = types_start.checked_add(field(12)?).ok_or(Damaged(12))?;
+        let strings = at(field(16)?)?;
         if types_end > data.len() || strings > data.len() {
             return Err(Damaged(8));
         }
@@ -139,6 +187,13 @@ impl Btf {
     /// Type id of a struct.
     pub fn structure(&self, name: &str) -> Option<u32> {
         self.structs.get(name.as_bytes()).copied()
+    }
+
+    /// Bytes of a struct.
+    pub fn size(&self, structure: &str) -> Option<u32> {
+        let id = self.structure(structure)?;
+        // Of a struct the reference is its size.
+        self.read(*self.types.get(id as usize)?).map(|info| info.reference)
     }
 
     /// Type id of a function.
@@ -260,11 +315,40 @@ mod tests {
         );
         assert!(btf.offset("task_struct", "tgid").is_some());
         assert_eq!(btf.offset("task_struct", "no_such_field"), None);
+        assert_eq!((btf.size("list_head"), btf.size("no_such_struct")), (Some(16), None));
         // include/net/sock.h and include/linux/socket.h fix these numbers.
         assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_RDWR"), Some(2));
         assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_NOTHING"), None);
         assert_eq!(btf.enumerator("no_such_enumeration", "SHUT_RDWR"), None);
         assert!(btf.has_tracepoint("inet_sock_set_state") && btf.has_function("inet_sendmsg"));
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_told_why() {
+        let elf = |name: &[u8]| {
+            let mut names = b"\0".to_vec();
+            names.extend(name);
+            names.extend(b"\0");
+            elf::tests::file(&names, &[(1, b"\x9f\xeb\x01\0")])
+        };
+        for (why, data, expected) in [
+            ("empty", Vec::new(), "the file is empty"),
+            ("text", b"hello".to_vec(), "it begins with [68, 65, 6c, 6c]"),
+            ("the other byte order", vec![0xeb, 0x9f, 1, 0], "big-endian"),
+            ("an ELF file without it", elf(b".data"), "without a section .BTF"),
+            ("a damaged section", elf(b".BTF"), "damaged at byte 4"),
+            ("a cut file", vec![0x9f, 0xeb, 1, 0, 24], "damaged at byte 4"),
+        ] {
+            let error = Btf::from_file(data).err().map(|error| error.to_string());
+            assert!(
+                error.as_deref().is_some_and(|text| text.contains(expected)),
+                "{why}: {error:?}"
+            );
+        }
+        let Some(data) = running() else { return };
+        let names = b"\0.BTF\0";
+        assert!(Btf::from_file(elf::tests::file(names, &[(1, &data)])).is_ok());
+        assert!(Btf::from_file(data).is_ok());
     }
 
     #[test]

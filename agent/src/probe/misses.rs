@@ -4,26 +4,34 @@
 //! The kernel counts those (`recursion_misses`, Linux 5.12 and later; Documentation/bpf,
 //! `bpf_prog_show_fdinfo` in kernel/bpf/syscall.c), and nobody else can.
 
+use super::in_kernel::LATER;
+use super::load::Loaded;
 use super::plan::PLAN;
+use super::returns::Definition;
 use agent_core::ledger::{Entry, Side};
-use aya::Ebpf;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 /// The loaded programs, to be asked. Keeps them in memory, but not attached.
 #[derive(Debug, Default)]
-pub struct Misses(Vec<(&'static str, OwnedFd)>);
+pub struct Misses {
+    programs: Vec<(&'static str, OwnedFd)>,
+    returns: Vec<(&'static str, Arc<Definition>)>,
+}
 
 impl Misses {
-    /// The programs of an object that are loaded.
-    pub fn of(ebpf: &Ebpf) -> Misses {
+    /// The programs that are loaded.
+    pub fn of(loaded: &Loaded) -> Misses {
         let parts = || PLAN.iter().flat_map(|entry| entry.choices).flat_map(|choice| choice.parts);
-        let programs = ebpf.programs().filter_map(|(name, program)| {
-            let part = parts().find(|part| part.program == name)?;
+        let programs = loaded.ebpf.programs().filter_map(|(name, program)| {
+            let planned = parts().map(|part| part.program);
+            let program_name = planned.chain(LATER).find(|planned| *planned == name)?;
             // Not loaded: not asked for, or refused.
             let fd = program.fd().ok()?.as_fd().try_clone_to_owned().ok()?;
-            Some((part.program, fd))
+            Some((program_name, fd))
         });
-        Misses(programs.collect())
+        let returns = loaded.returns.iter().map(|(name, it)| (*name, it.definition()));
+        Misses { programs: programs.collect(), returns: returns.collect() }
     }
 
     /// Calls not shown, by program. An older kernel does not count them.
@@ -32,7 +40,13 @@ impl Misses {
             let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
             misses(&std::fs::read_to_string(path).ok()?)
         };
-        self.0.iter().filter_map(|(name, fd)| Some((*name, read(fd)?))).collect()
+        let skipped = self.programs.iter().filter_map(|(name, fd)| Some((*name, read(fd)?)));
+        // Of a call whose return cannot be noted its program knows nothing.
+        let unnoted = |name| -> u64 {
+            let mut of = self.returns.iter().filter(|(program, _)| *program == name);
+            of.next().map_or(0, |(_, definition)| definition.missed())
+        };
+        skipped.map(|(name, count)| (name, count + unnoted(name))).collect()
     }
 
     /// As an account: what came to the programs in vain, and was lost to which.

@@ -14,7 +14,7 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         found.unwrap_or(MISSING)
     };
     let number = |name| btf.enumerator("iter_type", name).unwrap_or(MISSING);
-    let numbers = (number("ITER_UBUF"), number("ITER_IOVEC"));
+    let numbers = (number("ITER_UBUF"), number("ITER_IOVEC"), number("ITER_BVEC"));
     let structure = |name| btf.structure(name).unwrap_or(MISSING);
     macro_rules! offsets {
         ($($field:ident: $($structure:literal . $path:literal)|+;)*) => {
@@ -25,6 +25,8 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
                 type_tcp_sock: structure("tcp_sock"),
                 // { time64_t tv_sec; long tv_nsec; }
                 type_word: structure("timespec64"),
+                iter_is_bvec: numbers.2,
+                page_size: btf.size("page").unwrap_or(MISSING),
             }
         };
     }
@@ -99,8 +101,30 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         tcp_snd_wnd: "tcp_sock"."snd_wnd";
         tcp_chrono_stat: "tcp_sock"."chrono_stat";
         sock_flags: "sock"."__sk_common.skc_flags";
+        bvec_page: "bio_vec"."bv_page";
+        bvec_len: "bio_vec"."bv_len";
+        bvec_offset: "bio_vec"."bv_offset";
+        skb_sk: "sk_buff"."sk";
+        skb_cb: "sk_buff"."cb";
+        skb_len: "sk_buff"."len";
+        skb_data_len: "sk_buff"."data_len";
+        skb_head: "sk_buff"."head";
+        skb_data: "sk_buff"."data";
+        skb_end: "sk_buff"."end";
+        skb_shared_nr_frags: "skb_shared_info"."nr_frags";
+        skb_shared_frags: "skb_shared_info"."frags";
+        tcp_cb_flags: "tcp_skb_cb"."tcp_flags";
+        unix_cb_consumed: "unix_skb_parms"."consumed";
+        task_stack: "task_struct"."stack";
     };
     (offsets, missing)
+}
+
+/// The programs read this field wherever they run; without others a feature is poorer.
+pub fn is_needed(field: &str) -> bool {
+    !["iter_", "sock_v6_", "unix_", "skb_", "bvec_"]
+        .iter()
+        .any(|subject| field.starts_with(subject))
 }
 
 /// Everything is known that tells where a send takes its bytes from (6.0 and later).
@@ -117,6 +141,30 @@ pub fn knows_iterator(offsets: &Offsets) -> bool {
     needed.iter().all(|field| *field != MISSING)
 }
 
+/// Everything is known that leads from a `struct bio_vec` to its bytes.
+pub fn knows_pages(offsets: &Offsets) -> bool {
+    let layout = (offsets.bvec_page, offsets.bvec_len, offsets.bvec_offset);
+    layout == (0, 8, 12) && offsets.iter_is_bvec != MISSING && offsets.page_size != MISSING
+}
+
+/// Everything is known that leads from a `struct sk_buff` to its bytes.
+pub fn knows_packets(offsets: &Offsets) -> bool {
+    let needed = [
+        offsets.skb_sk,
+        offsets.skb_cb,
+        offsets.skb_len,
+        offsets.skb_data_len,
+        offsets.skb_head,
+        offsets.skb_data,
+        offsets.skb_end,
+        offsets.skb_shared_nr_frags,
+        offsets.skb_shared_frags,
+        offsets.tcp_cb_flags,
+        offsets.unix_cb_consumed,
+    ];
+    needed.iter().all(|field| *field != MISSING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +175,6 @@ mod tests {
         let (offsets, missing) = resolve(&Btf::parse(data).unwrap());
         assert_eq!(missing, Vec::<&str>::new());
         assert!(knows_iterator(&offsets), "{offsets:?}");
+        assert!(knows_pages(&offsets) && knows_packets(&offsets), "{offsets:?}");
     }
 }

@@ -6,6 +6,7 @@
 //! kernel's type information, which aya 0.14 does not fill in. The object has calls of a helper that
 //! does not exist in its place ([`CAST_CALL`]).
 
+use super::elf::code;
 use agent_common::settings::{CAST_CALL, OFFSET_MARK, Offsets, SETTING_MARK, Settings};
 use zerocopy::IntoBytes;
 
@@ -17,10 +18,9 @@ const KERNEL_FUNCTION: u8 = 2 << 4;
 const LOAD_WIDE: u8 = 0x18;
 /// `BPF_ALU64 | BPF_MOV | BPF_K`; to r0 where the register byte is 0.
 const MOVE: u8 = 0xb7;
-
-/// `SHT_PROGBITS`, `SHF_EXECINSTR` (elf.h).
-const PROGBITS: u32 = 1;
-const EXECUTABLE: u64 = 4;
+/// `BPF_STX | BPF_DW | BPF_ATOMIC`, with what is to be done (`BPF_ADD | BPF_FETCH`) as number.
+const ATOMIC: u8 = 0xdb;
+const FETCH: i32 = 1;
 
 /// Makes a call of the kernel function with this number of each cast; without one, `r0 = 0`. Gives
 /// how many there were: 0 for bytes that are no 64-bit little-endian object file.
@@ -33,6 +33,15 @@ pub fn constants(object: &mut [u8], settings: &Settings, offsets: &Offsets) -> u
     replace(object, |instruction| {
         constant(instruction, SETTING_MARK, settings.as_bytes())
             .or_else(|| constant(instruction, OFFSET_MARK, offsets.as_bytes()))
+    })
+}
+
+/// Takes the fetch off every atomic fetch-and-add, for kernels that refuse it even where it is never
+/// reached. Gives how many there were.
+pub fn plain_additions(object: &mut [u8]) -> usize {
+    replace(object, |[code, registers, low, high, number @ ..]| {
+        let is_fetch = code == ATOMIC && i32::from_le_bytes(number) == FETCH;
+        is_fetch.then_some([code, registers, low, high, 0, 0, 0, 0])
     })
 }
 
@@ -76,29 +85,9 @@ fn replacement(function: Option<u32>) -> [u8; 8] {
     [CALL, KERNEL_FUNCTION, 0, 0, a, b, c, d]
 }
 
-/// Byte ranges of the sections that hold code (ELF-64 section header table).
-fn code(object: &[u8]) -> Vec<(usize, usize)> {
-    let bytes = |at: usize, len: usize| object.get(at..at.checked_add(len)?);
-    let half = |at| Some(usize::from(u16::from_le_bytes(bytes(at, 2)?.try_into().ok()?)));
-    let word = |at| Some(u32::from_le_bytes(bytes(at, 4)?.try_into().ok()?));
-    let long = |at| Some(u64::from_le_bytes(bytes(at, 8)?.try_into().ok()?));
-    let section = |at: usize| {
-        let is_code = word(at + 4)? == PROGBITS && long(at + 8)? & EXECUTABLE != 0;
-        let start = usize::try_from(long(at + 24)?).ok()?;
-        let end = start.checked_add(usize::try_from(long(at + 32)?).ok()?)?;
-        (is_code && end <= object.len()).then_some((start, end))
-    };
-    let table = || {
-        let start = usize::try_from(long(40)?).ok().filter(|start| *start < object.len())?;
-        Some((start, half(58)?, half(60)?))
-    };
-    let Some((start, size, count)) = table() else { return Vec::new() };
-    (0..count).filter_map(|index| section(start + index * size)).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{casts, code, constants};
+    use super::{casts, code, constants, plain_additions};
     use agent_common::settings::{CAST_CALL, OFFSET_MARK, Offsets, SETTING_MARK, Settings};
     use zerocopy::{FromBytes, IntoBytes};
 
@@ -114,7 +103,7 @@ mod tests {
             ("a kernel function", Some(0x0102_0304), [0x85, 0x20, 0, 0, 4, 3, 2, 1]),
             ("no such function", None, [0xb7, 0, 0, 0, 0, 0, 0, 0]),
         ] {
-            let before = crate::probe::OBJECT.to_vec();
+            let before = crate::probe::OBJECTS.typed.to_vec();
             let mut after = before.clone();
             let count = casts(&mut after, function);
             assert!(count > 0, "{why}");
@@ -137,7 +126,7 @@ mod tests {
         let offsets = Offsets::read_from_prefix(numbers.as_bytes()).expect("enough").0;
         let numbers: Vec<u32> = (1000..1100).collect();
         let settings = Settings::read_from_prefix(numbers.as_bytes()).expect("enough").0;
-        let before = crate::probe::OBJECT.to_vec();
+        let before = crate::probe::OBJECTS.typed.to_vec();
         let mut after = before.clone();
         let count = constants(&mut after, &settings, &offsets);
         let pairs = instructions(&before).into_iter().zip(instructions(&after));
@@ -167,8 +156,23 @@ mod tests {
     }
 
     #[test]
+    fn additions_lose_their_fetch_and_nothing_else() {
+        let before = crate::probe::OBJECTS.untyped.to_vec();
+        let mut after = before.clone();
+        let count = plain_additions(&mut after);
+        let pairs = instructions(&before).into_iter().zip(instructions(&after));
+        let changed: Vec<_> = pairs.filter(|(before, after)| before != after).collect();
+        assert!(count > 0 && changed.len() == count, "{count} {}", changed.len());
+        for (before, after) in changed {
+            assert_eq!((before[0], before[4..].to_vec()), (0xdb, vec![1, 0, 0, 0]));
+            assert_eq!((&after[..4], after[4..].to_vec()), (&before[..4], vec![0; 4]));
+        }
+        assert_eq!(plain_additions(&mut after), 0, "none is left");
+    }
+
+    #[test]
     fn bytes_that_are_no_object_are_left_alone() {
-        let cut = crate::probe::OBJECT.get(..5000).expect("a longer object");
+        let cut = crate::probe::OBJECTS.typed.get(..5000).expect("a longer object");
         for bytes in [&[][..], &[0xff; 64], &[0; 100], cut] {
             let mut after = bytes.to_vec();
             assert_eq!(casts(&mut after, Some(1)), 0);

@@ -1,5 +1,9 @@
-//! The hook plan: per feature the hooks in order of preference. A kernel that has none of them
-//! costs that feature, by name.
+//! The hook plan: per feature the hooks in order of preference ([`PLAN`]). A kernel that has none of
+//! them costs that feature, by name.
+
+mod table;
+
+pub use table::PLAN;
 
 /// What a program is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +18,12 @@ pub enum Hook {
     Iterator(&'static str),
     /// Addresses of UDP calls, at the root of the cgroup tree.
     Cgroup(&'static str),
+    /// Tracepoint whose arguments are numbers.
+    RawTracepoint(&'static str),
+    /// Entry of a kernel function (breakpoint or its like).
+    Kprobe(&'static str),
+    /// Return of a kernel function, where at most so many calls of it are under way at once.
+    Kretprobe(&'static str, u32),
 }
 
 impl Hook {
@@ -24,7 +34,10 @@ impl Hook {
             | Hook::Fentry(name)
             | Hook::Fexit(name)
             | Hook::Iterator(name)
-            | Hook::Cgroup(name) => name,
+            | Hook::Cgroup(name)
+            | Hook::RawTracepoint(name)
+            | Hook::Kprobe(name)
+            | Hook::Kretprobe(name, _) => name,
         }
     }
 
@@ -36,8 +49,21 @@ impl Hook {
             Hook::Fexit(_) => "fexit",
             Hook::Iterator(_) => "iterator",
             Hook::Cgroup(_) => "cgroup",
+            Hook::RawTracepoint(_) => "raw tracepoint",
+            Hook::Kprobe(_) => "kprobe",
+            Hook::Kretprobe(..) => "kretprobe",
         }
     }
+}
+
+/// Which of the two kernel objects a program is in: all features of a run come from one, since their
+/// programs share maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The verifier knows types: the kernel's own type information is needed.
+    Typed,
+    /// It does not: state by address, fields read by helper. Type information may come from a file.
+    Untyped,
 }
 
 /// One program of a choice.
@@ -51,27 +77,13 @@ pub struct Part {
     pub optional: bool,
 }
 
-/// What every program uses.
-const RINGS: Needs = Needs { since: (5, 8), what: "the ring buffer" };
-
-/// What every program of the payload ring uses: socket storage in tracing programs (5.11) and
-/// atomic fetch-and-add (5.12).
-const SOCKETS: Needs = Needs { since: (5, 12), what: "socket storage, atomic fetch-and-add" };
-
-/// The socket behind an open file.
-const SOCKET_FILES: Needs = Needs { since: (5, 11), what: "sockets of open files" };
-
-/// Links of cgroup programs.
-const CGROUP_LINKS: Needs = Needs { since: (5, 7), what: "links of cgroup programs" };
-
-/// … and the payload programs also the registers of the system call.
-const REGISTERS: Needs = Needs { since: (5, 15), what: "bpf_task_pt_regs" };
-
 /// One way to get a feature.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
-    /// Name, as `--hooks` takes it.
+    /// Name; of payload, as `--hooks` takes it.
     pub name: &'static str,
+    /// The kernel object it is in.
+    pub side: Side,
     /// Its programs: all are needed, but for optional ones.
     pub parts: &'static [Part],
     /// What they need of the kernel besides the hooks themselves.
@@ -124,6 +136,10 @@ pub enum Feature {
     FlowPeers,
     /// Conversations that live.
     FlowList,
+    /// Bytes in pages of the kernel's: see [`super::in_kernel`].
+    Pages,
+    /// Bytes of received packets: see [`super::in_kernel`].
+    Packets,
 }
 
 /// A feature with its choices, best first.
@@ -137,176 +153,15 @@ pub struct Entry {
     pub without: &'static str,
     /// Ways to get it.
     pub choices: &'static [Choice],
+    /// Maps that nothing else uses: where the feature is off they are as small as can be.
+    pub maps: &'static [&'static str],
 }
-
-const fn part(program: &'static str, hook: Hook) -> Part {
-    Part { program, hook, optional: false }
-}
-
-const fn optional(program: &'static str, hook: Hook) -> Part {
-    Part { program, hook, optional: true }
-}
-
-/// The table, in the order of attaching: processes first, so that facts precede the traffic they
-/// name; the end of a send before its beginning, so that no beginning is left without an end.
-pub const PLAN: &[Entry] = &[
-    Entry {
-        feature: Feature::Processes,
-        name: "processes",
-        without: "no exec events; names of new processes come late",
-        choices: &[Choice {
-            name: "tracepoint",
-            parts: &[
-                part("fork_tracepoint", Hook::Tracepoint("sched_process_fork")),
-                part("exec_tracepoint", Hook::Tracepoint("sched_process_exec")),
-                part("exit_tracepoint", Hook::Tracepoint("sched_process_exit")),
-            ],
-            needs: RINGS,
-        }],
-    },
-    Entry {
-        feature: Feature::Payload,
-        name: "payload",
-        without: "no HTTP",
-        choices: &[
-            Choice {
-                name: "tracepoint",
-                parts: &[
-                    part("send_tracepoint", Hook::Tracepoint("sock_send_length")),
-                    part("receive_tracepoint", Hook::Tracepoint("sock_recv_length")),
-                ],
-                needs: REGISTERS,
-            },
-            Choice {
-                name: "fexit",
-                parts: &[
-                    part("inet_send_fexit", Hook::Fexit("inet_sendmsg")),
-                    part("inet6_send_fexit", Hook::Fexit("inet6_sendmsg")),
-                    part("unix_send_fexit", Hook::Fexit("unix_stream_sendmsg")),
-                    part("inet_receive_fexit", Hook::Fexit("inet_recvmsg")),
-                    part("inet6_receive_fexit", Hook::Fexit("inet6_recvmsg")),
-                    part("unix_receive_fexit", Hook::Fexit("unix_stream_recvmsg")),
-                    // sendfile and splice, until 6.5; later they go through sendmsg.
-                    optional("inet_sendpage_fexit", Hook::Fexit("inet_sendpage")),
-                    optional("unix_sendpage_fexit", Hook::Fexit("unix_stream_sendpage")),
-                ],
-                needs: REGISTERS,
-            },
-        ],
-    },
-    Entry {
-        feature: Feature::ConnectionState,
-        name: "connection state",
-        without: "aborted requests are seen late, and connections are given up when idle",
-        choices: &[Choice {
-            name: "tracepoint",
-            parts: &[part("state_tracepoint", Hook::Tracepoint("inet_sock_set_state"))],
-            needs: SOCKETS,
-        }],
-    },
-    Entry {
-        feature: Feature::Arrival,
-        name: "arrival time",
-        without: "a receive counts from when the program took the data",
-        choices: &[
-            Choice {
-                name: "tracepoint",
-                parts: &[part("arrival_tracepoint", Hook::Tracepoint("sk_data_ready"))],
-                needs: SOCKETS,
-            },
-            Choice {
-                name: "fexit",
-                parts: &[part("arrival_fentry", Hook::Fentry("sock_def_readable"))],
-                needs: SOCKETS,
-            },
-        ],
-    },
-    Entry {
-        feature: Feature::SendTime,
-        name: "send time",
-        without: "a send counts from its end; two threads on one socket may blur its position",
-        choices: &[
-            Choice {
-                name: "tracepoint",
-                parts: &[part("send_time_tracepoint", Hook::Tracepoint("tcp_sendmsg_locked"))],
-                needs: SOCKETS,
-            },
-            Choice {
-                name: "fexit",
-                parts: &[part("send_time_fentry", Hook::Fentry("tcp_sendmsg_locked"))],
-                needs: SOCKETS,
-            },
-        ],
-    },
-    Entry {
-        feature: Feature::Flows,
-        name: "flows",
-        without: "no ends of TCP conversations, no failed connections",
-        choices: &[Choice {
-            name: "tracepoint",
-            parts: &[
-                part("flow_state_tracepoint", Hook::Tracepoint("inet_sock_set_state")),
-                optional("flow_send_reset_tracepoint", Hook::Tracepoint("tcp_send_reset")),
-                optional("flow_receive_reset_tracepoint", Hook::Tracepoint("tcp_receive_reset")),
-            ],
-            needs: SOCKETS,
-        }],
-    },
-    Entry {
-        feature: Feature::FlowCalls,
-        name: "flow traffic",
-        without: "no UDP conversations; the process of some TCP conversations is not known",
-        choices: &[
-            Choice {
-                name: "tracepoint",
-                parts: &[
-                    part("flow_send_tracepoint", Hook::Tracepoint("sock_send_length")),
-                    part("flow_receive_tracepoint", Hook::Tracepoint("sock_recv_length")),
-                ],
-                needs: REGISTERS,
-            },
-            Choice {
-                name: "fexit",
-                parts: &[
-                    part("flow_inet_send_fexit", Hook::Fexit("inet_sendmsg")),
-                    part("flow_inet6_send_fexit", Hook::Fexit("inet6_sendmsg")),
-                    part("flow_inet_receive_fexit", Hook::Fexit("inet_recvmsg")),
-                    part("flow_inet6_receive_fexit", Hook::Fexit("inet6_recvmsg")),
-                ],
-                needs: REGISTERS,
-            },
-        ],
-    },
-    Entry {
-        feature: Feature::FlowPeers,
-        name: "flow peers",
-        without: "UDP sockets that are not connected have no peers",
-        choices: &[Choice {
-            name: "cgroup",
-            parts: &[
-                part("flow_peer_send4", Hook::Cgroup("udp sendmsg4")),
-                part("flow_peer_send6", Hook::Cgroup("udp sendmsg6")),
-                part("flow_peer_receive4", Hook::Cgroup("udp recvmsg4")),
-                part("flow_peer_receive6", Hook::Cgroup("udp recvmsg6")),
-            ],
-            needs: CGROUP_LINKS,
-        }],
-    },
-    Entry {
-        feature: Feature::FlowList,
-        name: "flow list",
-        without: "conversations are seen when they end only, older ones without their process",
-        choices: &[Choice {
-            name: "iterator",
-            parts: &[part("flow_list", Hook::Iterator("task_file"))],
-            needs: SOCKET_FILES,
-        }],
-    },
-];
 
 #[cfg(test)]
 mod tests {
-    use super::{REGISTERS, SOCKETS};
+    use super::table::{PLAN, REGISTERS, SOCKETS};
+    use super::{Hook, Side};
+    use std::collections::HashSet;
 
     #[test]
     fn an_older_kernel_is_told_what_it_lacks() {
@@ -320,5 +175,25 @@ mod tests {
             assert_eq!(!SOCKETS.lacking(release).is_empty(), lacks, "{why}");
         }
         assert_eq!(REGISTERS.lacking("5.10"), "; it needs Linux 5.15 (bpf_task_pt_regs)");
+    }
+
+    #[test]
+    fn the_table_fits_the_two_objects() {
+        let mut features = HashSet::new();
+        for entry in PLAN {
+            assert!(features.insert(entry.feature), "{} has one entry", entry.name);
+            for choice in entry.choices {
+                for part in choice.parts {
+                    let side = match part.hook {
+                        Hook::Tracepoint(_) | Hook::Fentry(_) | Hook::Fexit(_) => Side::Typed,
+                        Hook::Iterator(_) | Hook::Cgroup(_) => Side::Typed,
+                        Hook::RawTracepoint(_) | Hook::Kprobe(_) | Hook::Kretprobe(..) => {
+                            Side::Untyped
+                        }
+                    };
+                    assert_eq!(side, choice.side, "{}", part.program);
+                }
+            }
+        }
     }
 }

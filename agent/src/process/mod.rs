@@ -8,6 +8,7 @@
 
 mod count;
 mod host;
+pub mod io_uring;
 mod proc_dir;
 mod read;
 mod scan;

@@ -1,29 +1,21 @@
 //! Sends known bytes through every send and receive call, over TCP/IPv4, TCP/IPv6 and unix
-//! sockets, and logs what went through each socket: `calls LOG`.
+//! sockets, and logs what went through each socket: `calls LOG [pages]`.
 //!
-//! A line is one direction of one socket:
-//! `{"case", "cookie", "direction": "send"|"receive", "bytes", "sha256", "uncaptured": [[from, to]…]}`.
-//! `uncaptured` are the offsets that no call passed in a buffer of its own (sendfile, splice,
-//! MSG_TRUNC); the hash is over all other bytes.
+//! The log is that of [`kernspan_tests::case`]. `calls LOG pages` says that pages which the kernel sends
+//! over TCP (sendfile, splice, vmsplice) can be read; what MSG_TRUNC throws away never can.
 
-use kernspan_tests::sys::{self, PARTS, Receive, Send};
-use serde_json::json;
-use sha2::{Digest, Sha256};
+use kernspan_tests::case::{CALL, Case};
+use kernspan_tests::sys::{self, Receive, Send};
 use std::fs::File;
-use std::io::{self, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 
 /// Messages a connection.
 const MESSAGES: usize = 24;
 
-/// Longest call: what one record can hold.
-const CALL: usize = 4096;
-
 fn main() -> io::Result<()> {
     let path = std::env::args().nth(1).ok_or_else(|| io::Error::other("usage: calls LOG"))?;
+    let pages = std::env::args().nth(2).is_some_and(|word| word == "pages");
     let mut log = File::create(&path)?;
     for family in ["tcp4", "tcp6", "unix"] {
         for (send, receive) in Send::ALL.into_iter().zip(Receive::ALL) {
@@ -35,7 +27,7 @@ fn main() -> io::Result<()> {
         }
         failures(&mut Case::open(&mut log, &path, family, "failures")?)?;
         full_buffer(&mut Case::open(&mut log, &path, family, "full-buffer")?)?;
-        in_kernel(&mut Case::open(&mut log, &path, family, "in-kernel-send")?, family)?;
+        in_kernel(&mut Case::open(&mut log, &path, family, "in-kernel-send")?, family, pages)?;
         if family != "unix" {
             truncated(&mut Case::open(&mut log, &path, family, "truncated")?)?;
             spliced(&mut Case::open(&mut log, &path, family, "spliced-receive")?)?;
@@ -107,20 +99,35 @@ fn full_buffer(case: &mut Case<'_>) -> io::Result<()> {
     case.answer()
 }
 
-/// sendfile and splice move bytes that no buffer of the program holds.
-fn in_kernel(case: &mut Case<'_>, family: &str) -> io::Result<()> {
+/// sendfile, splice and vmsplice move bytes that no buffer of the call holds: they lie in pages.
+fn in_kernel(case: &mut Case<'_>, family: &str, pages: bool) -> io::Result<()> {
+    let readable = pages && family != "unix";
+    let moved = |case: &mut Case<'_>, bytes: &[u8]| {
+        if readable {
+            case.a.sent.add(bytes)
+        } else {
+            case.a.sent.skip(bytes.len())
+        }
+        case.take(Receive::Read, bytes.len())
+    };
     case.pass(b"before sendfile")?;
+    let mut content = vec![0; 5000];
+    File::open("/proc/self/exe")?.read_exact(&mut content)?;
     let mut file = File::open("/proc/self/exe")?;
     let sent = rustix::fs::sendfile(&case.a.fd, &file, None, 3000)?;
-    case.a.sent.skip(sent);
-    case.take(Receive::Read, sent)?;
+    moved(case, &content[..sent])?;
     case.pass(b"between sendfile and splice")?;
     let (from, to) = io::pipe()?;
-    let moved = sys::splice(&mut file, &to, 2000)?;
-    let sent = sys::splice(&from, &case.a.fd, moved)?;
-    case.a.sent.skip(sent);
-    case.take(Receive::Read, sent)?;
-    case.pass(format!("after splice over {family}").as_bytes())?;
+    let first = sent;
+    let piped = sys::splice(&mut file, &to, 2000)?;
+    let sent = sys::splice(&from, &case.a.fd, piped)?;
+    moved(case, &content[first..first + sent])?;
+    case.pass(b"between splice and vmsplice")?;
+    let own = case.random.bytes(CALL);
+    let piped = sys::vmsplice(&to, &own)?;
+    let sent = sys::splice(&from, &case.a.fd, piped)?;
+    moved(case, &own[..sent])?;
+    case.pass(format!("after vmsplice over {family}").as_bytes())?;
     case.answer()
 }
 
@@ -157,159 +164,4 @@ fn expect(result: io::Result<usize>, errno: i32) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(errno) => Ok(()),
         other => Err(io::Error::other(format!("expected errno {errno}, got {other:?}"))),
     }
-}
-
-/// One connection; `a` sends, `b` receives and answers at the end.
-struct Case<'a> {
-    name: String,
-    log: &'a mut File,
-    random: Random,
-    a: End,
-    b: End,
-}
-
-impl Drop for Case<'_> {
-    fn drop(&mut self) {
-        for end in [&self.a, &self.b] {
-            for (direction, stream) in [("send", &end.sent), ("receive", &end.received)] {
-                let line = json!({
-                    "case": self.name, "cookie": end.cookie, "direction": direction,
-                    "bytes": stream.bytes, "uncaptured": stream.skipped,
-                    "sha256": hex(&stream.hash.clone().finalize()),
-                });
-                let _ = writeln!(self.log, "{line}");
-            }
-        }
-    }
-}
-
-impl<'a> Case<'a> {
-    fn open(log: &'a mut File, path: &str, family: &str, what: &str) -> io::Result<Case<'a>> {
-        let (a, b): (OwnedFd, OwnedFd) = match family {
-            "unix" => unix(Path::new(&format!("{path}.socket")))?,
-            "tcp6" => tcp("[::1]:0")?,
-            _ => tcp("127.0.0.1:0")?,
-        };
-        let name = format!("{family}/{what}");
-        let seed = name.bytes().fold(1, |seed, byte| seed * 31 % 0x7fff_ffff + u64::from(byte));
-        Ok(Case { name, log, random: Random(seed), a: End::new(a)?, b: End::new(b)? })
-    }
-
-    /// Sends and takes `message` whole.
-    fn pass(&mut self, message: &[u8]) -> io::Result<()> {
-        let sent = sys::send_libc(self.a.fd.as_fd(), message, libc::MSG_NOSIGNAL)?;
-        self.a.sent.add(&message[..sent]);
-        self.take(Receive::Read, sent)
-    }
-
-    /// Takes `len` bytes in pieces of other sizes than they were sent in.
-    fn take(&mut self, receive: Receive, len: usize) -> io::Result<()> {
-        let mut left = len;
-        while left > 0 {
-            let room = self.random.below(CALL) + 1;
-            let cuts = if receive.scatters() { self.random.cuts(room) } else { vec![0, room] };
-            let mut parts: Vec<Vec<u8>> =
-                cuts.windows(2).map(|cut| vec![b'#'; cut[1] - cut[0]]).collect();
-            let got = receive.call(&self.b.fd, &mut parts)?;
-            assert!(got > 0, "{}: the stream ended {left} bytes early", self.name);
-            self.b.received.add(&parts.concat()[..got]);
-            left -= got;
-        }
-        Ok(())
-    }
-
-    /// A few bytes the other way.
-    fn answer(&mut self) -> io::Result<()> {
-        let text = format!("done with {}", self.name);
-        let sent = sys::send_libc(self.b.fd.as_fd(), text.as_bytes(), 0)?;
-        self.b.sent.add(&text.as_bytes()[..sent]);
-        let mut buffer = vec![0; sent];
-        let got = sys::recv_libc(self.a.fd.as_fd(), &mut buffer, libc::MSG_WAITALL)?;
-        self.a.received.add(&buffer[..got]);
-        Ok(())
-    }
-}
-
-struct End {
-    fd: OwnedFd,
-    cookie: u64,
-    sent: Stream,
-    received: Stream,
-}
-
-impl End {
-    fn new(fd: OwnedFd) -> io::Result<End> {
-        let cookie = sys::cookie(&fd)?;
-        Ok(End { fd, cookie, sent: Stream::default(), received: Stream::default() })
-    }
-}
-
-/// One direction as the program knows it.
-#[derive(Default)]
-struct Stream {
-    bytes: usize,
-    hash: Sha256,
-    skipped: Vec<[usize; 2]>,
-}
-
-impl Stream {
-    fn add(&mut self, bytes: &[u8]) {
-        self.hash.update(bytes);
-        self.bytes += bytes.len();
-    }
-
-    fn skip(&mut self, len: usize) {
-        self.skipped.push([self.bytes, self.bytes + len]);
-        self.bytes += len;
-    }
-}
-
-/// A small generator (xorshift): the same bytes in each run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.next() % limit
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let len = self.below(most) + 1;
-        (0..len).map(|_| self.next() as u8).collect()
-    }
-
-    /// 0, up to seven places in ascending order (equal ones give empty parts), `len`.
-    fn cuts(&mut self, len: usize) -> Vec<usize> {
-        let parts = self.below(PARTS) + 1;
-        let mut cuts: Vec<usize> = (1..parts).map(|_| self.below(len + 1)).collect();
-        cuts.extend([0, len]);
-        cuts.sort_unstable();
-        cuts
-    }
-}
-
-fn tcp(address: &str) -> io::Result<(OwnedFd, OwnedFd)> {
-    let listener = TcpListener::bind(address)?;
-    let a = TcpStream::connect(listener.local_addr()?)?;
-    let (b, _) = listener.accept()?;
-    a.set_nodelay(true)?;
-    Ok((a.into(), b.into()))
-}
-
-fn unix(path: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path)?;
-    let a = UnixStream::connect(path)?;
-    let (b, _) = listener.accept()?;
-    Ok((a.into(), b.into()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

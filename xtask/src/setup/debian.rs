@@ -35,6 +35,7 @@ const PACKAGES: &[(Level, &str, &str)] = &[
     (Level::Test, "liburing-dev", "io_uring test programs"),
     (Level::Test, "bpftool", "what an ended agent may have left in the kernel"),
     (Level::Test, "iproute2", "network namespaces"),
+    (Level::Test, "nftables", "loss and refusals in a namespace of a test"),
     (Level::Test, "util-linux", "unshare, setpriv"),
     (Level::Test, "openssl", "certificates for the export tests"),
     (Level::Test, "qemu-system-x86", "other kernels"),

@@ -15,19 +15,25 @@ pub struct Kernel {
     pub needs_modules: bool,
     /// Whether payload is promised; otherwise only processes are.
     pub payload: bool,
-    /// Ways to attach payload capture (`--hooks`), each run once.
+    /// Ways to attach payload capture (`--hooks`), each run once by the scenario; none: it is left out.
     pub hooks: &'static [&'static str],
+    /// The same for the core scenario; `btf` is `auto` with `--btf` and no type information.
+    pub core: &'static [&'static str],
+    /// … in full, outside continuous integration.
+    pub full: &'static [&'static str],
 }
 
 /// The kernels of `cargo xtask vm`.
-pub const KERNELS: [Kernel; 4] = [
+pub const KERNELS: [Kernel; 5] = [
     Kernel {
         series: "5.10",
         suite: "bullseye-security",
         pinned: "5.10.0-46-cloud-amd64",
         needs_modules: true,
-        payload: false,
+        payload: true,
         hooks: &["auto"],
+        core: &[],
+        full: &["auto", "btf"],
     },
     Kernel {
         series: "6.1",
@@ -36,6 +42,8 @@ pub const KERNELS: [Kernel; 4] = [
         needs_modules: true,
         payload: true,
         hooks: &["auto", "auto/4"],
+        core: &["auto"],
+        full: &["auto", "kprobe", "btf"],
     },
     Kernel {
         series: "6.12",
@@ -44,6 +52,18 @@ pub const KERNELS: [Kernel; 4] = [
         needs_modules: false,
         payload: true,
         hooks: &["auto", "fexit", "auto/4"],
+        core: &["auto", "fexit", "kprobe", "btf"],
+        full: &["auto", "fexit", "kprobe", "btf"],
+    },
+    Kernel {
+        series: "6.18",
+        suite: "trixie-backports",
+        pinned: "6.18.15+deb13-cloud-amd64",
+        needs_modules: false,
+        payload: true,
+        hooks: &[],
+        core: &[],
+        full: &["auto", "fexit", "kprobe"],
     },
     Kernel {
         series: "newest",
@@ -52,13 +72,15 @@ pub const KERNELS: [Kernel; 4] = [
         needs_modules: false,
         payload: true,
         hooks: &["auto", "auto/4"],
+        core: &["auto"],
+        full: &["auto", "fexit", "kprobe"],
     },
 ];
 
-/// The kernels of these names, or all.
+/// The kernels of these names, or all that the scenario is run on.
 pub fn choose(names: &[String]) -> Result<Vec<&'static Kernel>> {
     if names.is_empty() {
-        return Ok(KERNELS.iter().collect());
+        return Ok(KERNELS.iter().filter(|kernel| !kernel.hooks.is_empty()).collect());
     }
     let find = |name: &String| {
         let known = KERNELS.map(|kernel| kernel.series).join(", ");
@@ -120,7 +142,7 @@ mod tests {
                         linux-image-6.12.1+deb13-cloud-amd64\nlinux-image-6.1.0-60-cloud-amd64-dbg";
         let (release, pinned) = pick(&KERNELS[1], packages).unwrap();
         assert_eq!((release.as_str(), pinned), ("6.1.0-10-cloud-amd64", false));
-        let (release, _) = pick(&KERNELS[3], packages).unwrap();
+        let (release, _) = pick(&KERNELS[4], packages).unwrap();
         assert_eq!(release, "6.12.1+deb13-cloud-amd64");
         assert!(pick(&KERNELS[0], packages).is_err());
     }

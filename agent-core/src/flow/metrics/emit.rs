@@ -6,14 +6,13 @@ use crate::flow::log::error_name;
 use crate::metric::{Data, Distribution, Metric, Point};
 use crate::process::Resource;
 use crate::span::{Attribute, Output, Value};
+use std::collections::BTreeMap;
 
 /// One number of one series, for a text format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Name of the metric, as for OTLP.
-    pub metric: &'static str,
-    /// It only grows.
-    pub is_counter: bool,
+    /// Name of the metric in Prometheus's words, with unit and kind.
+    pub prometheus: &'static str,
     /// Names and values that tell it apart.
     pub labels: Vec<(&'static str, String)>,
     /// Number.
@@ -42,43 +41,69 @@ impl FlowMetrics {
         self.series.retain(|_, (_, series)| series.idle_reports < IDLE_REPORTS);
     }
 
-    /// All numbers by service, for a text format. Histograms as their sum and count.
+    /// All numbers by service, for a text format: those of a service's processes added up, histograms
+    /// as their sum and count.
     pub fn samples(&self) -> Vec<Sample> {
-        let mut samples = Vec::new();
+        let mut sums: BTreeMap<(&'static str, Labels), f64> = BTreeMap::new();
         let overflow = self.overflow.iter().map(|(resource, series)| (None, resource, series));
         let known =
             self.series.iter().map(|(key, (resource, series))| (Some(key), resource, series));
         for (key, resource, series) in known.chain(overflow) {
-            let mut labels = vec![("service_name", resource.service.clone())];
+            let mut labels: Labels = vec![("service_name", resource.service.clone())];
             labels.extend(base(key).into_iter().map(|(name, value)| (name, text(value))));
-            let mut push = |metric, is_counter, own: Option<Attribute<'_>>, value| {
+            let mut add = |metric, own: Option<Attribute<'_>>, value: f64| {
                 let mut labels = labels.clone();
                 labels.extend(own.map(|(name, value)| (name, text(value))));
-                samples.push(Sample { metric, is_counter, labels, value });
+                *sums.entry((metric, labels)).or_default() += value;
             };
             for (name, _, _, value, own) in counters(series) {
-                push(name, true, own, value as f64);
+                add(name, own, value as f64);
             }
             for (errno, count) in &series.failures {
-                let own = ("error.type", Value::Str(error_name(*errno)));
-                push(FAILED, true, Some(own), *count as f64);
+                add(FAILED, Some(("error.type", Value::Str(error_name(*errno)))), *count as f64);
             }
-            for (name, histogram) in [(RTT, &series.rtt), (CONNECT, &series.connect)] {
-                let count: u64 = histogram.counts.iter().sum();
-                let (sums, counts) = match name {
-                    RTT => ("kernspan.tcp.rtt.sum", "kernspan.tcp.rtt.count"),
-                    _ => {
-                        ("kernspan.tcp.connect.duration.sum", "kernspan.tcp.connect.duration.count")
-                    }
-                };
-                push(sums, true, None, histogram.sum);
-                push(counts, true, None, count as f64);
+            for (sum, count, histogram) in
+                [(RTT_SUM, RTT_COUNT, &series.rtt), (CONNECT_SUM, CONNECT_COUNT, &series.connect)]
+            {
+                add(sum, None, histogram.sum);
+                add(count, None, histogram.counts.iter().sum::<u64>() as f64);
             }
         }
-        samples
+        let sample =
+            |((metric, labels), value)| Sample { prometheus: prometheus(metric), labels, value };
+        sums.into_iter().map(sample).collect()
     }
 }
 
+/// Names and values.
+type Labels = Vec<(&'static str, String)>;
+
+/// Prometheus's name of a metric: with its unit, and `_total` where it only grows.
+fn prometheus(metric: &'static str) -> &'static str {
+    match metric {
+        BYTES => "kernspan_network_flow_bytes_total",
+        PACKETS => "kernspan_network_flow_packets_total",
+        COUNT => "kernspan_network_flow_count_total",
+        RETRANSMITS => "kernspan_tcp_retransmits_total",
+        RESETS => "kernspan_tcp_resets_total",
+        FAILED => "kernspan_tcp_failed_connections_total",
+        RTT_SUM => "kernspan_tcp_rtt_seconds_sum_total",
+        RTT_COUNT => "kernspan_tcp_rtt_seconds_count_total",
+        CONNECT_SUM => "kernspan_tcp_connect_duration_seconds_sum_total",
+        CONNECT_COUNT => "kernspan_tcp_connect_duration_seconds_count_total",
+        other => other,
+    }
+}
+
+const BYTES: &str = "kernspan.network.flow.bytes";
+const PACKETS: &str = "kernspan.network.flow.packets";
+const COUNT: &str = "kernspan.network.flow.count";
+const RETRANSMITS: &str = "kernspan.tcp.retransmits";
+const RESETS: &str = "kernspan.tcp.resets";
+const RTT_SUM: &str = "kernspan.tcp.rtt.sum";
+const RTT_COUNT: &str = "kernspan.tcp.rtt.count";
+const CONNECT_SUM: &str = "kernspan.tcp.connect.duration.sum";
+const CONNECT_COUNT: &str = "kernspan.tcp.connect.duration.count";
 const RTT: &str = "kernspan.tcp.rtt";
 const CONNECT: &str = "kernspan.tcp.connect.duration";
 const FAILED: &str = "kernspan.tcp.failed.connections";
@@ -109,23 +134,19 @@ fn base(key: Option<&Key>) -> Vec<Attribute<'_>> {
 }
 
 fn counters(series: &Series) -> [Counter; 8] {
+    const OF_BYTES: &str = "Payload bytes between two ends";
+    const OF_PACKETS: &str = "TCP segments or UDP messages between two ends";
+    const OF_RESETS: &str = "TCP resets";
     let totals = &series.totals;
-    const BYTES: &str = "Payload bytes between two ends";
-    const PACKETS: &str = "TCP segments or UDP messages between two ends";
-    const RESETS: &str = "TCP resets";
-    let bytes = "kernspan.network.flow.bytes";
-    let packets = "kernspan.network.flow.packets";
-    let resets = "kernspan.tcp.resets";
-    let retransmits = "kernspan.tcp.retransmits";
     [
-        (bytes, BYTES, "By", totals.bytes_sent, Some(TRANSMIT)),
-        (bytes, BYTES, "By", totals.bytes_received, Some(RECEIVE)),
-        (packets, PACKETS, "{packet}", totals.packets_sent, Some(TRANSMIT)),
-        (packets, PACKETS, "{packet}", totals.packets_received, Some(RECEIVE)),
-        ("kernspan.network.flow.count", "Conversations seen", "{flow}", series.count, None),
-        (retransmits, "TCP segments sent again", "{packet}", totals.retransmits, None),
-        (resets, RESETS, "{reset}", series.resets_sent, Some(TRANSMIT)),
-        (resets, RESETS, "{reset}", series.resets_received, Some(RECEIVE)),
+        (BYTES, OF_BYTES, "By", totals.bytes_sent, Some(TRANSMIT)),
+        (BYTES, OF_BYTES, "By", totals.bytes_received, Some(RECEIVE)),
+        (PACKETS, OF_PACKETS, "{packet}", totals.packets_sent, Some(TRANSMIT)),
+        (PACKETS, OF_PACKETS, "{packet}", totals.packets_received, Some(RECEIVE)),
+        (COUNT, "Conversations seen", "{flow}", series.count, None),
+        (RETRANSMITS, "TCP segments sent again", "{packet}", totals.retransmits, None),
+        (RESETS, OF_RESETS, "{reset}", series.resets_sent, Some(TRANSMIT)),
+        (RESETS, OF_RESETS, "{reset}", series.resets_received, Some(RECEIVE)),
     ]
 }
 

@@ -19,7 +19,7 @@ use crate::{
         atomic, load, registers,
         sock::{IPPROTO_UDP, Sock, Stream, state as tcp_state},
         task::Task,
-        user::{Buffer, copy_flat, message, read_user},
+        user::{Buffer, copy_flat, first_piece},
     },
     maps::{DATAGRAMS, FLOW_RING, PEERS},
     settings::{enabled, offset},
@@ -191,9 +191,10 @@ fn dns(sock: Sock, task: Task, tgid: u32, cookie: u64, len: u32) {
     let Some(buffer) = registers::buffer(task, sock.file(), false) else { return };
     let address = match buffer {
         Buffer::Flat { address } => address,
-        Buffer::Message { address } => match first_piece(address, len) {
-            Some(address) => address,
-            None => return,
+        Buffer::Message { address, compat } => match first_piece(address, compat) {
+            // All of it, or none.
+            Some((address, room)) if room >= u64::from(len) => address,
+            _ => return,
         },
         Buffer::Vector { .. } | Buffer::Messages { .. } => return,
     };
@@ -222,15 +223,4 @@ fn dns(sock: Sock, task: Task, tgid: u32, cookie: u64, len: u32) {
         });
     }
     slot.submit(QUIET);
-}
-
-/// The first piece of a message, when it holds all `len` bytes.
-#[inline(always)]
-fn first_piece(address: u64, len: u32) -> Option<u64> {
-    let (vector, count) = message(address)?;
-    if count == 0 {
-        return None;
-    }
-    let [base, room] = read_user::<[u64; 2]>(vector)?;
-    if room >= u64::from(len) { Some(base) } else { None }
 }

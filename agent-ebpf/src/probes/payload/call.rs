@@ -7,16 +7,16 @@ use agent_common::{
     settings::feature,
 };
 
-use super::{connection::introduce, write};
+use super::{connection::introduce, in_kernel, write};
 use crate::{
-    emit::{count, count_both, header, now},
+    emit::{count as count_by, count_both, header, now},
     filter,
     kernel::{
         messages::{self, Moved},
-        registers,
+        pages, registers,
         sock::{Sock, Stream},
         task::{Task, current_ids},
-        user::{Buffer, Pieces, gather},
+        user::{Buffer, Layout, Pieces, Room, gather},
     },
     probes::flow::datagram,
     settings::enabled,
@@ -32,6 +32,9 @@ const MSG_PEEK: i32 = 2;
 const MSG_ERRQUEUE: i32 = 0x2000;
 /// The bytes of a TCP stream are thrown away: the buffer was not written.
 const MSG_TRUNC: i32 = 0x20;
+
+/// Nothing waits (include/uapi/asm-generic/errno-base.h).
+const EAGAIN: i32 = 11;
 
 /// A call that is known to concern a watched stream.
 struct Call {
@@ -90,7 +93,11 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
         return;
     }
     if call_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
+        in_kernel::forget();
         return;
+    }
+    if ret < 0 && ret != -EAGAIN {
+        in_kernel::forget();
     }
     let Some((state, call)) = watched(sock, false, ret, scratch) else { return };
     if ret <= 0 {
@@ -161,7 +168,7 @@ fn watched(
     }
     let Some(stream) = sock.stream() else {
         let own = filter::is_own(Task::current().tgid());
-        count(if own { counter::OWN_CALLS } else { counter::OTHER_SOCKETS }, 1);
+        count_by(if own { counter::OWN_CALLS } else { counter::OTHER_SOCKETS }, 1);
         return None;
     };
     let state = socket::get(sock, stream, true)?;
@@ -190,7 +197,7 @@ fn watched(
 /// The agent's own call: its connection is left out at both ends.
 #[inline(always)]
 fn leave_out_own(sock: Sock, stream: Stream, state: &mut SocketState) {
-    count(counter::OWN_CALLS, 1);
+    count_by(counter::OWN_CALLS, 1);
     if stream == Stream::Tcp && !state.has(flag::LEFT_OUT) {
         state.flags |= flag::LEFT_OUT;
         filter::note_own(sock);
@@ -255,6 +262,58 @@ fn muted_tls(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool,
 
 // --- the call's bytes ---
 
+/// `Option<Pieces>` as plain numbers: the fields that a variant lacks would be registers that nobody
+/// has written, and the compiler may copy them, which the verifier refuses.
+#[derive(Clone, Copy)]
+struct Place {
+    way: u32,
+    address: u64,
+    count: u64,
+    skip: u64,
+    room: *const u8,
+}
+
+impl Place {
+    const NONE: Place = Place { way: 0, address: 0, count: 0, skip: 0, room: core::ptr::null() };
+    const FLAT: u32 = 1;
+    const PROGRAM: u32 = 2;
+    const COMPAT: u32 = 3;
+    const KERNEL: u32 = 4;
+    const PAGES: u32 = 5;
+    const TAKEN: u32 = 6;
+
+    #[inline(always)]
+    fn of(pieces: Pieces) -> Place {
+        let none = Place::NONE;
+        match pieces {
+            Pieces::One(address) => Place { way: Place::FLAT, address, ..none },
+            Pieces::Many { vector, count, skip, layout } => {
+                let way = match layout {
+                    Layout::Program => Place::PROGRAM,
+                    Layout::Compat => Place::COMPAT,
+                    Layout::Kernel => Place::KERNEL,
+                };
+                Place { way, address: vector, count, skip, ..none }
+            }
+            Pieces::Pages { vector, count, skip } => {
+                Place { way: Place::PAGES, address: vector, count, skip, ..none }
+            }
+            Pieces::Taken { room, have } => {
+                Place { way: Place::TAKEN, count: u64::from(have), room, ..none }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn layout(self) -> Layout {
+        match self.way {
+            Place::COMPAT => Layout::Compat,
+            Place::KERNEL => Layout::Kernel,
+            _ => Layout::Program,
+        }
+    }
+}
+
 impl Call {
     /// Process and thread, as one number.
     #[inline(always)]
@@ -287,11 +346,11 @@ impl Call {
             }
             return;
         }
-        if let Some(Buffer::Messages { array, count }) =
+        if let Some(Buffer::Messages { array, count, compat }) =
             registers::buffer(self.task, self.sock.file(), self.sending)
         {
             state.messages = 1;
-            messages::pass(self.moved(state, 0), array, count);
+            messages::pass(self.moved(state, 0), array, count, compat);
         }
     }
 
@@ -314,7 +373,7 @@ impl Call {
         }
         if enabled(feature::SHEDDING) && shed::takes(state, &mut record) {
             if state.messages != 0 {
-                self.pieces(state, len, source);
+                self.registered(state, len);
             }
             return;
         }
@@ -322,52 +381,114 @@ impl Call {
             introduce(self.sock, self.stream, state, &record);
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
+        let in_packets = !self.sending && matches!(source, Source::Registers);
         // Looked for even when nothing is wanted: each message of sendmmsg and recvmmsg counts.
-        let pieces = if len == 0 { None } else { self.pieces(state, len, source) };
-        let is_tls = match pieces {
+        let place = if len == 0 {
+            Place::NONE
+        } else {
+            self.pieces(state, &record, len, source).map_or(Place::NONE, Place::of)
+        };
+        let Place { way, address, count, skip, room } = place;
+        let beginning = match way {
             _ if want == 0 => {
                 write::bare(&mut record);
-                false
+                write::NOTHING
             }
-            Some(Pieces::One(address)) => write::flat(&mut record, want, address),
-            Some(Pieces::Many { vector, count, in_kernel }) => {
-                match gather(self.scratch, vector, count, in_kernel, want) {
-                    Some((room, have)) if have > 0 => write::gathered(&mut record, have, room),
-                    _ => {
-                        write::unreachable(&mut record);
-                        false
-                    }
+            Place::FLAT => write::flat(&mut record, want, address),
+            Place::PROGRAM | Place::COMPAT | Place::KERNEL => {
+                let room = Room::scratch(self.scratch);
+                let layout = place.layout();
+                let gathered = room.and_then(|r| gather(r, address, count, skip, layout, want));
+                self.write_gathered(&mut record, gathered)
+            }
+            Place::PAGES => {
+                if !enabled(feature::PAGES) {
+                    return;
                 }
+                count_by(counter::PAGE_SENDS, 1);
+                let room = Room::scratch(self.scratch);
+                let gathered = room.and_then(|r| pages::gather(r, address, count, skip, want));
+                self.write_gathered(&mut record, gathered)
             }
-            None => {
-                write::unreachable(&mut record);
-                false
+            Place::TAKEN => {
+                let have = count as u32;
+                let have = if have < want { have } else { want };
+                self.write_gathered(&mut record, Some((room, have)))
             }
+            _ => self.write_unreachable(&mut record, in_packets),
         };
-        if enabled(feature::TLS) && (is_tls || state.has(flag::TLS)) && len > 0 {
+        if enabled(feature::TLS)
+            && len > 0
+            && (state.has(flag::TLS) || tls::passes(&record, &beginning))
+        {
             state.flags |= flag::TLS;
             let arrived = (!self.sending).then_some((record.first_ns, record.last_ns));
             tls::moved(state.cookie, self.thread(), arrived);
         }
     }
 
+    #[inline(always)]
+    fn write_gathered(
+        &self,
+        record: &mut Payload,
+        gathered: Option<(*const u8, u32)>,
+    ) -> tls::Beginning {
+        match gathered {
+            Some((room, have)) if have > 0 => write::gathered(record, have, room),
+            _ => self.write_unreachable(record, false),
+        }
+    }
+
+    #[inline(always)]
+    fn write_unreachable(&self, record: &mut Payload, in_packets: bool) -> tls::Beginning {
+        in_kernel::unreachable(&record.header, in_packets);
+        write::unreachable(record);
+        write::NOTHING
+    }
+
     /// Where the call keeps its bytes, `None` when nothing proves it.
     #[inline(always)]
-    fn pieces(&self, state: &mut SocketState, len: u32, source: Source) -> Option<Pieces> {
+    fn pieces(
+        &self,
+        state: &mut SocketState,
+        record: &Payload,
+        len: u32,
+        source: Source,
+    ) -> Option<Pieces> {
         match source {
             Source::Nowhere => None,
             Source::Iterator(pieces) => Some(pieces.simplified()),
             Source::Registers => {
-                let buffer = registers::buffer(self.task, self.sock.file(), self.sending)?;
-                // The messages before this one of a sendmmsg were not followed.
-                if matches!(buffer, Buffer::Messages { .. }) {
-                    if self.knows_iterator() {
-                        return None;
-                    }
-                    state.messages = 1;
+                let known = self.registered(state, len);
+                if self.sending || known.is_some() || !enabled(feature::PACKETS) {
+                    return known;
                 }
-                buffer.pieces(self.moved(state, len))
+                self.taken(record, len)
             }
         }
+    }
+
+    /// Where the registers say that it keeps them.
+    #[inline(always)]
+    fn registered(&self, state: &mut SocketState, len: u32) -> Option<Pieces> {
+        let buffer = registers::buffer(self.task, self.sock.file(), self.sending)?;
+        // The messages before this one of a sendmmsg were not followed.
+        if matches!(buffer, Buffer::Messages { .. }) {
+            if self.knows_iterator() {
+                return None;
+            }
+            state.messages = 1;
+        }
+        buffer.pieces(self.moved(state, len))
+    }
+
+    /// What this receive took from packets.
+    #[inline(always)]
+    fn taken(&self, record: &Payload, len: u32) -> Option<Pieces> {
+        let (socket, sequence) = match self.stream {
+            Stream::Tcp => (self.sock.0 as u64, Some(record.position as u32)),
+            Stream::Unix => (self.sock.peer(), None),
+        };
+        in_kernel::taken(&record.header, self.thread(), socket, sequence, len)
     }
 }

@@ -10,15 +10,18 @@ use crate::{
     emit::{count, reserve, wakeup},
     kernel::user::{copy_flat, copy_scratch},
     settings::enabled,
-    tls,
+    tls::Beginning,
 };
 
 const FIXED: usize = size_of::<Payload>();
 
-/// Writes with the smallest class that holds `want`, copied from one user buffer. Here and below: true
-/// when the bytes are TLS of a library that is watched ([`tls::passes`]).
+/// Nothing was captured.
+pub const NOTHING: Beginning = [0; 4];
+
+/// Writes with the smallest class that holds `want`, copied from one user buffer. Here and below: gives
+/// the first bytes, for [`crate::tls::passes`].
 #[inline(always)]
-pub fn flat(record: &mut Payload, want: u32, address: u64) -> bool {
+pub fn flat(record: &mut Payload, want: u32, address: u64) -> Beginning {
     match want {
         0..=128 => class_flat::<128>(record, want, address),
         129..=256 => class_flat::<256>(record, want, address),
@@ -30,7 +33,7 @@ pub fn flat(record: &mut Payload, want: u32, address: u64) -> bool {
 
 /// The same from a gathered scratch room.
 #[inline(always)]
-pub fn gathered(record: &mut Payload, have: u32, room: *const u8) -> bool {
+pub fn gathered(record: &mut Payload, have: u32, room: *const u8) -> Beginning {
     match have {
         0..=256 => class_gathered::<256>(record, have, room),
         257..=1024 => class_gathered::<1024>(record, have, room),
@@ -39,7 +42,7 @@ pub fn gathered(record: &mut Payload, have: u32, room: *const u8) -> bool {
 }
 
 #[inline(always)]
-fn class_flat<const ROOM: usize>(record: &mut Payload, len: u32, address: u64) -> bool {
+fn class_flat<const ROOM: usize>(record: &mut Payload, len: u32, address: u64) -> Beginning {
     write::<ROOM>(record, len, |to| match ROOM {
         128 => copy_flat::<128>(to, len, address),
         256 => copy_flat::<256>(to, len, address),
@@ -50,7 +53,7 @@ fn class_flat<const ROOM: usize>(record: &mut Payload, len: u32, address: u64) -
 }
 
 #[inline(always)]
-fn class_gathered<const ROOM: usize>(record: &mut Payload, len: u32, room: *const u8) -> bool {
+fn class_gathered<const ROOM: usize>(record: &mut Payload, len: u32, room: *const u8) -> Beginning {
     write::<ROOM>(record, len, |to| match ROOM {
         256 => copy_scratch::<256>(to, len, room),
         1024 => copy_scratch::<1024>(to, len, room),
@@ -77,9 +80,9 @@ fn write<const ROOM: usize>(
     record: &mut Payload,
     len: u32,
     fill: impl FnOnce(*mut u8) -> bool,
-) -> bool {
-    let Some((sequence, mut slot)) = reserve(record.cookie, FIXED + ROOM) else { return false };
-    let mut is_tls = false;
+) -> Beginning {
+    let Some((sequence, mut slot)) = reserve(record.cookie, FIXED + ROOM) else { return NOTHING };
+    let mut beginning = NOTHING;
     record.header.seq = sequence;
     let start = slot.as_mut_ptr();
     // SAFETY: the slot holds FIXED + ROOM bytes and is 8-byte aligned; the verifier checks both.
@@ -92,10 +95,11 @@ fn write<const ROOM: usize>(
         }
         let plain = record.header.flags & record_flag::PLAINTEXT != 0;
         if ROOM > 0 && enabled(feature::TLS) && filled && !plain {
-            is_tls = tls::passes(record, start.add(FIXED), len);
+            // Copied, so that what is made of it is in the program once and not once a class.
+            beginning = start.add(FIXED).cast::<Beginning>().read();
         }
         start.cast::<Payload>().write(*record);
     }
     slot.submit(wakeup(record.cookie));
-    is_tls
+    beginning
 }

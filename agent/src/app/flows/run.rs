@@ -1,0 +1,258 @@
+//! The thread that follows conversations in a run: ends from the ring, living ones once an interval.
+
+use super::report::Message;
+use crate::app::clock::boot_ns;
+use crate::app::shared::{Shared, Thread};
+use crate::config::Settings;
+use crate::flow::datagrams::DatagramMap;
+use crate::flow::list::Lister;
+use crate::flow::watched::Watched;
+use crate::probe::attached::Attached;
+use agent_common::counter;
+use agent_core::flow::conversation::Endpoint;
+use agent_core::flow::record::{FlowRecord, decode};
+use agent_core::flow::{FlowChange, FlowTable, Names, TableConfig, dns};
+use agent_core::ledger::{Entry, Side};
+use aya::maps::{MapData, RingBuf};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+/// Pause between two looks at the ring.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Changes handed on at once: the assembler works on other things in between.
+const BATCH: usize = 256;
+
+/// How often the account is published, ns.
+const HOUSEKEEPING_NS: u64 = 500_000_000;
+
+/// What follows conversations, in a run or for one command.
+pub struct Follower {
+    /// Ends and DNS answers.
+    pub ring: RingBuf<MapData>,
+    /// UDP.
+    pub datagrams: DatagramMap,
+    /// The programs, for the iterator.
+    pub attached: Attached,
+    /// All that are known.
+    pub table: FlowTable,
+    /// Names from DNS answers.
+    pub names: Names,
+    /// The latest listing.
+    pub lister: Lister,
+    records: u64,
+    undecoded: u64,
+    list_failed: bool,
+}
+
+impl Follower {
+    /// Of loaded programs.
+    pub fn new(
+        ring: RingBuf<MapData>,
+        datagrams: DatagramMap,
+        attached: Attached,
+        config: TableConfig,
+    ) -> Follower {
+        Follower {
+            ring,
+            datagrams,
+            attached,
+            table: FlowTable::new(config),
+            names: Names::default(),
+            lister: Lister::default(),
+            records: 0,
+            undecoded: 0,
+            list_failed: false,
+        }
+    }
+
+    /// Empties the ring; ends of conversations go to `out`.
+    pub fn drain(&mut self, out: &mut dyn FnMut(FlowChange)) {
+        while let Some(item) = self.ring.next() {
+            self.records += 1;
+            match decode(&item) {
+                Ok(FlowRecord::Flow(flow)) => {
+                    if let Some(change) = self.table.ended(flow, &self.names) {
+                        out(change);
+                    }
+                }
+                Ok(FlowRecord::Dns(record, message)) => {
+                    let Some(answer) = dns::answer(message) else { continue };
+                    for (address, ttl) in answer.addresses {
+                        let (process, at) = (record.header.tgid, record.header.boot_ns);
+                        let addr = mapped(address);
+                        self.names.learn(process, record.netns, addr, &answer.name, ttl, at);
+                    }
+                }
+                Err(_) => self.undecoded += 1,
+            }
+        }
+    }
+
+    /// Looks at all that live.
+    pub fn look(&mut self, now: u64) {
+        match self.lister.read(&self.attached) {
+            Ok(()) => self.lister.sockets().for_each(|flow| self.table.listed(flow, now)),
+            Err(error) if !std::mem::replace(&mut self.list_failed, true) => {
+                tracing::warn!("living conversations cannot be listed: {error}");
+            }
+            Err(_) => {}
+        }
+        let Follower { datagrams, table, .. } = self;
+        datagrams.read(|key, counted| table.counted(key, counted, now));
+    }
+
+    fn ledger(&self, counters: &[u64]) -> Vec<Entry> {
+        let get = |index: u32| counters.get(index as usize).copied().unwrap_or(0);
+        let entry = |stage, unit, side, count| Entry { stage, unit, side, count };
+        let (names, answers, forgotten) = self.names.counts();
+        let evicted = self.datagrams.evicted(get(counter::DATAGRAMS_BEGUN));
+        let mut entries = self.table.ledger();
+        entries.extend([
+            entry("flow_ring", "records", Side::In, self.records),
+            entry("flow_ring", "records", Side::Out, self.records - self.undecoded),
+            entry("flow_ring", "records", Side::Lost("undecoded"), self.undecoded),
+            entry("flow_names", "addresses", Side::Held, names as u64),
+            entry("flow_names", "addresses", Side::Info("learned"), answers),
+            entry("flow_names", "addresses", Side::Info("evicted"), forgotten),
+            entry("flow", "datagram_conversations", Side::Info("evicted"), evicted),
+        ]);
+        entries
+    }
+}
+
+/// IPv4 as IPv4-mapped.
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// What the thread is made of.
+pub struct FlowParts {
+    /// Ends and DNS answers.
+    pub ring: RingBuf<MapData>,
+    /// UDP.
+    pub datagrams: DatagramMap,
+    /// The programs, for the iterator.
+    pub attached: Attached,
+    /// To the assembler's thread. When it is full this thread waits, and the ring takes the load.
+    pub out: SyncSender<Message>,
+    /// Where the agent itself listens: the other ends of these are left out as well.
+    pub own: Option<Endpoint>,
+}
+
+/// See the module.
+pub struct FlowThread {
+    follower: Follower,
+    watched: Watched,
+    own: Option<Endpoint>,
+    out: SyncSender<Message>,
+    interval_ns: u64,
+    shared: Arc<Shared>,
+    batch: Vec<FlowChange>,
+    closed: bool,
+}
+
+impl FlowThread {
+    /// Ready to run.
+    pub fn new(settings: &Settings, parts: FlowParts, shared: Arc<Shared>) -> FlowThread {
+        let config = TableConfig {
+            capacity: settings.flows.table as usize,
+            own_tgid: std::process::id(),
+            ..TableConfig::default()
+        };
+        FlowThread {
+            follower: Follower::new(parts.ring, parts.datagrams, parts.attached, config),
+            watched: Watched::new(&settings.selection),
+            own: parts.own,
+            out: parts.out,
+            interval_ns: u64::try_from(settings.flows.interval.as_nanos()).unwrap_or(u64::MAX),
+            shared,
+            batch: Vec::new(),
+            closed: false,
+        }
+    }
+
+    /// Runs until the stop flag is set, then reports what is left.
+    pub fn run(mut self) {
+        let (mut looked, mut housekept) = (0, 0);
+        loop {
+            let last = self.shared.stop.load(Ordering::Acquire);
+            let now = boot_ns();
+            self.drain();
+            if last || now.saturating_sub(looked) >= self.interval_ns {
+                looked = now;
+                self.interval(now);
+            }
+            self.send_batch();
+            if last || now.saturating_sub(housekept) >= HOUSEKEEPING_NS {
+                housekept = now;
+                let ledger = self.follower.ledger(&self.shared.kernel_counters());
+                self.shared.publish(Thread::Flows, ledger);
+            }
+            if last || self.closed {
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut changes = std::mem::take(&mut self.batch);
+        self.follower.drain(&mut |change| changes.push(change));
+        changes.into_iter().for_each(|change| self.give(change));
+    }
+
+    /// Looks at all that live, and reports them.
+    fn interval(&mut self, now: u64) {
+        self.follower.look(now);
+        let (mut changes, mut over) = (Vec::new(), Vec::new());
+        let Follower { table, names, .. } = &mut self.follower;
+        table.report(now, names, &mut |change| changes.push(change), &mut |id| over.push(id));
+        over.into_iter().for_each(|id| self.follower.datagrams.remove(id));
+        changes.into_iter().for_each(|change| self.give(change));
+        self.send_batch();
+        self.send(Message::Interval);
+    }
+
+    fn give(&mut self, change: FlowChange) {
+        if self.is_own(&change) || !self.watched.takes(&change.conversation) {
+            return;
+        }
+        self.batch.push(change);
+        if self.batch.len() >= BATCH {
+            self.send_batch();
+        }
+    }
+
+    /// A conversation with the agent: somebody asks its admin endpoint, or is sent to by it.
+    fn is_own(&self, change: &FlowChange) -> bool {
+        let flow = &change.conversation;
+        let agent = std::process::id();
+        let is_there = |own: Endpoint| {
+            flow.remote.port == own.port && (own.addr == [0; 16] || flow.remote.addr == own.addr)
+        };
+        flow.local_peer.is_some_and(|peer| peer.tgid == agent) || self.own.is_some_and(is_there)
+    }
+
+    fn send_batch(&mut self) {
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.send(Message::Changes(batch));
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        // The assembler ends only after this thread: it panicked, and there is nobody left to work
+        // for.
+        if self.out.send(message).is_err() {
+            self.closed = true;
+            self.shared.stop.store(true, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+module kernspan/core
+
+go 1.22

@@ -1,0 +1,157 @@
+//! `bench connections`: what an idle connection costs in memory, in the kernel and in the agent. The same
+//! number of connections is opened twice, without the agent and with it.
+
+use super::aims::Aim;
+use super::usage;
+use crate::command::{self, command};
+use crate::service::{Service, free_ports, scratch};
+use crate::{build, paths};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// How many.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Connections that are open at a time; both ends are on this machine.
+    #[arg(long, default_value_t = 50_000)]
+    connections: u32,
+}
+
+/// Of one end: the state of its socket, what its shard and the assembler keep.
+const AIM: Aim = Aim { what: "an idle connection, one end", most: 1300.0, unit: "B" };
+
+/// Connections to one address: fewer than there are ports to connect from.
+const PER_ADDRESS: u32 = 20_000;
+
+/// Time for records to be worked off, and for memory that is not used any more to go back.
+const SETTLE: Duration = Duration::from_secs(4);
+
+/// Bytes in use.
+#[derive(Clone, Copy, Default)]
+struct Memory {
+    /// Of the kernel: unreclaimable slab, per-CPU and page tables left out.
+    kernel: u64,
+    /// Of the agent: its own, not that of files and rings.
+    agent: u64,
+}
+
+/// Measures and prints.
+pub fn run(options: &Options) -> Result<()> {
+    ensure!(geteuid().is_root(), "the agent needs root: run this as root");
+    let needed = u64::from(options.connections) * 2 + 1024;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted =
+        Rlimit { current: Some(needed), maximum: limit.maximum.map(|most| most.max(needed)) };
+    setrlimit(Resource::Nofile, wanted)
+        .with_context(|| format!("{needed} open files are not allowed"))?;
+    let agent = build::run()?;
+    let home = scratch("connections")?;
+    let result = both(options, &agent, &home);
+    let removed = fs::remove_dir_all(&home);
+    let (without, with) = result?;
+    print(options.connections, without, with);
+    removed.context("the benchmark's directory")
+}
+
+fn both(options: &Options, agent: &Path, home: &Path) -> Result<(Memory, Memory)> {
+    let [web, listen] = free_ports()?;
+    let without = once(options, None, web, home)?;
+    let address = format!("127.0.0.1:{listen}");
+    let mut run =
+        command(&agent.to_string_lossy(), ["run", "--output", "none", "--listen", &address]);
+    let mut agent = Service::start("kernspan", &mut run, home)?;
+    let ready = format!("http://{address}/readyz");
+    agent.until(Duration::from_secs(20), || {
+        command::succeeds(&mut command("curl", ["-sf", "--max-time", "2", &ready]))
+    })?;
+    let with = once(options, Some(&agent), web, home)?;
+    let url = format!("http://{address}/metrics");
+    let metrics = command::output(&mut command("curl", ["-sf", "--max-time", "5", &url]))?;
+    let held =
+        metrics.lines().find(|line| line.starts_with("kernspan_connection_connections_held "));
+    println!("{}", held.unwrap_or("the agent does not say how many connections it knows"));
+    agent.stop(Duration::from_secs(10))?;
+    Ok((without, with))
+}
+
+/// What so many connections add.
+fn once(options: &Options, agent: Option<&Service>, web: u16, home: &Path) -> Result<Memory> {
+    let nginx = start_nginx(web, home)?;
+    thread::sleep(SETTLE);
+    let before = memory(agent)?;
+    let connections = open(options.connections, web)?;
+    thread::sleep(SETTLE);
+    let after = memory(agent)?;
+    drop(connections);
+    nginx.stop(Duration::from_secs(10))?;
+    Ok(Memory {
+        kernel: after.kernel.saturating_sub(before.kernel),
+        agent: after.agent.saturating_sub(before.agent),
+    })
+}
+
+fn memory(agent: Option<&Service>) -> Result<Memory> {
+    let info = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let kernel = kib(&info, "SUnreclaim:").context("/proc/meminfo has no SUnreclaim")?;
+    let agent = agent.map_or(Ok(0), |agent| usage::memory(agent.pid()).map(|(_, own)| own))?;
+    Ok(Memory { kernel: kernel * 1024, agent: agent * 1024 })
+}
+
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Kept connections, each after one request: as a pool leaves them.
+fn open(count: u32, port: u16) -> Result<Vec<TcpStream>> {
+    let mut connections = Vec::with_capacity(count as usize);
+    let mut answer = [0; 1024];
+    for n in 0..count {
+        let address = format!("127.0.0.{}:{port}", 1 + n / PER_ADDRESS);
+        let mut stream =
+            TcpStream::connect(&address).with_context(|| format!("connection {n} to {address}"))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        let read = stream.read(&mut answer)?;
+        ensure!(answer.starts_with(b"HTTP/1.1 200") && read > 0, "no answer on connection {n}");
+        connections.push(stream);
+    }
+    Ok(connections)
+}
+
+fn start_nginx(port: u16, home: &Path) -> Result<Service> {
+    let config = format!(
+        "daemon off;\nworker_processes 2;\nworker_rlimit_nofile 200000;\nuser root;\n\
+         pid {home}/nginx.pid;\nevents {{ worker_connections 100000; }}\nhttp {{\naccess_log off;\n\
+         keepalive_timeout 3600;\nclient_body_temp_path {home}/body;\n\
+         proxy_temp_path {home}/proxy;\nfastcgi_temp_path {home}/fastcgi;\n\
+         uwsgi_temp_path {home}/uwsgi;\nscgi_temp_path {home}/scgi;\n\
+         server {{ listen {port} backlog=4096; location / {{ return 200 \"ok\"; }} }}\n}}\n",
+        home = home.display()
+    );
+    let file = home.join("nginx.conf");
+    fs::write(&file, config)?;
+    let program = paths::program("nginx").context("nginx is missing: run `cargo xtask setup`")?;
+    let error_log = format!("{}/error.log", home.display());
+    let mut nginx = command(&program.to_string_lossy(), ["-e", &error_log, "-c"]);
+    let mut service = Service::start("nginx", nginx.arg(file), home)?;
+    service.until_listening(port)?;
+    Ok(service)
+}
+
+fn print(connections: u32, without: Memory, with: Memory) {
+    let ends = 2.0 * f64::from(connections);
+    let kernel = (with.kernel as f64 - without.kernel as f64) / ends;
+    let own = with.agent as f64 / ends;
+    println!("{connections} connections, {ends} ends:");
+    println!("  kernel, without the agent {:>8.0} B an end", without.kernel as f64 / ends);
+    println!("  kernel, added             {kernel:>8.0} B an end");
+    println!("  the agent's own           {own:>8.0} B an end");
+    println!("  {}", AIM.line(kernel + own));
+}
