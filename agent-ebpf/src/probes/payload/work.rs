@@ -36,7 +36,8 @@ pub struct Work {
     /// First bytes that were written; zeros without any.
     beginning: Beginning,
     way: u32,
-    pad: u32,
+    /// Bytes that were gathered.
+    have: u32,
 }
 
 /// Where a call keeps its bytes.
@@ -138,13 +139,15 @@ extern "C" fn payload_locate(slot: u32, sending: u32, iterator: u32) -> u32 {
     }
 }
 
-/// Gathers up to `want` of the call's bytes into the program's scratch room. Gives how many.
+/// Gathers up to `want` of the call's bytes, where they are in pieces, into the program's scratch room,
+/// and notes how many.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn payload_gather(slot: u32, want: u32) -> u32 {
     let Some(work) = of(slot) else { return 0 };
     let Work { address, count, skip, way, .. } = *work;
     work.gathering.begin(skip);
+    work.have = 0;
     let Some(room) = Room::scratch(slot) else { return 0 };
     let layout = match way {
         way::PROGRAM => Layout::Program,
@@ -152,11 +155,13 @@ extern "C" fn payload_gather(slot: u32, want: u32) -> u32 {
         way::KERNEL => Layout::Kernel,
         way::PAGES if enabled(feature::PAGES) => {
             count_by(counter::PAGE_SENDS, 1);
-            return pages::gather(room, &mut work.gathering, (address, count), want);
+            work.have = pages::gather(room, &mut work.gathering, (address, count), want);
+            return 0;
         }
         _ => return 0,
     };
-    gather(room, &mut work.gathering, (address, count), layout, want)
+    work.have = gather(room, &mut work.gathering, (address, count), layout, want);
+    0
 }
 
 /// Writes the record with up to `want` of the call's bytes. With `in_packets` not 0 packets would have
@@ -181,7 +186,7 @@ extern "C" fn payload_store(slot: u32, want: u32, in_packets: u32) -> u32 {
         in_kernel::taken_room(work.thread())
             .map(|room| (room, if have < want { have } else { want }))
     } else if way != way::NONE {
-        let have = payload_gather(slot, want);
+        let have = work.have;
         Room::scratch(slot).map(|room| (room.start(), have))
     } else {
         None
@@ -219,8 +224,12 @@ pub fn locate(slot: u32, file: u64, sending: bool, iterator: bool) -> u32 {
     payload_locate(slot, u32::from(sending), u32::from(iterator))
 }
 
-/// [`payload_store`].
+/// [`payload_gather`] where it is needed, then [`payload_store`].
 #[inline(always)]
 pub fn store(slot: u32, want: u32, in_packets: bool) {
+    // Here and not in there: the stacks of functions that call each other add up, to 512 bytes at most.
+    if want > 0 && of(slot).is_some_and(|work| work.way > way::FLAT) {
+        payload_gather(slot, want);
+    }
     payload_store(slot, want, u32::from(in_packets));
 }
