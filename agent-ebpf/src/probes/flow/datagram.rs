@@ -82,7 +82,9 @@ fn used(sock: Sock, ret: i32, sending: bool, flags: i32) {
 // --- datagrams ---
 
 /// A call on a socket returned `ret`. True when it is a UDP socket: it has been dealt with.
-#[inline(always)]
+///
+/// Not inlined: see `payload::connection::introduce`.
+#[inline(never)]
 pub fn moved(sock: Sock, ret: i32, sending: bool, flags: i32) -> bool {
     if sock.0.is_null() || !sock.is_datagram() || sock.protocol() != IPPROTO_UDP {
         return false;

@@ -80,7 +80,9 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
         flags |= record_flag::TRUE_FIRST;
     }
     let first_ns = known_or(sent.first, boot_ns);
-    let record = Payload {
+    // Written where it stays: the stack is short.
+    let Some(work) = work::of(scratch) else { return };
+    work.record = Payload {
         header: Header { direction: direction::SEND, flags, ..header(kind::PAYLOAD, 0, boot_ns) },
         cookie: state.cookie,
         position: sent.position,
@@ -89,7 +91,7 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
         last_ns: first_ns,
         context: 0,
     };
-    call.report(state, record, len, sent.source);
+    call.report(state, work, len, sent.source);
 }
 
 /// A receive returned `ret`.
@@ -137,7 +139,8 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
     if received.last.is_true {
         flags |= record_flag::TRUE_LAST;
     }
-    let record = Payload {
+    let Some(work) = work::of(scratch) else { return };
+    work.record = Payload {
         header: Header {
             direction: direction::RECEIVE,
             flags,
@@ -152,7 +155,7 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
     };
     let thrown_away = call_flags & MSG_TRUNC != 0;
     let source = if thrown_away { Source::Nowhere } else { Source::Registers };
-    call.report(state, record, len, source);
+    call.report(state, work, len, source);
 }
 
 #[inline(always)]
@@ -315,9 +318,7 @@ impl Call {
 
     /// Completes a record and writes it, after the connection's own where that is due.
     #[inline(always)]
-    fn report(&self, state: &mut SocketState, record: Payload, len: u32, source: Source) {
-        let Some(work) = work::of(self.scratch) else { return };
-        work.record = record;
+    fn report(&self, state: &mut SocketState, work: &mut Work, len: u32, source: Source) {
         let record = &mut work.record;
         let header = &mut record.header;
         header.tgid = self.tgid;

@@ -16,7 +16,9 @@ use crate::{
 const CONNECTION_LEN: usize = size_of::<Connection>() + PATH_LEN + 4;
 
 /// Says who talks to whom, once; on unix sockets again when the peer's cookie is known.
-#[inline(always)]
+///
+/// Not inlined: its stack is needed rarely, and those of a program's functions must fit 512 bytes.
+#[inline(never)]
 pub fn introduce(sock: Sock, stream: Stream, state: &mut SocketState, record: &Payload) {
     let peer_cookie = if stream == Stream::Unix { sock.peer_cookie() } else { 0 };
     let complete = stream != Stream::Unix || peer_cookie != 0;
