@@ -127,7 +127,7 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
 
 /// The programs read this field wherever they run; without others a feature is poorer.
 pub fn is_needed(field: &str) -> bool {
-    !["iter_", "sock_v6_", "unix_", "skb_", "bvec_"]
+    !["iter_", "sock_v6_", "unix_", "skb_", "bvec_", "mptcp_", "tcp_cb_", "page_", "task_fsbase"]
         .iter()
         .any(|subject| field.starts_with(subject))
 }
