@@ -93,4 +93,12 @@ calls! {
     UNTYPED_ENDS = "untyped_socket_ends",
     /// Numbers given to sockets without a cookie.
     OWN_COOKIES = "own_cookies",
+    /// Plaintext calls of TLS libraries whose socket is not known: they are not reported.
+    TLS_UNMATCHED_CALLS = "tls_unmatched",
+    /// Bytes of those calls.
+    TLS_UNMATCHED_BYTES = "tls_unmatched_bytes",
+    /// Calls of TLS libraries inside one another (TLS within TLS): the inner ones are not reported.
+    TLS_NESTED = "tls_nested",
+    /// TLS objects that used two sockets which were both open: neither is taken.
+    TLS_CONFLICTS = "tls_conflicts",
 }

@@ -8,6 +8,7 @@
 //! - [`settings`]: what userspace tells the kernel side, as constants in its code and small maps.
 //! - [`runtime`]: where a Go program keeps its goroutines, and how a record names one.
 //! - [`counter`]: what the kernel side counts, and under which index.
+//! - [`tls`]: what a probe on a function of a TLS library is told.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -16,3 +17,4 @@ pub mod counter;
 pub mod record;
 pub mod runtime;
 pub mod settings;
+pub mod tls;

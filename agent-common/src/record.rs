@@ -60,6 +60,10 @@ pub mod flag {
     pub const CLOSED: u16 = 1 << 10;
     /// Exec: the argument block was longer than what was captured.
     pub const TRUNCATED: u16 = 1 << 11;
+    /// Payload: plaintext of a TLS library that travels encrypted on this socket. Its positions are own
+    /// counters ([`COUNTED`]): from 0 where the library was watched from the handshake on, else from a
+    /// number that no other connection begins at.
+    pub const PLAINTEXT: u16 = 1 << 14;
     /// Payload and closing: whole requests before this one were shed on purpose. The bytes of both
     /// directions up to here are theirs, and not lost.
     pub const SHED: u16 = 1 << 7;

@@ -36,6 +36,8 @@ pub mod feature {
     /// Executables are selected among the descendants of named processes: the same for a program
     /// that one of these starts. They are in the process map, watched or not.
     pub const FAMILY_FILTER: u32 = 1 << 10;
+    /// Functions of TLS libraries are probed: sockets look for the call that uses them.
+    pub const TLS: u32 = 1 << 16;
     /// Whole requests may be shed: see [`super::lot`].
     pub const SHEDDING: u32 = 1 << 24;
     /// With [`SHEDDING`]: each process has a rate of its own.
@@ -165,6 +167,8 @@ pub mod socket_verdict {
     pub const MUTE: u32 = 1;
     /// Capture every call as far as the largest class goes.
     pub const FULL: u32 = 2;
+    /// Its bytes are TLS: capture no more of them, but look for the library's call that moves them.
+    pub const TLS: u32 = 5;
     /// This end answers requests. For sockets whose opening was not seen.
     pub const ANSWERS: u32 = 3;
     /// This end asks.

@@ -4,12 +4,14 @@ mod recording;
 
 pub use recording::recording;
 
+use crate::elf::Elf;
 use crate::event;
 use crate::flow::{self, dns};
 use crate::golang;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Started, Thread};
 use crate::protocol::http1::{self, Http1};
+use crate::protocol::tls::Handshake;
 use crate::protocol::{Direction, Input, Progress, Segment, Sink};
 
 /// Most heap bytes one HTTP/1 connection may hold: two heads of 24 KiB (a growing vector may have
@@ -50,6 +52,43 @@ pub fn dns(bytes: &[u8]) {
         assert!((1..=255).contains(&answer.name.len()), "a name of {} bytes", answer.name.len());
     }
     let _ = flow::record::decode(bytes);
+}
+
+/// Looks for functions, the build id and marks in a program of a stranger.
+///
+/// # Panics
+/// When a parser does; or when more is found than is in the file.
+pub fn elf(bytes: &[u8]) {
+    let Some(elf) = Elf::parse(bytes) else { return };
+    let exported = elf.exported(&["SSL_read", "main"]);
+    let named = elf.functions(&|name| name.len() < 64);
+    let end = bytes.len() as u64;
+    for offset in exported.values().chain(named.values()) {
+        let code = elf.bytes(*offset, 16);
+        assert!(*offset < end || code.is_empty(), "code behind the file's end");
+    }
+    assert!(elf.build_id().len() <= bytes.len());
+    let _ = (elf.is_program(), elf.contains(&[b"mark"]));
+}
+
+/// Plays a handshake in pieces: the first byte of each says which way, and how long it is.
+///
+/// # Panics
+/// When the parser does, or keeps more than it says.
+pub fn tls(bytes: &[u8]) {
+    let mut handshake = Handshake::default();
+    let mut rest = bytes;
+    while let [first, after @ ..] = rest {
+        let way = if first & 1 == 0 { Direction::Send } else { Direction::Receive };
+        let len = usize::from(first >> 1) * 4;
+        let (piece, next) = after.split_at(len.min(after.len()));
+        if handshake.take(way, piece, len as u64) {
+            break;
+        }
+        rest = next;
+    }
+    let facts = handshake.into_facts();
+    assert!(facts.server_name.len() <= 255 && facts.protocol.len() <= 255);
 }
 
 /// Plays inputs made of `bytes` to one connection.

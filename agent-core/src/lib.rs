@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod elf;
 pub mod event;
 pub mod golang;
 pub mod id;

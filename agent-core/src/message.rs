@@ -227,7 +227,24 @@ pub struct Endpoints {
     pub peer_cookie: u64,
     /// Unix: path of the socket (abstract names begin with NUL).
     pub path: Vec<u8>,
+    /// Its messages travel encrypted.
+    pub encryption: Option<Box<Encryption>>,
 }
+
+/// What is known of an encrypted connection whose plaintext is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Encryption {
+    /// Positions of the ciphertext at turns of the direction, as both ends know them: low halves of what
+    /// was sent and received then. A peer has one of them reversed.
+    pub marks: Marks,
+    /// Plaintext was counted from the connection's first byte on: its positions are the peer's.
+    pub from_start: bool,
+    /// What the handshake said.
+    pub facts: crate::protocol::tls::Facts,
+}
+
+/// See [`Encryption::marks`]: bytes sent, bytes received.
+pub type Marks = smallvec::SmallVec<[(u32, u32); 2]>;
 
 /// What a shard tells the trace stage, in the order of its ring.
 #[derive(Debug)]

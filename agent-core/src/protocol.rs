@@ -5,6 +5,7 @@
 //! sees two bytes joined that were not adjacent, and never reports what the bytes do not show.
 
 pub mod http1;
+pub mod tls;
 
 use crate::message::{Failure, Finished, Started, Thread};
 

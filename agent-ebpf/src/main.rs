@@ -3,6 +3,7 @@
 //! - `probes/`: one subject a file; each program is a thin attachment around a shared body. Those of
 //!   payload are in [`typed`].
 //! - [`socket`]: state kept with each socket. [`filter`]: who is watched; asked first.
+//! - [`tls`]: which socket a TLS library's object uses.
 //! - [`emit`]: the only way out. [`maps`]: every map on one page.
 //! - `kernel/`: typed readers, the only places that touch kernel or user memory.
 //!
@@ -21,6 +22,7 @@ mod probes;
 mod settings;
 mod shed;
 mod socket;
+mod tls;
 mod typed;
 
 /// The verifier knows pointers by their types: fields are loaded directly, and state lives with its

@@ -17,6 +17,7 @@ use crate::{
     kernel::{packet::Found, user::BEHIND},
     probes::{FlowState, payload::work::Work},
     socket::SocketState,
+    tls::{ObjectKey, OpenCall, TlsSocket, WireKey},
 };
 
 /// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
@@ -117,6 +118,22 @@ pub static UNIX_SENDS: LruHashMap<u64, UnixSend> = LruHashMap::with_max_entries(
 /// cannot leak its entry; far more than threads that are in such a call at once.
 #[map]
 pub static MESSAGES: LruHashMap<u64, Progress> = LruHashMap::with_max_entries(4096, 0);
+
+/// The TLS library's call that each thread is or was in last. LRU, as [`MESSAGES`].
+#[map]
+pub static TLS_CALLS: LruHashMap<u64, OpenCall> = LruHashMap::with_max_entries(8192, 0);
+
+/// The socket (cookie) of each TLS object. LRU: what is evicted is found again with the next bytes.
+#[map]
+pub static TLS_OBJECTS: LruHashMap<ObjectKey, u64> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Plaintext streams of sockets, by cookie. What is evicted begins anew, at other positions.
+#[map]
+pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Ciphertext in buffers of programs, not sent yet, with its TLS object.
+#[map]
+pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(4096, 0);
 
 /// Where pages lie; found out by userspace.
 #[map]

@@ -10,7 +10,10 @@ mod send;
 mod unix;
 mod untyped;
 
-use agent_common::{counter, settings::socket_verdict};
+use agent_common::{
+    counter,
+    settings::{feature, socket_verdict},
+};
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated::bpf_sk_storage_get};
 
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
     filter,
     kernel::sock::{Sock, Stream},
     maps::{SOCKETS, VERDICT_GENERATION, VERDICTS},
-    settings::setting,
+    settings::{enabled, setting},
 };
 use receive::{ARRIVALS, Arrival};
 pub use receive::{Received, next_read};
@@ -50,6 +53,8 @@ pub mod flag {
     pub const SENDING: u32 = 1 << 9;
     /// There was a call.
     pub const TURNED: u32 = 1 << 10;
+    /// Its bytes are TLS, and the library is watched, or may be.
+    pub const TLS: u32 = 1 << 16;
     /// This end answers requests: userspace's word, where the opening was not seen.
     pub const ANSWERS: u32 = 1 << 11;
     /// This end asks: the same.
@@ -70,7 +75,8 @@ pub struct SocketState {
     pub flags: u32,
     /// Verdict generation last looked at.
     pub generation: u32,
-    /// Bytes of the running turn's head not captured yet. A race costs or gives some bytes.
+    /// Bytes of the running turn's head not captured yet; once muted, calls that still look for a TLS
+    /// library's. A race costs or gives some bytes.
     pub head_left: u32,
     /// Arrivals written. Only the socket's owner (its lock, or its softirq) writes it.
     pub arrived: u32,
@@ -100,6 +106,9 @@ pub struct Moment {
     pub ns: u64,
     pub is_true: bool,
 }
+
+/// Calls on a muted socket that look for a TLS library's: protocols go over to TLS early.
+const MUTED_LOOKS: u32 = 64;
 
 /// State of a socket; made when `create` and there is none. `None` without memory, or for a socket
 /// that is not watched.
@@ -149,6 +158,12 @@ impl SocketState {
         self.flags & flags != 0
     }
 
+    /// Muted, but its ciphertext's arrival is that of plaintext which is reported.
+    #[inline(always)]
+    pub fn watches_arrivals(&self) -> bool {
+        enabled(feature::TLS) && self.flags & (flag::LEFT_OUT | flag::TLS) == flag::TLS
+    }
+
     /// Takes up userspace's verdict on this socket, if any verdict is new. Muted it stays.
     #[inline(always)]
     pub fn refresh_verdict(&mut self) {
@@ -159,8 +174,12 @@ impl SocketState {
         self.generation = generation;
         // SAFETY: the value is copied out.
         match unsafe { VERDICTS.get(self.cookie) }.copied() {
-            Some(socket_verdict::MUTE) => self.flags |= flag::MUTED,
+            Some(socket_verdict::MUTE) => {
+                self.flags |= flag::MUTED;
+                self.head_left = MUTED_LOOKS;
+            }
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
+            Some(socket_verdict::TLS) => self.flags |= flag::MUTED | flag::TLS,
             Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
             Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
             _ => {}

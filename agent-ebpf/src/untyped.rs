@@ -18,6 +18,7 @@ mod probes;
 mod settings;
 mod shed;
 mod socket;
+mod tls;
 
 /// The verifier knows no types.
 const UNTYPED: bool = true;

@@ -23,9 +23,28 @@ fn start(scenario: &Scenario, name: &str, wrap: &[String], words: &[&str]) -> Pr
 /// # Panics
 /// When curl fails.
 pub fn curl(scenario: &Scenario, wrap: &[String], urls: &[String], concurrency: usize) {
+    ask_by_curl(scenario, wrap, &[], urls, concurrency);
+}
+
+/// The same with more options.
+///
+/// # Panics
+/// When curl fails.
+pub fn curl_with(scenario: &Scenario, options: &[&str], urls: &[String], concurrency: usize) {
+    ask_by_curl(scenario, &[], options, urls, concurrency);
+}
+
+fn ask_by_curl(
+    scenario: &Scenario,
+    wrap: &[String],
+    options: &[&str],
+    urls: &[String],
+    concurrency: usize,
+) {
     if concurrency == 1 {
         for url in urls {
-            start(scenario, "curl", wrap, &["curl", "-sS", "-o", "/dev/null", url]).succeed(LIMIT);
+            let words = [&["curl", "-sS", "-o", "/dev/null"], options, &[url]].concat();
+            start(scenario, "curl", wrap, &words).succeed(LIMIT);
         }
         return;
     }
@@ -36,7 +55,7 @@ pub fn curl(scenario: &Scenario, wrap: &[String], urls: &[String], concurrency: 
     let config = scenario.file("curl.conf", config.as_bytes()).display().to_string();
     let width = concurrency.to_string();
     let flags = ["curl", "-sS", "-Z", "--parallel-immediate", "--parallel-max", &width, "-K"];
-    let words: Vec<&str> = flags.iter().copied().chain([config.as_str()]).collect();
+    let words = [&flags, [config.as_str()].as_slice(), options].concat();
     start(scenario, "curl", wrap, &words).succeed(LIMIT);
 }
 

@@ -10,7 +10,7 @@
 //! | [`scenario`] | permission to run, one at a time; temporary files; how much to do |
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
-//! | [`nginx`], [`python`], [`golang`], [`netns`], [`client`] | the programs beside it |
+//! | [`nginx`], [`python`], [`golang`], [`https`], [`netns`], [`client`] | the programs beside it |
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
 //! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
@@ -31,6 +31,7 @@ pub mod delivery;
 pub mod execs;
 pub mod golang;
 pub mod http;
+pub mod https;
 pub mod jaeger;
 pub mod ledger;
 pub mod links;

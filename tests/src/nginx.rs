@@ -56,10 +56,25 @@ impl Nginx {
         locations: &[(&str, Location)],
         wrap: &[String],
     ) -> Nginx {
+        Nginx::start_with(scenario, listen, locations, "", wrap)
+    }
+
+    /// The same with more directives for the server: `listen` may have `ssl` behind the address.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub fn start_with(
+        scenario: &Scenario,
+        listen: &str,
+        locations: &[(&str, Location)],
+        directives: &str,
+        wrap: &[String],
+    ) -> Nginx {
         let dir = scenario.dir();
         let log = dir.join("access.log");
         std::fs::create_dir_all(dir.join("www")).expect("a directory for files");
-        let config = scenario.file("nginx.conf", config(dir, listen, locations).as_bytes());
+        let config =
+            scenario.file("nginx.conf", config(dir, listen, locations, directives).as_bytes());
         let mut words: Vec<String> = wrap.to_vec();
         words.extend(["/usr/sbin/nginx".into(), "-c".into(), config.display().to_string()]);
         words.extend(["-e".into(), dir.join("nginx.log").display().to_string()]);
@@ -122,7 +137,7 @@ fn access(line: &str) -> Access {
     }
 }
 
-fn config(dir: &Path, listen: &str, locations: &[(&str, Location)]) -> String {
+fn config(dir: &Path, listen: &str, locations: &[(&str, Location)], directives: &str) -> String {
     let dir = dir.display();
     let (mut upstreams, mut places) = (String::new(), String::new());
     for (index, (prefix, location)) in locations.iter().enumerate() {
@@ -155,7 +170,7 @@ http {{
   client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3;
   uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;
   {upstreams}
-  server {{ listen {listen} backlog=4096; {places} }}
+  server {{ listen {listen} backlog=4096; {directives} {places} }}
 }}
 "
     )

@@ -2,7 +2,7 @@
 
 use crate::streams::Piece;
 use agent_common::counter;
-use agent_common::record::{direction, flag};
+use agent_common::record::{Header, direction, flag};
 use agent_core::event::{Event, decode};
 use agent_core::recording::{Item, Reader};
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,10 +137,20 @@ impl Recording {
         complete.collect()
     }
 
-    /// Payload records.
+    /// Payload records of the sockets' own bytes.
     pub fn pieces(&self) -> Vec<Piece> {
+        self.pieces_of(false)
+    }
+
+    /// Payload records of TLS libraries' plaintext.
+    pub fn plaintext(&self) -> Vec<Piece> {
+        self.pieces_of(true)
+    }
+
+    fn pieces_of(&self, plaintext: bool) -> Vec<Piece> {
+        let wanted = |header: &Header| (header.flags & flag::PLAINTEXT != 0) == plaintext;
         let payloads = self.events().filter_map(|event| match event {
-            Event::Payload(payload, bytes) => Some(Piece {
+            Event::Payload(payload, bytes) if wanted(&payload.header) => Some(Piece {
                 cookie: payload.cookie,
                 sent: payload.header.direction == direction::SEND,
                 position: payload.position,

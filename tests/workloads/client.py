@@ -5,15 +5,82 @@
 
 import argparse
 import http.client
+import io
 import os
+import socket
+import ssl
 import threading
 import time
 
 from truth import Log
 
 
+class Buffered:
+    """A socket whose TLS records pass through buffers of the program (as asyncio's do)."""
+
+    def __init__(self, plain, context):
+        self.plain = plain
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing)
+        self.call(self.tls.do_handshake)
+
+    def call(self, function, *arguments):
+        while True:
+            try:
+                result = function(*arguments)
+                self.flush()
+                return result
+            except ssl.SSLWantReadError:
+                self.flush()
+                got = self.plain.recv(65536)
+                if got:
+                    self.incoming.write(got)
+                else:
+                    self.incoming.write_eof()
+
+    def flush(self):
+        waiting = self.outgoing.read()
+        if waiting:
+            self.plain.sendall(waiting)
+
+    def sendall(self, data):
+        self.call(self.tls.write, data)
+
+    def makefile(self, *_):
+        return io.BufferedReader(Reader(self))
+
+    def close(self):
+        self.plain.close()
+
+
+class Reader(io.RawIOBase):
+    def __init__(self, buffered):
+        self.buffered = buffered
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        got = self.buffered.call(self.buffered.tls.read, len(buffer))
+        buffer[: len(got)] = got
+        return len(got)
+
+
+def connect(arguments):
+    """The handshake is made here: a connection that is paused has one."""
+    where = (arguments.host, arguments.port)
+    if not arguments.tls and not arguments.tls_buffers:
+        return http.client.HTTPConnection(*where, timeout=30)
+    context = ssl._create_unverified_context()
+    if arguments.tls:
+        return http.client.HTTPSConnection(*where, timeout=30, context=context)
+    connection = http.client.HTTPConnection(*where, timeout=30)
+    connection.sock = Buffered(socket.create_connection(where, 30), context)
+    return connection
+
+
 def ask(arguments, log, numbers):
-    connection = http.client.HTTPConnection(arguments.host, arguments.port, timeout=30)
+    connection = connect(arguments)
     for number in numbers:
         if arguments.pause_at is not None and number >= arguments.pause_at:
             while not os.path.exists(arguments.pause_for):
@@ -51,6 +118,8 @@ def main():
     parser.add_argument("--pause-at", type=int, help="before this request …")
     parser.add_argument("--pause-for", help="… wait until this file exists")
     parser.add_argument("--header", action="append", default=[])
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--tls-buffers", action="store_true", help="… through MemoryBIO")
     arguments = parser.parse_args()
     arguments.headers = dict(header.split(": ", 1) for header in arguments.header)
     arguments.payload = (arguments.body_text or "b" * arguments.body).encode()

@@ -39,6 +39,8 @@ def main():
     parser.add_argument("--port", type=int)
     parser.add_argument("--unix")
     parser.add_argument("--whole", action="store_true", help="one send a response")
+    parser.add_argument("--certificate", help="HTTPS, with --key")
+    parser.add_argument("--key")
     arguments = parser.parse_args()
     if arguments.whole:
         Sizes.wbufsize = 1 << 24
@@ -49,6 +51,15 @@ def main():
         os.chmod(arguments.unix, 0o777)
     else:
         server = Server((arguments.host, arguments.port), Sizes)
+    if arguments.certificate:
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(arguments.certificate, arguments.key)
+        # The handshake in the connection's own thread.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     server.log = Log(arguments.log)
     print("ready")
     server.serve_forever()

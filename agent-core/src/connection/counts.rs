@@ -67,6 +67,8 @@ pub(super) struct Counts {
     pub(super) muted: u64,
     /// Records whose bytes were no known protocol, or came in the middle of a message.
     pub(super) unclassified: u64,
+    /// Records of encrypted bytes whose plaintext is reported.
+    pub(super) ciphertext: u64,
     /// Records whose bytes had all been seen.
     pub(super) duplicate: u64,
     /// Closing records of connections not in the table.
@@ -115,6 +117,7 @@ impl Counts {
         push("records", Side::Held, self.held);
         push("records", Side::Lost("muted"), self.muted);
         push("records", Side::Lost("unclassified"), self.unclassified);
+        push("records", Side::Lost("ciphertext"), self.ciphertext);
         push("records", Side::Lost("duplicate"), self.duplicate);
         push("records", Side::Lost("unknown_connection"), self.strangers);
         push("records", Side::Lost("misplaced"), self.misplaced);

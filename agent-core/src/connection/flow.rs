@@ -1,5 +1,6 @@
 //! One connection: records to inputs of its protocol, in stream order.
 
+mod encrypted;
 mod speech;
 mod waiting;
 
@@ -11,8 +12,9 @@ use super::stream::{Place, Stream};
 use super::undecided::Undecided;
 use super::work::Step;
 use crate::event::ProcessKey;
-use crate::message::{Endpoints, Failure, Thread};
+use crate::message::{Endpoints, Failure, Marks, Thread};
 use crate::protocol::http1::Http1;
+use crate::protocol::tls::{Facts, Handshake};
 use crate::protocol::{Direction, Segment};
 use agent_common::record::{self, direction, flag, role};
 use agent_common::settings::socket_verdict;
@@ -41,13 +43,24 @@ pub(super) struct Flow {
     /// The kernel side knows which end this is.
     role_told: bool,
     pub(super) unix: bool,
+    /// Plaintext of a TLS library is reported: the socket's own bytes are none of the protocol's.
+    plain: bool,
+    /// See [`crate::message::Encryption::marks`].
+    marks: Marks,
+    /// What a handshake said.
+    facts: Option<Box<Facts>>,
 }
 
 #[derive(Debug)]
 enum Phase {
     Undecided(Undecided),
     Http1(Box<Http1>),
-    Muted { kind: Kind, strays: u32 },
+    /// TLS records, of which the hellos are not complete yet.
+    Handshake(Box<Handshake>),
+    Muted {
+        kind: Kind,
+        strays: u32,
+    },
 }
 
 impl Flow {
@@ -64,6 +77,9 @@ impl Flow {
             from_start: false,
             role_told: false,
             unix: false,
+            plain: false,
+            marks: Marks::new(),
+            facts: None,
         }
     }
 
@@ -72,6 +88,7 @@ impl Flow {
         match &self.phase {
             Phase::Undecided(_) => None,
             Phase::Http1(_) => Some(Kind::Http1),
+            Phase::Handshake(_) => Some(Kind::Tls),
             Phase::Muted { kind, .. } => Some(*kind),
         }
     }
@@ -95,7 +112,7 @@ impl Flow {
             || match &self.phase {
                 Phase::Undecided(undecided) => undecided.kept() > 0,
                 Phase::Http1(_) => self.protocol_held > 0,
-                Phase::Muted { .. } => false,
+                Phase::Handshake(_) | Phase::Muted { .. } => false,
             }
     }
 
@@ -108,7 +125,9 @@ impl Flow {
         step: &mut Step<'_, O>,
     ) {
         self.touch(&record.header);
-        if matches!(self.phase, Phase::Muted { .. }) {
+        if let Phase::Muted { kind, .. } = self.phase
+            && !matches!(kind, Kind::Tls | Kind::Unknown)
+        {
             step.work.counts.muted += 1;
             return;
         }
@@ -116,12 +135,17 @@ impl Flow {
         self.unix = record.family == 1;
         self.from_start |= record.role != role::UNKNOWN;
         self.role_told |= record.role != role::UNKNOWN;
-        self.stream(Direction::Send).hint(record.send_position);
-        self.stream(Direction::Receive).hint(record.receive_position);
+        if !self.plain {
+            self.stream(Direction::Send).hint(record.send_position);
+            self.stream(Direction::Receive).hint(record.receive_position);
+        }
         if own {
             return self.mute(Kind::Own, step);
         }
         self.identity.endpoints = Some(Box::new(endpoints(record, path)));
+        if self.plain {
+            self.describe_encryption();
+        }
         self.identity.known_at = record.header.boot_ns;
         if self.identity.announced {
             self.identity.announce(step.out);
@@ -136,6 +160,7 @@ impl Flow {
         step: &mut Step<'_, O>,
     ) {
         self.touch(&record.header);
+        let Some(bytes) = self.clear(record, bytes, step) else { return };
         let other_way = |held: &Held| held.direction != record.header.direction;
         if self.held.as_deref().is_some_and(|held| !held.is_empty() && other_way(held)) {
             // An answer follows what it answers: what is missing before it is lost.
@@ -166,11 +191,12 @@ impl Flow {
         }
         if record.header.flags & flag::CLOSED == 0 {
             self.release(step);
-            self.missing(Direction::Send, record.send_position, step);
+            self.missing_at_end(Direction::Send, record.send_position, step);
             self.end_of_stream(Direction::Send, record.header.boot_ns, step);
             return false;
         }
-        let waits = matches!(self.phase, Phase::Http1(_))
+        let waits = !self.plain
+            && matches!(self.phase, Phase::Http1(_))
             && (self.streams[0].missing_before(record.send_position).is_some()
                 || self.streams[1].missing_before(record.receive_position).is_some());
         if !waits {
@@ -207,14 +233,19 @@ impl Flow {
     /// The socket is closed.
     fn close<O: ShardOutput>(&mut self, record: &record::Closing, step: &mut Step<'_, O>) {
         self.release(step);
-        self.missing(Direction::Send, record.send_position, step);
-        self.missing(Direction::Receive, record.receive_position, step);
+        self.missing_at_end(Direction::Send, record.send_position, step);
+        self.missing_at_end(Direction::Receive, record.receive_position, step);
         let failure = match record.error {
             32 | 104 => Failure::ConnectionReset,
             110 => Failure::Timeout,
             _ => Failure::ConnectionClosed,
         };
         self.over(record.header.boot_ns, failure, step);
+    }
+
+    /// What the kernel side is told when it says nothing more.
+    fn verdict(&self, kind: Kind) -> u32 {
+        if kind == Kind::Tls && !self.plain { socket_verdict::TLS } else { socket_verdict::MUTE }
     }
 
     fn touch(&mut self, header: &record::Header) {
@@ -245,10 +276,11 @@ impl Flow {
             direction::RECEIVE => Direction::Receive,
             _ => return step.work.counts.misplaced += 1,
         };
-        if let Phase::Muted { strays, .. } = &mut self.phase {
+        if let Phase::Muted { strays, kind } = &mut self.phase {
             *strays = strays.wrapping_add(1);
-            if strays.is_multiple_of(REPEAT_VERDICT) {
-                step.out.verdict(self.cookie, socket_verdict::MUTE);
+            let (kind, again) = (*kind, strays.is_multiple_of(REPEAT_VERDICT));
+            if again {
+                step.out.verdict(self.cookie, self.verdict(kind));
             }
             return step.work.counts.muted += 1;
         }
@@ -359,5 +391,6 @@ fn endpoints(record: &record::Connection, path: &[u8]) -> Endpoints {
         netns: record.netns,
         peer_cookie: record.peer_cookie,
         path: path.to_vec(),
+        encryption: None,
     }
 }

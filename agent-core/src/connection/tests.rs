@@ -81,10 +81,14 @@ fn what_is_not_http_is_muted_and_counted_by_kind() {
         socket.receive(&mut tape, b"\x01\x02");
         let mut shard = shard();
         let kept = run(&mut shard, &tape.slots);
-        assert_eq!(kept.verdicts, [(7, MUTE)], "{why}");
+        // TLS has more to say: its hellos.
+        let tls = why == "TLS";
+        let verdicts = if tls { vec![] } else { vec![(7, MUTE)] };
+        assert_eq!(kept.verdicts, verdicts, "{why}");
         assert_eq!(shard.census(), [(socket.process, expected)], "{why}");
         assert!(kept.signals.is_empty(), "{why}");
-        assert_eq!(count(&shard, "records", Side::Lost("muted")), 1, "{why}");
+        let muted = u64::from(!tls);
+        assert_eq!(count(&shard, "records", Side::Lost("muted")), muted, "{why}");
     }
 }
 
@@ -416,5 +420,5 @@ fn an_idle_connection_is_small() {
     let idle = size_of::<flow::Flow>() + size_of::<crate::protocol::http1::Http1>();
     // Index: a key, a slot and a control byte, at a load of at least 7/16.
     let index = (size_of::<(u64, u32)>() + 1) * 16 / 7;
-    assert!(idle + index <= 480, "{idle} + {index} bytes");
+    assert!(idle + index <= 512, "{idle} + {index} bytes");
 }

@@ -8,13 +8,14 @@ use super::address::{Host, client_of, forwarded, split_authority};
 use super::conn::Conn;
 use super::request::{Evidence, Request};
 use crate::message::{Failure, Finished, Head, Name, Role};
+use crate::protocol::tls::cipher_name;
 use crate::redact;
 use crate::span::{Attribute, Value};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// Attributes of one span; as many as a server span with everything has.
-pub(super) type Attributes<'a> = SmallVec<[Attribute<'a>; 28]>;
+pub(super) type Attributes<'a> = SmallVec<[Attribute<'a>; 32]>;
 
 /// Longest method kept in `http.request.method_original`: registered ones have up to 17 letters.
 const MAX_METHOD: usize = 64;
@@ -48,7 +49,8 @@ impl<'a> Texts<'a> {
         let head: &'a Head = &facts.request.started.head;
         let role = facts.request.role;
         let (method, original) = method(head, facts.known_methods);
-        let scheme = scheme(head, role);
+        let encrypted = facts.conn.is_some_and(|conn| conn.encryption().is_some());
+        let scheme = scheme(head, role, encrypted);
         let (server, server_port) = server(facts, scheme);
         let query = text(head, Name::Query).map(|query| redacted(query, redact::query));
         let path = text(head, Name::Path).map(|path| redacted(path, redact::path));
@@ -96,6 +98,7 @@ impl<'a> Texts<'a> {
         outcome(&mut list, facts);
         push_text(&mut list, "error.type", self.error_type());
         network(&mut list, facts);
+        encryption(&mut list, facts);
         evidence(&mut list, facts.request);
         list
     }
@@ -120,8 +123,8 @@ fn method<'a>(head: &'a Head, known: &'a [String]) -> (&'a str, Option<Cow<'a, s
     }
 }
 
-/// `https` where the request or a proxy says so; what the agent reads here is not encrypted.
-fn scheme(head: &Head, role: Role) -> &'static str {
+/// `https` where the request or a proxy says so, and where the connection is encrypted.
+fn scheme(head: &Head, role: Role, encrypted: bool) -> &'static str {
     let own = head.get(Name::Scheme);
     let told = match role {
         Role::Client => own,
@@ -133,6 +136,7 @@ fn scheme(head: &Head, role: Role) -> &'static str {
     };
     match told {
         Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => "https",
+        None if encrypted => "https",
         _ => "http",
     }
 }
@@ -161,6 +165,13 @@ fn server<'a>(facts: &Facts<'a>, scheme: &str) -> (Option<Cow<'a, str>>, Option<
     }
     let Some(conn) = facts.conn else { return (None, None) };
     let ends = conn.ends.as_deref();
+    // The name that the client asked for in the handshake.
+    if let Some(known) = conn.encryption()
+        && !known.facts.server_name.is_empty()
+    {
+        let port = ends.map(|e| if role == Role::Server { e.local_port } else { e.remote_port });
+        return (some_text(&known.facts.server_name), port.filter(|port| *port != 0));
+    }
     match role {
         Role::Server => (some_text(&conn.local), ends.map(|e| e.local_port).filter(|p| *p != 0)),
         Role::Client => (some_text(&conn.remote), ends.map(|e| e.remote_port).filter(|p| *p != 0)),
@@ -278,6 +289,16 @@ fn network<'t>(list: &mut Attributes<'t>, facts: &Facts<'t>) {
     list.push(("network.type", Value::Str(if v6 { "ipv6" } else { "ipv4" })));
     list.push(("network.peer.address", Value::Str(&conn.remote)));
     list.push(("network.peer.port", Value::Int(i64::from(ends.remote_port))));
+}
+
+/// Attributes of the registry `tls` (development status).
+fn encryption<'t>(list: &mut Attributes<'t>, facts: &Facts<'t>) {
+    let Some(known) = facts.conn.and_then(Conn::encryption) else { return };
+    list.push(("tls.protocol.name", Value::Str("tls")));
+    push_text(list, "tls.protocol.version", known.facts.version_name());
+    push_text(list, "tls.cipher", known.facts.cipher.and_then(cipher_name));
+    let protocol = known.facts.protocol.as_str();
+    push_text(list, "tls.next_protocol", Some(protocol).filter(|name| !name.is_empty()));
 }
 
 fn evidence(list: &mut Attributes<'_>, request: &Request) {

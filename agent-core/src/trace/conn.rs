@@ -1,8 +1,8 @@
 //! Connections: their ends, their peer on this host, their open requests.
 
 use super::bounded::Bounded;
-use crate::message::Endpoints;
-use hashbrown::HashSet;
+use crate::message::{Encryption, Endpoints};
+use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 use std::fmt::Write;
 use std::net::Ipv6Addr;
@@ -49,6 +49,11 @@ impl Conn {
         self.shared
     }
 
+    /// Its requests travel encrypted: their positions are counters of plaintext.
+    pub(super) fn encryption(&self) -> Option<&Encryption> {
+        self.ends.as_ref()?.encryption.as_deref()
+    }
+
     pub(super) fn is_unix(&self) -> bool {
         self.ends.as_ref().is_some_and(|ends| ends.family == AF_UNIX)
     }
@@ -87,12 +92,15 @@ pub(super) struct Conns {
     map: Bounded<u64, Conn>,
     /// Addresses at which a socket of this host was seen.
     local: HashSet<[u8; 16]>,
+    /// Encrypted TCP connections by the positions of their ciphertext ([`Encryption::marks`]); 0 where
+    /// several have the same.
+    marks: HashMap<(u32, u32), u64>,
     pub(super) evicted: u64,
 }
 
 impl Conns {
     pub(super) fn new(limit: usize) -> Self {
-        Conns { map: Bounded::new(limit), local: HashSet::new(), evicted: 0 }
+        Conns { map: Bounded::new(limit), local: HashSet::new(), marks: HashMap::new(), evicted: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -114,7 +122,9 @@ impl Conns {
         }
         let (_, evicted) = self.map.insert(cookie, Conn::default());
         self.evicted += u64::from(evicted.is_some());
-        evicted.map(|(_, conn)| conn.requests).unwrap_or_default()
+        let Some((other, conn)) = evicted else { return SmallVec::new() };
+        self.part(&conn, other);
+        conn.requests
     }
 
     /// Notes the ends of a socket that has an entry.
@@ -136,7 +146,46 @@ impl Conns {
         if ends.peer_cookie != 0 {
             conn.peer = ends.peer_cookie;
         }
+        let encrypted = ends.family != AF_UNIX && ends.encryption.is_some();
         conn.ends = Some(ends);
+        if encrypted {
+            self.meet(cookie);
+        }
+    }
+
+    /// Looks for the other end of an encrypted connection: both ends know the same positions of the
+    /// ciphertext, 64 bits that no other pair has but by chance. Addresses can only refuse.
+    fn meet(&mut self, cookie: u64) {
+        let Some(conn) = self.map.get(&cookie) else { return };
+        let ends = conn.ends.as_deref();
+        let marks = conn.encryption().map(|known| known.marks.clone()).unwrap_or_default();
+        let peer = marks.iter().find_map(|(sent, received)| {
+            let other = *self.marks.get(&(*received, *sent))?;
+            let other_ends = self.map.get(&other)?.ends.as_deref();
+            let refused = other == cookie || relation(ends, other_ends) == Relation::Contradicts;
+            (!refused).then_some(other)
+        });
+        for mark in marks {
+            let entry = self.marks.entry(mark).or_insert(cookie);
+            if *entry != cookie {
+                *entry = 0;
+            }
+        }
+        let Some(peer) = peer else { return };
+        for (this, that) in [(cookie, peer), (peer, cookie)] {
+            if let Some(conn) = self.map.get_mut(&this) {
+                conn.peer = that;
+            }
+        }
+    }
+
+    /// Nobody finds it by its positions any more.
+    fn part(&mut self, conn: &Conn, cookie: u64) {
+        for mark in conn.encryption().map(|known| known.marks.clone()).unwrap_or_default() {
+            if self.marks.get(&mark).is_some_and(|known| *known == cookie || *known == 0) {
+                self.marks.remove(&mark);
+            }
+        }
     }
 
     /// True when the other end is a socket of this host and not known to be left out: then its
@@ -161,7 +210,13 @@ impl Conns {
             conn.requests.remove(at);
         }
         if conn.gone && conn.requests.is_empty() {
-            self.map.remove(&cookie);
+            self.remove(cookie);
+        }
+    }
+
+    fn remove(&mut self, cookie: u64) {
+        if let Some(conn) = self.map.remove(&cookie) {
+            self.part(&conn, cookie);
         }
     }
 
@@ -171,7 +226,7 @@ impl Conns {
         conn.gone = true;
         let peer = conn.peer;
         if conn.requests.is_empty() {
-            self.map.remove(&cookie);
+            self.remove(cookie);
         }
         // An entry that only the pairing made is never named by a record of its own.
         let hollow = self.map.get(&peer).is_some_and(|p| p.ends.is_none() && p.requests.is_empty());

@@ -5,9 +5,10 @@
 //! and no address translation changes; addresses can only refuse, or choose among several. Once
 //! two sockets are a pair, later requests need the request's position only, because with
 //! pipelining the ends do not see the same position of the other direction. Unix sockets know
-//! their peer.
+//! their peer. Encrypted connections meet by positions of their ciphertext; their requests' positions
+//! are counters of plaintext, which many connections share.
 
-use super::conn::{Relation, relation};
+use super::conn::{Conn, Relation, relation};
 use super::core::Core;
 use super::request::{Evidence, Parent, Request};
 use crate::message::Role;
@@ -21,13 +22,19 @@ impl Core {
             return;
         }
         let (role, unix, peer) = (request.role, conn.is_unix(), conn.peer);
+        let encryption = conn.encryption();
+        let counted = unix || encryption.is_some();
         let other = match peer {
-            0 if unix => None,
+            0 if counted => None,
             0 => self.by_positions(slot, request),
-            peer => self.by_pair(request, peer, unix),
+            peer => {
+                let ends = [encryption, self.conns.get(peer).and_then(Conn::encryption)];
+                let older = ends.iter().flatten().any(|known| !known.from_start);
+                self.by_pair(request, peer, unix || older)
+            }
         };
         let Some(other) = other else {
-            if peer == 0 && !unix {
+            if peer == 0 && !counted {
                 self.offer(slot);
             }
             return;
@@ -73,9 +80,10 @@ impl Core {
         }
     }
 
-    /// Among the peer's requests: the one at the same position; on unix sockets first the only
-    /// one, because counters of sockets older than the agent began at different bytes.
-    fn by_pair(&self, request: &Request, peer: u64, unix: bool) -> Option<u32> {
+    /// Among the peer's requests: the one at the same position; where positions are own counters (unix
+    /// sockets, plaintext) first the only one, because counters of sockets older than the agent began
+    /// at different bytes.
+    fn by_pair(&self, request: &Request, peer: u64, counted: bool) -> Option<u32> {
         let conn = self.conns.get(peer)?;
         let (mut any, mut same) = (Found::Nothing, Found::Nothing);
         for slot in &conn.requests {
@@ -83,14 +91,14 @@ impl Core {
             if other.role == request.role || other.joined {
                 continue;
             }
-            if unix && could_be_ends(request, other) {
+            if counted && could_be_ends(request, other) {
                 any.add(*slot);
             }
             if other.started.position as u32 == request.started.position as u32 {
                 same.add(*slot);
             }
         }
-        if unix { any.only().or(same.only()) } else { same.only() }
+        if counted { any.only().or(same.only()) } else { same.only() }
     }
 
     /// Makes the server's request the child of the client's.

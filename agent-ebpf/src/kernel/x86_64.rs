@@ -1,7 +1,12 @@
 //! x86-64: the registers of the system call that the current thread is in, and where each call
-//! keeps its buffer. The only architecture-specific file of the kernel side.
+//! keeps its buffer; arguments and results of functions. The only architecture-specific file of the
+//! kernel side.
 
-use aya_ebpf::{helpers::generated::bpf_task_pt_regs, programs::ProbeContext};
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::generated::bpf_task_pt_regs,
+    programs::{ProbeContext, RetProbeContext},
+};
 
 use agent_common::settings::feature;
 
@@ -154,4 +159,69 @@ pub fn receives(task: Task) -> bool {
 #[inline(always)]
 fn is_compat(task: Task) -> bool {
     load::<u32>(task.0, offset!(task_thread_info_status)) & TS_COMPAT != 0
+}
+
+/// Registers of a program at the entry of a function.
+#[derive(Clone, Copy)]
+pub struct Called {
+    arguments: [u64; 6],
+    /// Stack pointer.
+    pub stack: u64,
+}
+
+/// Registers of a program behind the return of a function.
+#[derive(Clone, Copy)]
+pub struct Returned {
+    /// What it returned.
+    pub value: u64,
+    /// Stack pointer.
+    pub stack: u64,
+}
+
+/// One register of a probe's context; volatile, so that each is loaded at a constant offset.
+macro_rules! register {
+    ($regs:expr, $name:ident) => {{
+        let regs: *const pt_regs = $regs;
+        // SAFETY: the program's own context.
+        unsafe { (&raw const (*regs).$name).read_volatile() }
+    }};
+}
+
+impl Called {
+    #[inline(always)]
+    pub fn of(ctx: &ProbeContext) -> Called {
+        let regs = ctx.regs.cast_const();
+        Called {
+            arguments: [
+                register!(regs, rdi),
+                register!(regs, rsi),
+                register!(regs, rdx),
+                register!(regs, rcx),
+                register!(regs, r8),
+                register!(regs, r9),
+            ],
+            stack: register!(regs, rsp),
+        }
+    }
+
+    /// Argument `number` by the System V convention, from 0.
+    #[inline(always)]
+    pub fn argument(&self, number: u64) -> u64 {
+        match number {
+            0 => self.arguments[0],
+            1 => self.arguments[1],
+            2 => self.arguments[2],
+            3 => self.arguments[3],
+            4 => self.arguments[4],
+            _ => self.arguments[5],
+        }
+    }
+}
+
+impl Returned {
+    #[inline(always)]
+    pub fn of(ctx: &RetProbeContext) -> Returned {
+        let regs = ctx.regs.cast_const();
+        Returned { value: register!(regs, rax), stack: register!(regs, rsp) }
+    }
 }

@@ -43,7 +43,7 @@ pub fn arrived(sock: Sock) {
         return;
     }
     let Some(state) = socket::get(sock, stream, true) else { return };
-    if state.has(flag::LEFT_OUT | flag::MUTED) {
+    if state.has(flag::LEFT_OUT | flag::MUTED) && !state.watches_arrivals() {
         return;
     }
     // A watched process that is handed the socket takes the bytes that wait as arrived with the next

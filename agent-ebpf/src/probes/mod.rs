@@ -9,6 +9,7 @@
 //! | `page_test` | as `send_time`; attached for a test when the agent starts | where pages lie |
 //! | `state` | `inet_sock_set_state` | who connected, when it closes |
 //! | `go` | uprobe in Go's HTTP client | who asks |
+//! | `tls` | uprobes on functions of TLS libraries | plaintext |
 //! | `flow` | `inet_sock_set_state`, `tcp_*_reset`, the payload hooks, cgroup UDP hooks, an iterator | conversations |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
 
@@ -20,5 +21,6 @@ pub mod payload;
 pub mod process;
 pub mod send_time;
 pub mod state;
+pub mod tls;
 
 pub use flow::FlowState;

@@ -17,4 +17,4 @@ pub mod call;
 mod connection;
 mod in_kernel;
 pub mod work;
-mod write;
+pub mod write;

@@ -1,7 +1,10 @@
 //! Who connected, and when a TCP connection closes: `inet_sock_set_state`, fired at every change of
 //! state, in the caller's context or in an interrupt.
 
-use agent_common::record::{Closing, Header, flag as record_flag, kind};
+use agent_common::{
+    record::{Closing, Header, flag as record_flag, kind},
+    settings::feature,
+};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
@@ -11,8 +14,10 @@ use crate::{
         sock::{Sock, Stream, state},
         task::current_ids,
     },
+    settings::enabled,
     shed,
     socket::{self, SocketState, flag},
+    tls,
 };
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`.
@@ -67,6 +72,9 @@ fn closing(sock: Sock, old: u8, new: u8, what: u16) {
     if new == state::CLOSE && state.own_port != 0 {
         filter::forget_own(sock, u32::from(state.own_port));
         state.own_port = 0;
+    }
+    if new == state::CLOSE && enabled(feature::TLS) && state.has(flag::TLS) {
+        tls::closed(state.cookie);
     }
     if !state.has(flag::KNOWN) {
         return;

@@ -4,7 +4,7 @@ use super::{privilege, rings::Rings};
 use crate::cli::Failure;
 use crate::cli::doctor::{Fact, HookReport, Report};
 use crate::probe::load::{FeatureReport, LoadConfig, load};
-use crate::probe::plan::PLAN;
+use crate::probe::plan::{Feature, PLAN};
 use crate::probe::running::BTF_PATH;
 use crate::process::io_uring;
 use agent_common::settings::{MAX_CAPTURE, Settings};
@@ -51,7 +51,7 @@ fn examine(btf: Option<&Path>) -> Report {
 
 fn everything(btf: Option<&Path>) -> LoadConfig {
     LoadConfig {
-        wanted: PLAN.iter().map(|entry| entry.feature).collect(),
+        wanted: PLAN.iter().map(|entry| entry.feature).chain([Feature::Tls]).collect(),
         payload_hooks: None,
         btf: btf.map(Path::to_owned),
         settings: Settings {

@@ -27,6 +27,7 @@ use crate::probe::plan::Feature;
 use crate::probe::run_time::RunTimes;
 use crate::process;
 use crate::runtime::go::GoPrograms;
+use crate::uprobe::service::Service;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
 use agent_core::connection::OwnEndpoint;
 use agent_core::id::IdKey;
@@ -175,6 +176,9 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
             Feature::Arrival,
             Feature::SendTime,
         ]);
+        if settings.probes.contains(&Probe::Tls) {
+            wanted.push(Feature::Tls);
+        }
     }
     let mut kernel = kernel_settings(settings);
     if flows {
@@ -312,6 +316,7 @@ fn flow_maps(loaded: &mut Loaded) -> Result<Option<(RingBuf<MapData>, DatagramMa
 
 struct Agent {
     attached: Attached,
+    libraries: Option<Service>,
     shared: Arc<Shared>,
     outputs: Option<crate::export::Exporter>,
     metrics: Option<crate::telemetry::MetricsGuard>,
@@ -342,6 +347,7 @@ impl Agent {
         let programs = RunTimes::of(&loaded.ebpf);
         let shared =
             Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
+        let libraries = loaded.libraries.take();
         let attached = Attached::new(loaded);
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
@@ -368,6 +374,12 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
+        let libraries = libraries.map(|programs| {
+            Service::start(programs, shared.libraries.clone()).map_err(|error| {
+                anyhow::Error::new(error).context("starting the thread for libraries")
+            })
+        });
+        let libraries = libraries.transpose()?;
         if let Some(budget) = settings.max_cpu {
             companions.push(governor::start(budget, purse, programs, Arc::clone(&shared))?);
         }
@@ -380,7 +392,7 @@ impl Agent {
             None => None,
         };
         let outputs = outputs.exporter;
-        Ok(Agent { attached, shared, outputs, metrics, recorder, threads, companions })
+        Ok(Agent { attached, libraries, shared, outputs, metrics, recorder, threads, companions })
     }
 
     /// Detaches, drains, delivers, and prints the account.
@@ -389,6 +401,9 @@ impl Agent {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.drain_until.store(boot_ns() + DRAIN_NS, Ordering::Relaxed);
         // Detached first: the rings then hold all there will ever be.
+        if let Some(libraries) = self.libraries {
+            libraries.stop();
+        }
         self.attached.detach();
         self.shared.stop.store(true, Ordering::Release);
         let mut outputs = self.threads.join()?;

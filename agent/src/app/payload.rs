@@ -137,7 +137,7 @@ impl<D: Downstream> ShardOutput for Outlet<D> {
     }
 
     fn verdict(&mut self, cookie: u64, verdict: u32) {
-        if self.never_mute && verdict == socket_verdict::MUTE {
+        if self.never_mute && matches!(verdict, socket_verdict::MUTE | socket_verdict::TLS) {
             return;
         }
         if self.verdicts.set(cookie, verdict).is_err() {

@@ -2,6 +2,7 @@
 
 use super::{clock::boot_ns, packets::InKernel};
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
+use crate::uprobe::service;
 use agent_common::counter;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::connection::{Census, KindCounts};
@@ -44,6 +45,8 @@ pub struct Shared {
     pub started: Instant,
     /// What each feature got.
     pub features: Vec<FeatureReport>,
+    /// What is known of TLS libraries.
+    pub libraries: service::Shared,
     /// Who has calls that no registers explain; unset in a replay.
     pub in_kernel: OnceLock<InKernel>,
     counters: Mutex<Option<Counters>>,
@@ -63,6 +66,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             started: Instant::now(),
             features,
+            libraries: service::Shared::default(),
             in_kernel: OnceLock::new(),
             counters: Mutex::new(counters),
             misses,
@@ -108,6 +112,7 @@ impl Shared {
     pub fn ledger(&self) -> Vec<Entry> {
         let mut entries = self.kernel_ledger();
         entries.extend(self.misses.ledger());
+        entries.extend(self.libraries.ledger());
         for account in lock(&self.accounts).values() {
             add_up(&mut entries, account);
         }

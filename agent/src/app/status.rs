@@ -45,6 +45,7 @@ impl StatusSource for Status {
             "hooks": hooks,
             "memory": memory(),
             "connections": self.connections(),
+            "tls": self.tls(),
             "in_kernel": self.in_kernel(),
             "payload_rings": self.rings(),
             "ledger": ledger_json(&self.ledger()),
@@ -53,6 +54,21 @@ impl StatusSource for Status {
 }
 
 impl Status {
+    /// Libraries that are covered, by file, and processes with one that is not.
+    fn tls(&self) -> Value {
+        let known = self.0.libraries.get();
+        let covered = known.covered.iter().map(
+            |(path, libraries)| json!({"path": path.to_string_lossy(), "libraries": libraries}),
+        );
+        let uncovered = known.uncovered.iter().map(|one| {
+            json!({"pid": one.pid, "library": one.library, "path": one.path.to_string_lossy()})
+        });
+        json!({
+            "covered": covered.collect::<Vec<_>>(),
+            "uncovered": uncovered.collect::<Vec<_>>(),
+        })
+    }
+
     fn rings(&self) -> Value {
         let rings = self.0.rings().into_iter().map(|ring| {
             json!({

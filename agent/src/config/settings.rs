@@ -200,6 +200,8 @@ named! {
         Http = "http",
         /// Every exec as an event of its own.
         Exec = "exec",
+        /// What TLS libraries carry, in clear.
+        Tls = "tls",
         /// Conversations over TCP and UDP: bytes, round trips, retransmits, failures.
         Flow = "flow",
     }

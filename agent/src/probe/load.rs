@@ -11,6 +11,7 @@ use super::{
     returns::{self, Return},
     running::{BtfFault, Running},
 };
+use crate::uprobe::program::Programs;
 use agent_common::settings::{Offsets, Settings, check, feature};
 use aya::{Ebpf, EbpfLoader};
 use std::collections::HashSet;
@@ -77,6 +78,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// One entry a feature, in the order of the plan.
     pub features: Vec<FeatureReport>,
+    /// Programs for functions of libraries, to be attached.
+    pub libraries: Option<Programs>,
 }
 
 impl Loaded {
@@ -185,8 +188,9 @@ impl Plan<'_> {
             let found = settings.features;
             settings.features |=
                 in_kernel::bits(self.running, self.side, &offsets, found, &self.config.wanted);
+            settings.features |= if self.wants_tls() { feature::TLS } else { 0 };
             settings.features |= if self.running.fetches() { feature::ATOMIC_FETCH } else { 0 };
-            let mut ebpf = self.open(&settings, &offsets, cast, &guess)?;
+            let (mut ebpf, object) = self.open(&settings, &offsets, cast, &guess)?;
             if self.config.btf.is_some() {
                 self.check(&mut ebpf)?;
             }
@@ -207,7 +211,50 @@ impl Plan<'_> {
                 let mut later = in_kernel::prepare(&mut ebpf, self.running, &settings);
                 later.extend(goroutines(&settings));
                 let features = features.into_iter().chain(later).collect();
-                return finish(Loaded { returns: attached.returns, ebpf, features });
+                let mut features: Vec<_> = features;
+                let (libraries, report) = self.libraries(&object, &ebpf, &features);
+                features.push(report);
+                return finish(Loaded { returns: attached.returns, ebpf, features, libraries });
+            }
+        }
+    }
+
+    /// They are in the object for kernels with types.
+    fn wants_tls(&self) -> bool {
+        self.config.wanted.contains(&Feature::Tls) && self.side == Side::Typed
+    }
+
+    /// Programs for functions of libraries; they serve only where sockets are seen.
+    fn libraries(
+        &self,
+        object: &[u8],
+        ebpf: &Ebpf,
+        features: &[FeatureReport],
+    ) -> (Option<Programs>, FeatureReport) {
+        let mut report = FeatureReport {
+            feature: Feature::Tls,
+            name: "TLS",
+            without: "encrypted connections are seen as such only",
+            hooks: Vec::new(),
+            why: "not asked for".to_owned(),
+        };
+        let payload = |one: &FeatureReport| one.feature == Feature::Payload && one.is_active();
+        if !self.config.wanted.contains(&Feature::Tls) {
+            return (None, report);
+        }
+        if !self.wants_tls() || !features.iter().any(payload) {
+            report.why = "it needs payload from tracepoints or fexit".to_owned();
+            return (None, report);
+        }
+        match Programs::load(object, ebpf) {
+            Ok(programs) => {
+                report.hooks = vec![format!("{}:libraries", programs.kind())];
+                report.why = "the best choice".to_owned();
+                (Some(programs), report)
+            }
+            Err(reason) => {
+                report.why = reason;
+                (None, report)
             }
         }
     }
@@ -278,7 +325,7 @@ impl Plan<'_> {
         offsets: &Offsets,
         cast: Option<u32>,
         guess: &HashSet<Feature>,
-    ) -> Result<Ebpf, LoadError> {
+    ) -> Result<(Ebpf, Vec<u8>), LoadError> {
         let mut object = self.object.to_vec();
         if settings.features & feature::ATOMIC_FETCH == 0 && self.side == Side::Untyped {
             patch::plain_additions(&mut object);
@@ -302,13 +349,19 @@ impl Plan<'_> {
                 loader.map_max_entries(name, least);
             }
         }
-        loader
+        if settings.features & feature::TLS == 0 {
+            for name in ["TLS_CALLS", "TLS_OBJECTS", "TLS_SOCKETS", "TLS_WIRE"] {
+                loader.map_max_entries(name, 1);
+            }
+        }
+        let ebpf = loader
             .btf(self.running.typed.as_ref())
             .override_global("SETTINGS", settings.as_bytes(), true)
             .map_max_entries("PROCESSES", self.config.process_filter_size)
             .map_max_entries("TAKEN", in_kernel::threads(settings))
             .load(&object)
-            .map_err(|error| LoadError::Object(attach::chain(&error)))
+            .map_err(|error| LoadError::Object(attach::chain(&error)))?;
+        Ok((ebpf, object))
     }
 
     fn attach(

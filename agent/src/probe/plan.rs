@@ -126,6 +126,8 @@ pub enum Feature {
     SendTime,
     /// When data became readable.
     Arrival,
+    /// Plaintext of TLS libraries: not in the table, its hooks are in programs' files.
+    Tls,
     /// Ends of TCP conversations.
     Flows,
     /// UDP messages, and whose a TCP socket is, where payload is not captured.

@@ -25,6 +25,7 @@ impl Flow {
                 counts.used += 1;
                 return self.input(&Input::Segment(*segment), step);
             }
+            Phase::Handshake(_) => return self.handshake(segment, step),
             Phase::Muted { .. } => return counts.muted += 1,
             Phase::Undecided(undecided) => undecided,
         };
@@ -44,6 +45,7 @@ impl Flow {
             }
             Outcome::Useless => counts.unclassified += 1,
             Outcome::Is(Kind::Http1) => self.begin(segment, step),
+            Outcome::Is(Kind::Tls) if !self.plain => self.begin_handshake(segment, step),
             Outcome::Is(kind) => {
                 counts.unclassified += 1;
                 self.mute(kind, step);
@@ -115,6 +117,8 @@ impl Flow {
                 step.work.counts.held -= dropped;
                 step.work.counts.unclassified += dropped;
             }
+            // What lies behind a gap is no hello.
+            Phase::Handshake(_) => self.mute(Kind::Tls, step),
             _ => self.input(&Input::Gap { direction: way, position, len }, step),
         }
     }
@@ -175,10 +179,14 @@ impl Flow {
     }
 
     pub(super) fn mute<O: ShardOutput>(&mut self, kind: Kind, step: &mut Step<'_, O>) {
+        self.learn();
         self.drop_protocol(self.last_ns, Failure::Unobserved, step);
         self.phase = Phase::Muted { kind, strays: 0 };
-        self.identity.endpoints = None;
-        step.out.verdict(self.cookie, socket_verdict::MUTE);
+        // A TLS library's plaintext may follow.
+        if self.plain || !matches!(kind, Kind::Tls | Kind::Unknown) {
+            self.identity.endpoints = None;
+        }
+        step.out.verdict(self.cookie, self.verdict(kind));
     }
 
     pub(super) fn over<O: ShardOutput>(
@@ -220,7 +228,7 @@ impl Flow {
                 step.work.counts.held -= kept;
                 step.work.counts.unclassified += kept;
             }
-            Phase::Muted { .. } => {}
+            Phase::Handshake(_) | Phase::Muted { .. } => {}
         }
     }
 }

@@ -20,13 +20,14 @@ use crate::{
         messages::{self, Moved},
         registers,
         sock::{Sock, Stream},
-        task::Task,
+        task::{Task, current_ids},
         user::Buffer,
     },
     probes::flow::datagram,
     settings::{enabled, setting},
     shed,
     socket::{self, Moment, SocketState, Source, flag},
+    tls,
 };
 
 /// Flags of a receive (include/linux/socket.h): the bytes stay in the queue, come out of band, or
@@ -179,8 +180,8 @@ fn watched(
     };
     let state = socket::get(sock, stream, true)?;
     // The agent's own sockets are never muted.
-    if state.has(flag::MUTED) {
-        muted(state, stream, sending, ret);
+    if state.has(flag::MUTED) && !reopens(state) {
+        muted(sock, state, stream, sending, ret);
         return None;
     }
     let task = Task::current();
@@ -194,7 +195,7 @@ fn watched(
     }
     state.refresh_verdict();
     if state.has(flag::MUTED) {
-        muted(state, stream, sending, ret);
+        muted(sock, state, stream, sending, ret);
         return None;
     }
     Some((state, Call { sock, stream, task, tgid, sending, scratch }))
@@ -210,15 +211,34 @@ fn leave_out_own(sock: Sock, stream: Stream, state: &mut SocketState) {
     }
 }
 
+/// A protocol that nobody knows may go over to TLS (STARTTLS): a muted socket that a TLS library uses
+/// is looked at once more.
+#[inline(always)]
+fn reopens(state: &mut SocketState) -> bool {
+    if !enabled(feature::TLS) || state.has(flag::TLS) || state.head_left == 0 {
+        return false;
+    }
+    state.head_left -= 1;
+    let (_, _, thread) = current_ids();
+    let used = tls::OpenCall::of(thread).is_some();
+    if used {
+        state.flags &= !flag::MUTED;
+    }
+    used
+}
+
 /// A call on a muted socket is counted. So are the bytes of a stream whose positions are own
 /// counters; TCP's are read from the socket.
 #[inline(always)]
-fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
+fn muted(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
     if ret <= 0 {
         return;
     }
     let len = u64::from(ret as u32);
     count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, len));
+    if enabled(feature::TLS) && state.has(flag::TLS) {
+        return muted_tls(sock, state, stream, sending, ret as u32);
+    }
     if stream != Stream::Tcp {
         if sending {
             state.send_position += len;
@@ -226,6 +246,29 @@ fn muted(state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
             state.receive_position += len;
         }
     }
+}
+
+/// The ciphertext of a library that is watched: its arrival is that of the plaintext.
+#[inline(always)]
+fn muted_tls(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, len: u32) {
+    let mut arrived = None;
+    if !sending {
+        let received = match stream {
+            Stream::Tcp => sock.tcp().map(|tcp| state.end_receive(sock, tcp, len)),
+            Stream::Unix => Some(state.end_receive_unix(sock, len)),
+            Stream::Mptcp => {
+                state.receive_position += u64::from(len);
+                None
+            }
+        };
+        let now = now();
+        arrived =
+            received.map(|received| (known_or(received.first, now), known_or(received.last, now)));
+    } else if stream != Stream::Tcp {
+        state.send_position += u64::from(len);
+    }
+    let (_, _, thread) = current_ids();
+    tls::moved(state.cookie, thread, arrived);
 }
 
 // --- the call's bytes ---
@@ -310,6 +353,14 @@ impl Call {
             self.locate(state, work, len, source);
         }
         work::store(self.scratch, want, in_packets);
+        if enabled(feature::TLS)
+            && len > 0
+            && (state.has(flag::TLS) || work::is_librarys(self.scratch))
+        {
+            state.flags |= flag::TLS;
+            let arrived = (!self.sending).then_some((work.record.first_ns, work.record.last_ns));
+            tls::moved(state.cookie, self.thread(), arrived);
+        }
     }
 
     /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for

@@ -18,6 +18,7 @@ use crate::{
     },
     maps::WORK,
     settings::enabled,
+    tls::{self, Beginning},
 };
 
 /// See the module. `way` says how to read the other fields.
@@ -32,6 +33,8 @@ pub struct Work {
     count: u64,
     skip: u64,
     gathering: Gathering,
+    /// First bytes that were written; zeros without any.
+    beginning: Beginning,
     way: u32,
     pad: u32,
 }
@@ -163,12 +166,14 @@ extern "C" fn payload_gather(slot: u32, want: u32) -> u32 {
 extern "C" fn payload_store(slot: u32, want: u32, in_packets: u32) -> u32 {
     let Some(work) = of(slot) else { return 0 };
     let way = work.way;
+    work.beginning = [0; 4];
+    let beginning = &raw mut work.beginning;
     if want == 0 {
         write::bare(&mut work.record);
         return 0;
     }
     if way == way::FLAT {
-        write::flat(&mut work.record, want, work.address);
+        write::flat(&mut work.record, want, work.address, beginning);
         return 0;
     }
     let gathered = if way == way::TAKEN && enabled(feature::PACKETS) {
@@ -182,13 +187,27 @@ extern "C" fn payload_store(slot: u32, want: u32, in_packets: u32) -> u32 {
         None
     };
     match gathered {
-        Some((room, have)) if have > 0 => write::gathered(&mut work.record, have, room),
+        Some((room, have)) if have > 0 => write::gathered(&mut work.record, have, room, beginning),
         _ => {
             in_kernel::unreachable(&work.record.header, in_packets != 0 && way == way::NONE);
             write::unreachable(&mut work.record);
         }
     }
     0
+}
+
+/// 1 when what was written is TLS of a library whose call is known.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn payload_is_librarys(slot: u32) -> u32 {
+    let Some(work) = of(slot) else { return 0 };
+    u32::from(tls::passes(&work.record, &work.beginning))
+}
+
+/// [`payload_is_librarys`].
+#[inline(always)]
+pub fn is_librarys(slot: u32) -> bool {
+    payload_is_librarys(slot) != 0
 }
 
 /// [`payload_locate`].

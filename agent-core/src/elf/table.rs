@@ -1,0 +1,84 @@
+//! Symbol tables: 24 bytes an entry, names in a string table.
+
+use super::{Image, Section, u16_at, u32_at, u64_at};
+
+/// Bytes of an entry.
+const ENTRY: usize = 24;
+/// Entries that are looked at: the largest programs have about a million.
+const MAX_ENTRIES: u64 = 4_000_000;
+/// Longest string table: mangled names of the largest programs take tens of megabytes.
+const MAX_STRINGS: u64 = 128 << 20;
+/// Entries read at once.
+const PIECE: u64 = 8192;
+/// Matches kept.
+const MAX_FOUND: usize = 4096;
+/// Longest name.
+const MAX_NAME: usize = 1024;
+
+/// `STT_FUNC` and `STT_GNU_IFUNC` (elf.h).
+const FUNCTIONS: [u8; 2] = [2, 10];
+
+/// Value of entry `index` if it is the function `name`, and defined here.
+pub(super) fn named(
+    image: &impl Image,
+    symbols: Section,
+    strings: Section,
+    index: u32,
+    name: &str,
+) -> Option<u64> {
+    let at = u64::from(index) * ENTRY as u64;
+    if at >= symbols.size {
+        return None;
+    }
+    let entry = image.read(symbols.offset.checked_add(at)?, ENTRY)?;
+    let (start, value) = function(&entry)?;
+    let text = image.read(strings.offset.checked_add(start)?, name.len() + 1)?;
+    let same = text.strip_suffix(&[0])? == name.as_bytes();
+    same.then_some(value)
+}
+
+/// Names and values of the functions whose names `wanted` takes.
+pub(super) fn find(
+    image: &impl Image,
+    symbols: Section,
+    strings: Section,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    if strings.size > MAX_STRINGS {
+        return found;
+    }
+    let len = usize::try_from(strings.size).unwrap_or(0);
+    let Some(text) = image.read(strings.offset, len) else { return found };
+    let count = (symbols.size / ENTRY as u64).min(MAX_ENTRIES);
+    let mut first = 0;
+    while first < count && found.len() < MAX_FOUND {
+        let here = PIECE.min(count - first);
+        let at = symbols.offset.saturating_add(first * ENTRY as u64);
+        let Some(piece) = image.read(at, here as usize * ENTRY) else { break };
+        for entry in piece.chunks_exact(ENTRY) {
+            let Some((start, value)) = function(entry) else { continue };
+            let Some(name) = name_at(&text, start) else { continue };
+            if wanted(name) && found.len() < MAX_FOUND {
+                found.push((name.to_owned(), value));
+            }
+        }
+        first += here;
+    }
+    found
+}
+
+/// Place of the name, and value, of a function that is defined here.
+fn function(entry: &[u8]) -> Option<(u64, u64)> {
+    let (name, info, section) = (u32_at(entry, 0)?, *entry.get(4)?, u16_at(entry, 6)?);
+    let value = u64_at(entry, 8)?;
+    let defined = FUNCTIONS.contains(&(info & 0xf)) && section != 0 && value != 0;
+    defined.then_some((u64::from(name), value))
+}
+
+fn name_at(text: &[u8], start: u64) -> Option<&str> {
+    let rest = text.get(usize::try_from(start).ok()?..)?;
+    let rest = rest.get(..MAX_NAME).unwrap_or(rest);
+    let end = memchr::memchr(0, rest)?;
+    std::str::from_utf8(rest.get(..end)?).ok()
+}

@@ -1,0 +1,268 @@
+//! Functions of TLS libraries: entry and return.
+//!
+//! One program each for all functions of all libraries; [`Site`], which the attachment carries, says
+//! what the function does and where its arguments are.
+
+use agent_common::{
+    counter,
+    record::{Header, Payload, direction, flag as record_flag, kind},
+    settings::MAX_CAPTURE,
+    tls::{FINGERPRINT, Site},
+};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::bpf_get_attach_cookie,
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+
+use super::payload::write;
+use crate::{
+    emit::{count, count_both, header, now},
+    filter,
+    kernel::{
+        registers::{Called, Returned},
+        task::{Task, current_ids},
+        user::read_user,
+    },
+    maps::{TLS_CALLS, TLS_OBJECTS, TLS_WIRE},
+    tls::{CONFLICT, ObjectKey, OpenCall, TlsSocket, WireKey, flag, socket},
+};
+
+/// A call within a call begins this soon, ns. One that is older was left without its return (a jump, an
+/// exception).
+const NESTED_NS: u64 = 2_000_000_000;
+
+#[uprobe]
+fn tls_entry(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context is the program's own.
+    let site = Site(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+    entered(site, Called::of(&ctx));
+    0
+}
+
+#[uretprobe]
+fn tls_return(ctx: RetProbeContext) -> u32 {
+    left(Returned::of(&ctx));
+    0
+}
+
+#[inline(always)]
+fn entered(site: Site, called: Called) {
+    let (tgid, _, thread) = current_ids();
+    if filter::is_own(tgid) || !filter::selects_now(tgid) {
+        return;
+    }
+    let handle = called.argument(site.handle());
+    if site.is_ciphertext() {
+        return buffered(tgid, thread, called.argument(site.buffer()));
+    }
+    if site.forgets() {
+        let _ = TLS_OBJECTS.remove(ObjectKey { tgid: u64::from(tgid), handle });
+        return;
+    }
+    let began_ns = now();
+    // SAFETY: a live map value that only this thread uses.
+    let known = unsafe { TLS_CALLS.get_ptr_mut(thread).and_then(|call| call.as_mut()) };
+    if let Some(outer) = &known
+        && outer.stack != 0
+        && called.stack < outer.stack
+        && began_ns.wrapping_sub(outer.began_ns) < NESTED_NS
+    {
+        if outer.handle == handle {
+            // One function of the library calls another.
+            return;
+        }
+        if let Some(outer) = known {
+            outer.inner_stack = called.stack;
+        }
+        count(counter::TLS_NESTED, 1);
+        return;
+    }
+    let call = OpenCall {
+        handle,
+        buffer: called.argument(site.buffer()),
+        count_at: called.argument(site.count()),
+        site,
+        stack: called.stack,
+        inner_stack: 0,
+        began_ns,
+        cookie: 0,
+    };
+    match known {
+        Some(known) => *known = call,
+        None => {
+            let _ = TLS_CALLS.insert(thread, call, 0);
+        }
+    }
+}
+
+/// The library puts ciphertext into a buffer: whoever sends it is the socket of the call's object.
+#[inline(always)]
+fn buffered(tgid: u32, thread: u64, address: u64) {
+    let Some(call) = OpenCall::of(thread) else { return };
+    let object = ObjectKey { tgid: u64::from(tgid), handle: call.handle };
+    if call.cookie != 0 || TLS_OBJECTS.get_ptr(object).is_some() {
+        return;
+    }
+    let Some(bytes) = read_user::<[u64; FINGERPRINT / 8]>(address) else { return };
+    let _ = TLS_WIRE.insert(WireKey { tgid: object.tgid, bytes }, call.handle, 0);
+}
+
+#[inline(always)]
+fn left(returned: Returned) {
+    let (tgid, _, thread) = current_ids();
+    // SAFETY: a live map value that only this thread uses.
+    let call = unsafe { TLS_CALLS.get_ptr_mut(thread).and_then(|call| call.as_mut()) };
+    let Some(call) = call else { return };
+    // The return took its address off the stack.
+    let stack = returned.stack.wrapping_sub(8);
+    if call.inner_stack != 0 && stack == call.inner_stack {
+        call.inner_stack = 0;
+        return;
+    }
+    if call.stack == 0 || stack != call.stack {
+        return;
+    }
+    call.stack = 0;
+    call.inner_stack = 0;
+    let moved = moved(call, returned);
+    let cookie = match call.cookie {
+        0 => {
+            let key = ObjectKey { tgid: u64::from(tgid), handle: call.handle };
+            // SAFETY: the value is copied out.
+            unsafe { TLS_OBJECTS.get(key) }.copied().unwrap_or(0)
+        }
+        CONFLICT => 0,
+        cookie => cookie,
+    };
+    let Some(socket) = (if cookie == 0 { None } else { socket(cookie) }) else {
+        if moved > 0 && !call.site.is_perhaps() {
+            let bytes = (counter::TLS_UNMATCHED_BYTES, u64::from(moved));
+            count_both((counter::TLS_UNMATCHED_CALLS, 1), bytes);
+        }
+        return;
+    };
+    if moved == 0 {
+        return gave_nothing(call, socket);
+    }
+    report(call, cookie, socket, moved);
+}
+
+/// Bytes of plaintext that the call moved.
+#[inline(always)]
+fn moved(call: &OpenCall, returned: Returned) -> u32 {
+    let site = call.site;
+    if site.is_silent() {
+        return 0;
+    }
+    let moved = if site.counts_by_pointer() {
+        if returned.value as i32 != 1 {
+            return 0;
+        }
+        read_user::<u64>(call.count_at).unwrap_or(0) as i64
+    } else if site.is_wide() {
+        returned.value as i64
+    } else {
+        i64::from(returned.value as i32)
+    };
+    // More than a call can move is no number of bytes.
+    if moved <= 0 || moved > i64::from(i32::MAX) { 0 } else { moved as u32 }
+}
+
+/// A call that has to be made again, or a handshake's.
+#[inline(always)]
+fn gave_nothing(call: &OpenCall, socket: &mut TlsSocket) {
+    // What arrived may have been of a handshake: a later time is better than too early a one.
+    socket.first_ns = 0;
+    if !call.site.receives() && !call.site.is_silent() && socket.tried_ns == 0 {
+        socket.tried_ns = call.began_ns;
+    }
+}
+
+#[inline(always)]
+fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
+    let boot_ns = now();
+    let sending = !call.site.receives();
+    let (position, opposite) = if sending {
+        (socket.send_position, socket.receive_position)
+    } else {
+        (socket.receive_position, socket.send_position)
+    };
+    let after = position + u64::from(len);
+    let (first_ns, last_ns) = if sending {
+        socket.send_position = after;
+        let first = if socket.tried_ns == 0 { call.began_ns } else { socket.tried_ns };
+        socket.tried_ns = 0;
+        (first, first)
+    } else {
+        socket.receive_position = after;
+        let last = if socket.last_ns == 0 { boot_ns } else { socket.last_ns };
+        let first = if socket.first_ns == 0 { last } else { socket.first_ns };
+        socket.first_ns = 0;
+        (first, last)
+    };
+    socket.refresh_verdict(cookie);
+    if socket.has(flag::MUTED) {
+        count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, u64::from(len)));
+        return;
+    }
+    let task = Task::current();
+    let mut flags = record_flag::PLAINTEXT | record_flag::COUNTED | record_flag::TRUE_FIRST;
+    if !sending {
+        flags |= record_flag::TRUE_LAST;
+    }
+    if socket.turn(sending) {
+        flags |= record_flag::TURN;
+    }
+    let mut record = Payload {
+        header: Header {
+            direction: if sending { direction::SEND } else { direction::RECEIVE },
+            flags,
+            tgid: task.tgid(),
+            tid: task.tid(),
+            start_ns: task.process_start(),
+            total_len: len,
+            ..header(kind::PAYLOAD, 0, boot_ns)
+        },
+        cookie,
+        position,
+        opposite,
+        first_ns,
+        last_ns,
+        context: 0,
+    };
+    if call.site.is_unseen() {
+        return write::unreachable(&mut record);
+    }
+    match socket.allowance(len) {
+        0 => write::bare(&mut record),
+        want => write_all(&mut record, want, call.buffer),
+    }
+}
+
+/// Records that a call's bytes may take: four hold the longest TLS record.
+const MAX_RECORDS: u32 = 4;
+
+/// Writes `want` of the call's bytes, in several records where one does not hold them: each says how far
+/// it goes, the last has the rest of the call.
+#[inline(always)]
+fn write_all(record: &mut Payload, want: u32, address: u64) {
+    let mut left = want;
+    let mut at = address;
+    let mut number = 1;
+    let whole = record.header.total_len;
+    let mut told = 0;
+    while number < MAX_RECORDS && left > MAX_CAPTURE {
+        record.header.total_len = MAX_CAPTURE;
+        write::flat(record, MAX_CAPTURE, at, core::ptr::null_mut());
+        record.position += u64::from(MAX_CAPTURE);
+        record.header.flags &= !record_flag::TURN;
+        left -= MAX_CAPTURE;
+        told += MAX_CAPTURE;
+        at += u64::from(MAX_CAPTURE);
+        number += 1;
+    }
+    record.header.total_len = whole - told;
+    write::flat(record, left, at, core::ptr::null_mut());
+}

@@ -1,0 +1,25 @@
+//! Probes on functions of libraries: TLS without keys and without restarts.
+//!
+//! A probe sits on a file (an inode), so that every process that maps it is covered, whenever it starts.
+//! Files are found three ways: the well-known libraries in the directories of the standard loader, what
+//! running processes have mapped, and each executable mapping that is made from then on.
+//!
+//! - [`library`]: which functions of which library, and their argument conventions: one table each.
+//! - [`openssl`], [`gnutls`], [`nss`]: the tables.
+//! - [`target`]: a file to its functions.
+//! - [`find`]: files that are mapped now, or that the loader would find.
+//! - [`mappings`]: files as they are mapped.
+//! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
+//! - [`service`]: the thread that puts it together.
+
+mod find;
+mod gnutls;
+pub mod library;
+mod mappings;
+mod nss;
+mod openssl;
+pub mod program;
+pub mod service;
+#[expect(unsafe_code, reason = "bpf and perf_event_open have no safe wrapper for what is needed")]
+mod sys;
+mod target;

@@ -1,0 +1,195 @@
+//! The kernel programs for functions of libraries, loaded and attached.
+
+use super::sys::{self, Way};
+use agent_common::tls::Site;
+use aya::Ebpf;
+use aya::maps::Map;
+use aya_obj::Object;
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+/// Loaded; attached by [`Programs::attach`].
+pub struct Programs {
+    entry: OwnedFd,
+    on_return: OwnedFd,
+    way: Way,
+}
+
+/// Probes on one file. They end with this value.
+pub struct Attached(#[expect(dead_code, reason = "held for its end")] Vec<OwnedFd>);
+
+impl Programs {
+    /// Loads the programs out of the object that `ebpf` was made of: their maps are its maps.
+    ///
+    /// # Errors
+    /// The kernel's or the object's word.
+    pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Programs, String> {
+        let multi = Programs::load_for(object, ebpf, Way::Multi).and_then(|programs| {
+            // A kernel that loads it may still not attach it: the agent's own file, no place.
+            programs.proves_itself().map(|()| programs)
+        });
+        multi.or_else(|reason| {
+            Programs::load_for(object, ebpf, Way::Perf)
+                .map_err(|other| format!("uprobe_multi: {reason}; uprobe: {other}"))
+        })
+    }
+
+    /// Kind of attachment, as shown.
+    pub fn kind(&self) -> &'static str {
+        match self.way {
+            Way::Multi => "uprobe_multi",
+            Way::Perf => "uprobe",
+        }
+    }
+
+    fn load_for(object: &[u8], ebpf: &Ebpf, way: Way) -> Result<Programs, String> {
+        let mut object = Object::parse(object).map_err(|error| error.to_string())?;
+        let maps: Vec<(String, RawFd, aya_obj::Map)> = ebpf
+            .maps()
+            .filter_map(|(name, map)| {
+                Some((name.to_owned(), descriptor(map)?, object.maps.get(name)?.clone()))
+            })
+            .collect();
+        let code: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let maps = maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map));
+        object.relocate_maps(maps, &code).map_err(|error| chain(&error))?;
+        object.relocate_calls(&code).map_err(|error| chain(&error))?;
+        let load = |name: &str| {
+            let program =
+                object.programs.get(name).ok_or_else(|| format!("the object has no {name}"))?;
+            let function = object
+                .functions
+                .get(&program.function_key())
+                .ok_or_else(|| format!("the object has no code of {name}"))?;
+            sys::load(&function.instructions, &program.license, way)
+                .map_err(|reason| format!("{name} was refused: {reason}"))
+        };
+        Ok(Programs { entry: load("tls_entry")?, on_return: load("tls_return")?, way })
+    }
+
+    fn proves_itself(&self) -> Result<(), String> {
+        // An empty list of places is refused with EINVAL by every kernel that knows the kind, and with
+        // the same by one that does not: only a real place tells. `_start` of this very program is never
+        // called again.
+        let file = File::open("/proc/self/exe").map_err(|error| error.to_string())?;
+        let entry = own_entry(&file).ok_or("the agent's own file has no entry")?;
+        self.attach(&file, &[(entry, Site(0))]).map(drop)
+    }
+
+    /// Puts probes on places (offsets) of a file.
+    ///
+    /// # Errors
+    /// The kernel's word.
+    pub fn attach(&self, file: &File, sites: &[(u64, Site)]) -> Result<Attached, String> {
+        let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+        let with_return: Vec<_> =
+            sites.iter().copied().filter(|(_, site)| site.has_return()).collect();
+        let mut held = Vec::new();
+        // Returns first: an entry without its return would leave a call open.
+        for (program, sites, on_return) in
+            [(&self.on_return, with_return.as_slice(), true), (&self.entry, sites, false)]
+        {
+            if sites.is_empty() {
+                continue;
+            }
+            let (offsets, cookies): (Vec<u64>, Vec<u64>) =
+                sites.iter().map(|(offset, site)| (*offset, site.0)).unzip();
+            match self.way {
+                Way::Multi => {
+                    let link =
+                        sys::link_multi(program.as_fd(), &path, &offsets, &cookies, on_return);
+                    held.push(link.map_err(|error| error.to_string())?);
+                }
+                Way::Perf => {
+                    let kind = perf_kind()?;
+                    for (offset, cookie) in offsets.into_iter().zip(cookies) {
+                        let config = u64::from(on_return) << kind.return_bit;
+                        let link = sys::link_perf(
+                            program.as_fd(),
+                            &path,
+                            offset,
+                            cookie,
+                            kind.number,
+                            config,
+                        );
+                        held.extend(link.map_err(|error| error.to_string())?);
+                    }
+                }
+            }
+        }
+        Ok(Attached(held))
+    }
+}
+
+/// File offset of a program's first instruction: its headers map code from there on.
+fn own_entry(file: &File) -> Option<u64> {
+    use std::os::unix::fs::FileExt;
+    let mut header = [0; 64];
+    file.read_exact_at(&mut header, 0).ok()?;
+    let word = |at: usize| Some(u64::from_le_bytes(*header.get(at..)?.first_chunk()?));
+    let (entry, table) = (word(24)?, word(32)?);
+    (0..32).find_map(|index| {
+        let mut segment = [0; 56];
+        file.read_exact_at(&mut segment, table.checked_add(index * 56)?).ok()?;
+        let word = |at: usize| Some(u64::from_le_bytes(*segment.get(at..)?.first_chunk()?));
+        let is_code = segment.first_chunk() == Some(&1_u32.to_le_bytes()) && segment[4] & 1 != 0;
+        let within = entry.checked_sub(word(16)?)?;
+        (is_code && within < word(32)?).then(|| word(8)?.checked_add(within))?
+    })
+}
+
+struct PerfKind {
+    number: u32,
+    return_bit: u32,
+}
+
+/// The kernel's perf unit for uprobes.
+fn perf_kind() -> Result<PerfKind, String> {
+    const UNIT: &str = "/sys/bus/event_source/devices/uprobe";
+    let read = |name: &str| {
+        std::fs::read_to_string(format!("{UNIT}/{name}"))
+            .map_err(|error| format!("{UNIT}/{name}: {error}"))
+    };
+    let strange = |text: &str| format!("{UNIT} says {text:?}");
+    let number = read("type")?;
+    let bit = read("format/retprobe")?;
+    Ok(PerfKind {
+        number: number.trim().parse().map_err(|_| strange(&number))?,
+        return_bit: bit
+            .trim()
+            .strip_prefix("config:")
+            .and_then(|bit| bit.parse().ok())
+            .filter(|bit| *bit < 64)
+            .ok_or_else(|| strange(&bit))?,
+    })
+}
+
+fn descriptor(map: &Map) -> Option<RawFd> {
+    let data = match map {
+        Map::Array(data)
+        | Map::CgroupArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data)
+        | Map::PerCpuLruHashMap(data)
+        | Map::ProgramArray(data)
+        | Map::RingBuf(data)
+        | Map::SkStorage(data) => data,
+        _ => return None,
+    };
+    Some(data.fd().as_fd().as_raw_fd())
+}
+
+/// An error with its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
