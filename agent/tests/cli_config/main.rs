@@ -66,7 +66,7 @@ fn defaults_are_as_documented() {
     assert_eq!(settings.outputs, [Output::Console]);
     assert_eq!(settings.listen, None);
     assert!(settings.selection.executables.is_everything());
-    assert_eq!(settings.probes, [Probe::Process, Probe::Http, Probe::Exec, Probe::Flow]);
+    assert_eq!(settings.probes, Probe::ALL, "all of them");
     assert_eq!(
         (settings.head_bytes, settings.payload_rings, settings.ring_size),
         (4096, None, None)

@@ -40,7 +40,7 @@ fn wrong_flags_are_all_reported() {
         r#"--pid: "x" is no whole number; a process number from 1 to 4194304"#,
         r#"--port: "70000" is out of range; a port from 1 to 65535"#,
         r#"--cgroup: "/no/such/group" is no version 2 cgroup, here or under /sys/fs/cgroup; a cgroup directory, for example /sys/fs/cgroup/system.slice/nginx.service"#,
-        r#"--probes: "htttp" is no probe; did you mean http? allowed: process, http, exec, flow"#,
+        r#"--probes: "htttp" is no probe; did you mean http? allowed: process, http, exec, tls, flow"#,
         r#"--head-bytes: "255" is out of range; a size from 256 to 4KiB"#,
         r#"--payload-rings: "3" is no number of rings; allowed: 1, 2, 4"#,
         r#"--ring-size: "2TiB" is no size; a size from 64KiB to 1GiB, for example 8MiB"#,
@@ -101,7 +101,7 @@ fn single_mistakes_of_flags() {
             "no probe at all",
             "run",
             &["--probes="],
-            "--probes: \"\" is no probe; allowed: process, http, exec, flow",
+            "--probes: \"\" is no probe; allowed: process, http, exec, tls, flow",
         ),
         (
             "cert without key",
