@@ -174,7 +174,8 @@ pub struct Capture {
     /// Watch only processes in this cgroup directory or below
     #[arg(long, value_name = "PATH")]
     cgroup: Vec<String>,
-    /// What to observe, separated by commas: http, exec, flow (process is always on) [default: all]
+    /// What to observe, separated by commas: http, exec, tls (with http), flow (process is always
+    /// on) [default: all]
     #[arg(long, value_name = "NAMES")]
     probes: Vec<String>,
     /// Bytes captured of a message's head: 256 to 4096 [default: 4096]

@@ -3,6 +3,8 @@
 //! Only what is picked is verified and attached. A choice whose program the kernel refuses is
 //! reported with the kernel's word, and the next one is tried.
 
+mod report;
+
 use super::{
     Objects, attach,
     control::PAYLOAD_RINGS,
@@ -14,6 +16,8 @@ use super::{
 use crate::uprobe::program::Programs;
 use agent_common::settings::{Offsets, Settings, check, feature};
 use aya::{Ebpf, EbpfLoader};
+pub use report::FeatureReport;
+use report::goroutines;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use zerocopy::IntoBytes;
@@ -46,28 +50,6 @@ pub struct FlowSizes {
     pub datagrams: u32,
     /// Threads that use UDP sockets without a peer of their own at once.
     pub peers: u32,
-}
-
-/// What became of a feature.
-#[derive(Clone, Debug)]
-pub struct FeatureReport {
-    /// Feature.
-    pub feature: Feature,
-    /// Name, as shown.
-    pub name: &'static str,
-    /// What is lost without it.
-    pub without: &'static str,
-    /// Hooks in use, empty when the feature is missing or not wanted.
-    pub hooks: Vec<String>,
-    /// Why these, or why none.
-    pub why: String,
-}
-
-impl FeatureReport {
-    /// The feature works.
-    pub fn is_active(&self) -> bool {
-        !self.hooks.is_empty()
-    }
 }
 
 /// Programs loaded and attached; they end with this value.
@@ -408,24 +390,6 @@ impl Plan<'_> {
         report.why = reasons.join("; ");
         report
     }
-}
-
-/// Whether goroutines are read; nothing when payload is not wanted. It takes no hook of its own.
-fn goroutines(settings: &Settings) -> Option<FeatureReport> {
-    let is_on = settings.features & feature::GO != 0;
-    (settings.head_bytes != 0).then(|| FeatureReport {
-        feature: Feature::Goroutines,
-        name: "goroutines",
-        without: "programs in Go are judged by their threads, and mostly not linked",
-        hooks: if is_on { vec!["the payload hooks".to_owned()] } else { Vec::new() },
-        why: if is_on {
-            "read in the socket's hook".to_owned()
-        } else {
-            "it needs bpf_rdonly_cast (Linux 6.2), programs with types, and the thread pointer's \
-             place in task_struct"
-                .to_owned()
-        },
-    })
 }
 
 /// A ring that is not used: a page.

@@ -1,0 +1,258 @@
+//! Flags and files to settings, and every mistake in them at once.
+
+#![expect(clippy::unwrap_used, reason = "a test helper that fails fails its test")]
+
+mod mistakes;
+
+use agent::cli::{self, Command, Failure, Stop};
+use agent::config::{Hooks, LogLevel, OtlpProtocol, Output, Probe, Settings};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::NamedTempFile;
+
+fn no_environment(_: &str) -> Option<String> {
+    None
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn parse(arguments: &[&str]) -> Result<Command, Stop> {
+    cli::parse([&["kernspan"], arguments].concat(), &no_environment)
+}
+
+fn run(arguments: &[&str]) -> Settings {
+    match parse(&[&["run"], arguments].concat()) {
+        Ok(Command::Run(settings)) => *settings,
+        other => panic!("{arguments:?}: {other:?}"),
+    }
+}
+
+fn run_with_file(text: &str, arguments: &[&str]) -> Settings {
+    let file = file(text);
+    let path = file.path().to_str().unwrap();
+    run(&[&["--config", path], arguments].concat())
+}
+
+/// Problems as printed, the file's path replaced by `FILE`.
+fn problems(command: &str, flags: &[&str], text: Option<&str>) -> Vec<String> {
+    let file = text.map(file);
+    let path = file.as_ref().map(|file| file.path().to_str().unwrap().to_owned());
+    let mut arguments: Vec<&str> = command.split(' ').chain(flags.iter().copied()).collect();
+    if let Some(path) = &path {
+        arguments.extend(["--config", path]);
+    }
+    match parse(&arguments) {
+        Err(Stop::Failure(failure @ Failure::Configuration(_))) => {
+            assert_eq!(failure.exit_code(), 2);
+            let Failure::Configuration(problems) = failure else { unreachable!() };
+            let place = |text: String| match &path {
+                Some(path) => text.replace(path.as_str(), "FILE"),
+                None => text,
+            };
+            problems.iter().map(|problem| place(problem.to_string())).collect()
+        }
+        other => panic!("{arguments:?} {text:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_as_documented() {
+    let settings = run(&[]);
+    assert_eq!(settings.outputs, [Output::Console]);
+    assert_eq!(settings.listen, None);
+    assert!(settings.selection.executables.is_everything());
+    assert_eq!(settings.probes, Probe::ALL, "all of them");
+    assert_eq!(
+        (settings.head_bytes, settings.payload_rings, settings.ring_size),
+        (4096, None, None)
+    );
+    assert_eq!(settings.poll_interval, Duration::from_millis(5));
+    assert_eq!((settings.sample, settings.hooks), (1.0, Hooks::Auto));
+    assert_eq!(settings.log_level, LogLevel::Info);
+}
+
+#[test]
+fn spans_go_where_an_endpoint_is() {
+    let with = |name: &'static str, value: &'static str| {
+        move |asked: &str| (asked == name).then(|| value.to_owned())
+    };
+    let outputs = |environment: &dyn Fn(&str) -> Option<String>, flags: &[&str]| match cli::parse(
+        [&["kernspan", "run"], flags].concat(),
+        environment,
+    ) {
+        Ok(Command::Run(settings)) => settings.outputs,
+        other => panic!("{other:?}"),
+    };
+    let endpoint = with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4317");
+    let traces = with("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://x:4317");
+    let empty = with("OTEL_EXPORTER_OTLP_ENDPOINT", "");
+    assert_eq!(outputs(&no_environment, &["--otlp-endpoint=http://x"]), [Output::Otlp]);
+    assert_eq!(outputs(&endpoint, &[]), [Output::Otlp]);
+    assert_eq!(outputs(&traces, &[]), [Output::Otlp]);
+    assert_eq!(outputs(&empty, &[]), [Output::Console], "an empty variable counts as unset");
+    assert_eq!(outputs(&endpoint, &["--output=console"]), [Output::Console]);
+    assert_eq!(outputs(&endpoint, &["--output=none"]), []);
+}
+
+#[test]
+fn a_file_says_what_flags_say() {
+    let text = "\
+output: [otlp, 'json:/tmp/a.json']
+listen: '[::1]:0'
+include: nginx
+exclude: [curl, /opt/**]
+pid: [3, 1, 3]
+port: 0080
+probes: [exec]
+head-bytes: 4KiB
+payload-rings: 2
+ring-size: 100 KiB
+poll-interval: 10ms
+sample: 0.25
+log-level: debug
+hooks: fexit
+otlp:
+  endpoint: https://x:4318/base
+  protocol: http/protobuf
+  headers: {x-api-key: 0012, b: 'c=d'}
+  compression: gzip
+  timeout: 3s
+  ca: CA
+  client-cert: CA
+  client-key: CA
+  insecure: false
+  queue-bytes: 1MiB
+";
+    let pem = file("");
+    let settings = run_with_file(&text.replace("CA", pem.path().to_str().unwrap()), &[]);
+    let json = Output::Json(Some(PathBuf::from("/tmp/a.json")));
+    assert_eq!(settings.outputs, [Output::Otlp, json]);
+    assert_eq!(settings.listen, Some("[::1]:0".parse().unwrap()));
+    assert_eq!(settings.selection.pids, [1, 3]);
+    assert_eq!(settings.selection.ports, [80]);
+    assert!(settings.selection.executables.watches("/usr/sbin/nginx"));
+    assert!(!settings.selection.executables.watches("/opt/a/nginx"));
+    assert_eq!(settings.probes, [Probe::Process, Probe::Exec]);
+    assert_eq!((settings.head_bytes, settings.payload_rings), (4096, Some(2)));
+    assert_eq!(settings.ring_size, Some(128 << 10));
+    assert_eq!(settings.poll_interval, Duration::from_millis(10));
+    assert_eq!((settings.sample, settings.log_level), (0.25, LogLevel::Debug));
+    assert_eq!(settings.hooks, Hooks::Fexit);
+    let otlp = settings.otlp;
+    assert_eq!(otlp.endpoint.as_deref(), Some("https://x:4318/base"));
+    assert_eq!(otlp.protocol, Some(OtlpProtocol::HttpProtobuf));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(otlp.headers, [pair("x-api-key", "0012"), pair("b", "c=d")]);
+    assert_eq!(otlp.timeout, Some(Duration::from_secs(3)));
+    assert_eq!(otlp.client_key.as_deref(), Some(pem.path()));
+    assert_eq!((otlp.insecure, otlp.queue_bytes), (Some(false), Some(1 << 20)));
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let text = "sample: 0.5\nport: [1, 2]\noutput: console\nlog-level: warn\n";
+    let settings = run_with_file(text, &["--sample=1", "--port=3", "--output=none"]);
+    assert_eq!((settings.sample, settings.selection.ports), (1.0, vec![3]));
+    assert!(settings.outputs.is_empty());
+    assert_eq!(settings.log_level, LogLevel::Warn);
+    // An empty file, and one of comments only, say nothing.
+    for text in ["", "# nothing\n", "---\n", "otlp:\n"] {
+        assert_eq!(run_with_file(text, &[]).sample, 1.0, "{text:?}");
+    }
+}
+
+#[test]
+fn record_and_replay_have_their_own_arguments() {
+    let shared = file("output: console\nsample: 0.5\nport: 80\n");
+    let config = shared.path().to_str().unwrap();
+    let line = ["record", "/tmp/a", "--raw", "--duration", "2m", "--config", config];
+    let Ok(Command::Record(record)) = parse(&line) else { panic!("no record") };
+    assert_eq!((record.file.as_path(), record.raw), (Path::new("/tmp/a"), true));
+    assert_eq!(record.duration, Some(Duration::from_secs(120)));
+    assert_eq!(record.settings.outputs, [], "a shared file's outputs are not the recording's");
+    assert_eq!(record.settings.selection.ports, [80]);
+    let Ok(Command::Replay(replay)) = parse(&["replay", "/tmp/a", "--output", "json"]) else {
+        panic!("no replay")
+    };
+    assert_eq!(replay.settings.outputs, [Output::Json(None)]);
+    assert!(matches!(parse(&["doctor", "--json"]), Ok(Command::Doctor { json: true, btf: None })));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_file_panics_and_no_secret_is_told(
+        lines in proptest::collection::vec("(otlp|pid|output|otlp-header|sample|  header|  headers|- |x):? ?[\\[\\]{}a-z0-9,:&* ]{0,8}", 0..6),
+    ) {
+        let text = format!("{}\notlp-header: hunter2", lines.join("\n"));
+        let file = file(&text);
+        let config = format!("--config={}", file.path().display());
+        if let Err(Stop::Failure(failure)) = parse(&["run", &config]) {
+            assert!(!failure.to_string().contains("hunter2"), "{text}\n{failure}");
+        }
+    }
+}
+
+#[test]
+fn flows_are_configured_by_flag_and_file_and_every_mistake_is_reported() {
+    let settings = run(&[
+        "--flow-interval=30s",
+        "--flow-labels=name,port",
+        "--flow-logs=ends",
+        "--flow-series=50",
+        "--flow-table=1024",
+        "--flow-dns=false",
+    ]);
+    let flows = settings.flows;
+    assert_eq!((flows.interval, flows.series, flows.table), (Duration::from_secs(30), 50, 1024));
+    assert!(flows.labels.name && flows.labels.port && !flows.labels.address && !flows.dns);
+    let defaults = run(&[]).flows;
+    assert_eq!((defaults.interval, defaults.series), (Duration::from_secs(10), 2000));
+    assert!(!defaults.labels.name && !defaults.labels.port && !defaults.labels.address);
+    let wrong = [
+        "--flow-interval=10ms",
+        "--flow-labels=name,host",
+        "--flow-logs=all",
+        "--flow-series=0",
+        "--flow-table=1",
+        "--flow-dns=maybe",
+    ];
+    assert_eq!(problems("run", &wrong, None).len(), wrong.len());
+}
+
+#[test]
+fn what_is_asked_of_the_list_of_flows_is_checked_whole() {
+    let parse = |flags: &[&str]| cli::parse([&["kernspan", "flows"], flags].concat(), &|_| None);
+    let Ok(Command::Flows(asked)) = parse(&[
+        "--process=nginx",
+        "--process=12",
+        "--port=80",
+        "--state=established",
+        "--sort=rtt",
+        "--watch",
+        "--json",
+    ]) else {
+        panic!("not understood")
+    };
+    assert_eq!((asked.processes.len(), asked.ports.len(), asked.json), (2, 1, true));
+    assert_eq!(asked.watch, Some(Duration::from_secs(2)), "without a time");
+    let wrong = ["--port=99999", "--state=open", "--sort=size", "--watch=5"];
+    let Err(stop) = parse(&wrong) else { panic!("taken") };
+    let text = match stop {
+        cli::Stop::Failure(failure) => failure.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for (why, part) in [
+        ("port", "\"99999\" is out of range"),
+        ("state", "\"open\" is no state"),
+        ("column", "\"size\" is no column"),
+        ("time", "\"5\" has no unit"),
+    ] {
+        assert!(text.contains(part), "{why}: {text}");
+    }
+}
