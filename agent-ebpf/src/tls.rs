@@ -11,7 +11,7 @@
 use agent_common::{
     counter,
     record::{Payload, direction},
-    settings::{MAX_CAPTURE, socket_verdict},
+    settings::{MAX_CAPTURE, feature, socket_verdict},
     tls::{FINGERPRINT, Site},
 };
 
@@ -19,7 +19,7 @@ use crate::{
     emit::{count, now},
     kernel::user::read_user,
     maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE, VERDICT_GENERATION, VERDICTS},
-    settings::setting,
+    settings::{enabled, setting},
 };
 
 /// A library's call that a thread is in. 0 in `stack`: none.
@@ -193,6 +193,9 @@ pub fn moved(cookie: u64, thread: u64, arrived: Option<(u64, u64)>) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64) -> u32 {
+    if !enabled(feature::TLS) {
+        return 0;
+    }
     ensure_socket(cookie, false);
     if first != 0
         && let Some(socket) = socket(cookie)

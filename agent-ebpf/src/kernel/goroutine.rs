@@ -5,6 +5,7 @@
 //! [`UNKNOWN`].
 
 use agent_common::runtime::{GoProcess, MADE_SINCE, PROCESSORS, UNKNOWN, number, pack};
+use agent_common::settings::feature;
 use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 
 use super::{load, task::Task, user::read_user};
@@ -13,7 +14,7 @@ use crate::{
         Caller, GO_CALLERS, GO_GENERATION, GO_PROCESSES, GO_SERVING, GoConnection, Goroutine,
         Numbers,
     },
-    settings::offset,
+    settings::{enabled, offset},
 };
 
 /// `offsetof(struct pt_regs, bp)`.
@@ -92,8 +93,13 @@ pub fn receives(tgid: u32, begins: bool) -> u64 {
     goroutine_receives(tgid, u32::from(begins))
 }
 
+/// Nothing where goroutines are not read: before 6.8 the verifier looks at functions that nobody calls,
+/// too, and what they do may be refused there.
 #[inline(always)]
 fn known(tgid: u32) -> Option<&'static mut GoProcess> {
+    if !enabled(feature::GO) {
+        return None;
+    }
     // SAFETY: a live map value; what is written to it is one word each, and the same from all CPUs.
     GO_PROCESSES.get_ptr_mut(tgid).and_then(|program| unsafe { program.as_mut() })
 }

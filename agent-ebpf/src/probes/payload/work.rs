@@ -205,6 +205,9 @@ extern "C" fn payload_store(slot: u32, want: u32, in_packets: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn payload_is_librarys(slot: u32) -> u32 {
+    if !enabled(feature::TLS) {
+        return 0;
+    }
     let Some(work) = of(slot) else { return 0 };
     u32::from(tls::passes(&work.record, &work.beginning))
 }
