@@ -7,6 +7,7 @@ Ends with a line for the table of `cargo xtask vm`.
 
 import json
 import os
+import re
 import sys
 
 CLIENT, SERVER = 3, 2  # SpanKind of OTLP
@@ -46,6 +47,13 @@ def hooks_in_use(directory):
     return kind, sum(ring["read"] > 0 for ring in status["payload_rings"])
 
 
+def skipped(directory):
+    """Calls that the kernel did not show to a program that was put off its processor, as counted."""
+    with open(f"{directory}/agent.log", encoding="utf-8") as log:
+        counts = re.findall(r"ledger kernel_skipped calls: in (\d+)", log.read())
+    return int(counts[-1]) if counts else 0
+
+
 def scored(spans, kind):
     return [s for s in spans if s.get("kind") == kind and path_of(s)]
 
@@ -76,20 +84,31 @@ def main():
     expected = {f"/vm/{n}" for n in range(requests)} if promise == "payload" else set()
     clients, servers = scored(spans, CLIENT), scored(spans, SERVER)
     joined = pairs(clients, servers)
-    inside = sum(is_inside(*pair) for pair in joined)
+    outside = [pair for pair in joined if not is_inside(*pair)]
+    for client, server in outside:
+        start, end = "startTimeUnixNano", "endTimeUnixNano"
+        print(f"outside: {server['name']}: begins {int(server[start]) - int(client[start])} ns after its "
+              f"client span, ends {int(client[end]) - int(server[end])} ns before it")
+    inside = len(joined) - len(outside)
+    # From 7.0 on the kernel does not show every call to a program. A request may have no span for that, or
+    # one that ends with its connection. The agent counts such calls: never more are wrong than that.
+    unseen = skipped(directory)
+    print(f"calls not shown by the kernel: {unseen}")
     runs = sum(map(of_curl, execs))
     hooks, used = hooks_in_use(directory)
 
     problems = []
     for name, found in (("client", clients), ("server", servers)):
         paths = [path_of(s) for s in found]
-        if sorted(paths) != sorted(expected):
+        twice_or_strange = len(set(paths)) != len(paths) or set(paths) - expected
+        if twice_or_strange or len(expected) - len(paths) > unseen:
             lacking = sorted(expected - set(paths))[:5]
             problems.append(f"{len(paths)} {name} spans, {len(expected)} expected; lacking {lacking}")
+    for name, found in (("joined to", len(joined)), ("inside", inside)):
+        if not len(expected) - unseen <= found <= len(expected):
+            problems.append(f"server spans {name} their client span: {found}, expected {len(expected)}")
     for name, found, right in (
         ("requests in nginx's log", logged, requests),
-        ("server spans joined to their client span", len(joined), len(expected)),
-        ("server spans inside their client span", inside, len(expected)),
         ("exec records of curl", runs, requests),
         ("payload rings in use", used, 0 if promise == "processes" else int(rings)),
         ("payload hooks", hooks["payload"], "off" if promise == "processes" else
