@@ -2,7 +2,7 @@
 // one row of the table in agent-core/src/golang/layout.rs a version.
 //
 // The offsets come out of the DWARF of a program that is built with that very toolchain (fetched as
-// golang.org/toolchain through the Go module proxy), never from memory. `-check FILE` prints the row
+// toolchain modules through the Go module proxy), never from memory. `-check FILE` prints the row
 // of one program that exists already.
 //
 //	go run . go1.21.0 go1.21.13 go1.22.0 …
