@@ -44,12 +44,12 @@ enum Phase {
 }
 
 impl Phase {
-    /// After this long what still runs is killed and counted as failed. Together 105 minutes.
+    /// After this long what still runs is killed and counted as failed. Together 115 minutes.
     fn limit(self) -> Duration {
         let minutes = match self {
             Phase::Lint => 12,
             Phase::Unit => 15,
-            Phase::Replay => 5,
+            Phase::Replay => 15,
             Phase::Kernel => 38,
             Phase::Vm => 25,
             Phase::Fuzz => 10,
