@@ -26,6 +26,7 @@ pub mod case;
 pub mod certificates;
 pub mod client;
 pub mod collector;
+pub mod contexts;
 pub mod counts;
 pub mod delivery;
 pub mod execs;
