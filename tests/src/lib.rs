@@ -22,6 +22,7 @@
 //! `KERNSPAN_REQUIRE=1` (a scenario that cannot run fails instead of being skipped).
 
 pub mod agent;
+pub mod budget;
 pub mod case;
 pub mod certificates;
 pub mod client;
