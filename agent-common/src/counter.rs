@@ -101,4 +101,6 @@ calls! {
     TLS_NESTED = "tls_nested",
     /// TLS objects that used two sockets which were both open: neither is taken.
     TLS_CONFLICTS = "tls_conflicts",
+    /// Requests that were sent with a trace context which their thread had published.
+    PUBLISHED_CONTEXTS = "published_contexts",
 }

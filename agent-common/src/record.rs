@@ -24,6 +24,8 @@ pub mod kind {
     pub const EXIT: u8 = 6;
     /// Requests of a process were shed: [`super::Shed`].
     pub const SHED: u8 = 14;
+    /// The trace context that a thread has published: [`super::ThreadContext`].
+    pub const THREAD_CONTEXT: u8 = 15;
     /// A conversation over TCP or UDP as it stands: [`super::Flow`].
     pub const FLOW: u8 = 9;
     /// A DNS answer that a program received: [`super::DnsAnswer`].
@@ -64,6 +66,8 @@ pub mod flag {
     /// counters ([`COUNTED`]): from 0 where the library was watched from the handshake on, else from a
     /// number that no other connection begins at.
     pub const PLAINTEXT: u16 = 1 << 14;
+    /// Payload: a [`super::ThreadContext`] of the same socket, thread and time went before it.
+    pub const PUBLISHED: u16 = 1 << 15;
     /// Payload and closing: whole requests before this one were shed on purpose. The bytes of both
     /// directions up to here are theirs, and not lost.
     pub const SHED: u16 = 1 << 7;
@@ -145,6 +149,28 @@ pub struct Payload {
     pub last_ns: u64,
     /// Runtime context, 0 when there is none: see [`crate::runtime`].
     pub context: u64,
+}
+
+/// The trace context that a thread had published when it began to send a request (OTEP 4947). Written
+/// only where there is one, before the record of that send, which says so ([`flag::PUBLISHED`]): both have
+/// the same socket, thread and time.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct ThreadContext {
+    /// Common part; of its flags [`flag::PLAINTEXT`] as in that record.
+    pub header: Header,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// As published, never 0.
+    pub trace_id: [u8; 16],
+    /// As published, never 0.
+    pub span_id: [u8; 8],
+    /// W3C trace flags as published.
+    pub trace_flags: u8,
+    /// Explicit padding, 0.
+    pub pad: [u8; 7],
 }
 
 /// Who talks to whom on one socket.

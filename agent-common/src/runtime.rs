@@ -1,6 +1,8 @@
-//! Go: where a program keeps its goroutines, and how a record names one.
+//! What runtimes know of their work: where a program keeps it, and how a record names it.
 //!
-//! Goroutines have numbers that are never used again. A record names one in 64 bits: the low 31 bits
+//! [`Publisher`]: a program that publishes its trace context by thread (OTEP 4947).
+//!
+//! Go: goroutines have numbers that are never used again. A record names one in 64 bits: the low 31 bits
 //! of its number, the low 31 of its maker's, and two flags. So many goroutines are not alive at once
 //! that one would be taken for another.
 
@@ -76,6 +78,36 @@ pub struct GoProcess {
     pub calls: u64,
     /// Its processors (`runtime.p`), as the kernel side met them, by their number.
     pub processors: [u64; PROCESSORS],
+}
+
+/// Most modules with thread-local variables of one process that are followed: their numbers are given
+/// in turn.
+pub const MAX_MODULES: u32 = 4096;
+
+/// How a C library keeps a thread's vector of modules: [`Publisher::vector`].
+pub mod vector {
+    /// There is no need of it: the variable lies at a fixed distance from the thread pointer.
+    pub const NONE: u32 = 0;
+    /// glibc: two words a module, and how many there are in the word pair before the first.
+    pub const GLIBC: u32 = 1;
+    /// musl: one word a module, the first says how many there are.
+    pub const MUSL: u32 = 2;
+}
+
+/// One process that publishes its trace context by thread: the value in the kernel's map, by tgid. Says
+/// where the variable `otel_thread_ctx_v1` of a thread lies (ELF Handling For Thread-Local Storage,
+/// section 3.4.6, variant II).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct Publisher {
+    /// Relative to the thread pointer, or with a [`vector`] to its module's variables.
+    pub offset: i64,
+    /// Number of the module, with a [`vector`].
+    pub module: u32,
+    /// One of [`vector`].
+    pub vector: u32,
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ pub mod feature {
     pub const ATOMIC_FETCH: u32 = 1 << 11;
     /// The thread pointer of a task is known: goroutines can be read.
     pub const GO: u32 = 1 << 19;
+    /// The same, and processes are followed: trace contexts that threads publish can be read.
+    pub const THREAD_CONTEXT: u32 = 1 << 20;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function

@@ -21,6 +21,7 @@ pub mod counts;
 mod flow;
 mod held;
 mod own;
+mod published;
 mod sequence;
 pub mod shard;
 mod sink;

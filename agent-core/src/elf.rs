@@ -6,8 +6,10 @@
 
 mod hash;
 mod table;
+pub mod thread_local;
 
 use std::collections::HashMap;
+use table::FUNCTIONS;
 
 /// A file that is read piece by piece.
 pub trait Image {
@@ -36,8 +38,10 @@ const MAX_SEARCHED: u64 = 512 << 20;
 const PIECE: u64 = 1 << 20;
 
 const PT_LOAD: u32 = 1;
+const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
+const PT_TLS: u32 = 7;
 const PF_X: u32 = 1;
 const PF_W: u32 = 2;
 const ET_EXEC: u16 = 2;
@@ -63,6 +67,8 @@ struct Segment {
     offset: u64,
     address: u64,
     size: u64,
+    memory: u64,
+    align: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -115,10 +121,19 @@ impl<I: Image> Elf<I> {
         };
         let Some(strings) = self.linked(symbols) else { return Functions::new() };
         let found = names.iter().filter_map(|name| {
-            let value = hash::find(&self.image, hash, symbols, strings, name)?;
+            let wanted = (*name, FUNCTIONS);
+            let (_, value) = hash::find(&self.image, hash, symbols, strings, wanted)?;
             Some(((*name).to_owned(), self.file_offset(value)?))
         });
         found.collect()
+    }
+
+    /// Index and value of an exported symbol of these types, by hash. `None` where there is no table for
+    /// that.
+    fn exported_entry(&self, name: &str, types: &[u8]) -> Option<Option<(u32, u64)>> {
+        let (hash, symbols) = self.section(SHT_GNU_HASH).zip(self.section(SHT_DYNSYM))?;
+        let strings = self.linked(symbols)?;
+        Some(hash::find(&self.image, hash, symbols, strings, (name, types)))
     }
 
     /// The functions of the full symbol table whose names `wanted` takes; none in a stripped file.
@@ -204,6 +219,8 @@ fn segments(image: &impl Image, header: &[u8]) -> Option<Vec<Segment>> {
             offset: u64_at(entry, 8)?,
             address: u64_at(entry, 16)?,
             size: u64_at(entry, 32)?,
+            memory: u64_at(entry, 40)?,
+            align: u64_at(entry, 48)?,
         })
     });
     entries.collect()

@@ -3,7 +3,8 @@
 //! Every byte is hostile here: a recording may be forged. Lengths are checked against the slot.
 
 use agent_common::record::{
-    self, Closing, Connection, Exec, Exit, Fork, Header, Payload, Shed, VERSION, kind,
+    self, Closing, Connection, Exec, Exit, Fork, Header, Payload, Shed, ThreadContext, VERSION,
+    kind,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -33,6 +34,8 @@ pub enum Event<'a> {
     Exit(&'a Exit),
     /// Requests of a process were shed.
     Shed(&'a Shed),
+    /// A thread had published its trace context.
+    ThreadContext(&'a ThreadContext),
 }
 
 impl Event<'_> {
@@ -46,6 +49,7 @@ impl Event<'_> {
             Event::Exec(r, _) => &r.header,
             Event::Exit(r) => &r.header,
             Event::Shed(r) => &r.header,
+            Event::ThreadContext(r) => &r.header,
         }
     }
 
@@ -103,6 +107,7 @@ pub fn decode(slot: &[u8]) -> Result<Event<'_>, DecodeError> {
         kind::EXEC => with_tail(slot, header).map(|(r, tail)| Event::Exec(r, tail)),
         kind::EXIT => with_tail(slot, header).map(|(r, _)| Event::Exit(r)),
         kind::SHED => with_tail(slot, header).map(|(r, _)| Event::Shed(r)),
+        kind::THREAD_CONTEXT => with_tail(slot, header).map(|(r, _)| Event::ThreadContext(r)),
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -130,10 +135,15 @@ pub fn record_len(event: &Event<'_>) -> usize {
         Event::Exec(..) => size_of::<record::Exec>(),
         Event::Exit(..) => size_of::<Exit>(),
         Event::Shed(..) => size_of::<Shed>(),
+        Event::ThreadContext(..) => size_of::<ThreadContext>(),
     };
     let tail = match event {
         Event::Connection(_, tail) | Event::Payload(_, tail) | Event::Exec(_, tail) => tail.len(),
-        Event::Closing(_) | Event::Fork(_) | Event::Exit(_) | Event::Shed(_) => 0,
+        Event::Closing(_)
+        | Event::Fork(_)
+        | Event::Exit(_)
+        | Event::Shed(_)
+        | Event::ThreadContext(_) => 0,
     };
     fixed + tail
 }

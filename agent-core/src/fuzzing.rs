@@ -5,6 +5,7 @@ mod recording;
 pub use recording::recording;
 
 use crate::elf::Elf;
+use crate::elf::thread_local::Place;
 use crate::event;
 use crate::flow::{self, dns};
 use crate::golang;
@@ -69,6 +70,18 @@ pub fn elf(bytes: &[u8]) {
     }
     assert!(elf.build_id().len() <= bytes.len());
     let _ = (elf.is_program(), elf.contains(&[b"mark"]));
+    let variable = elf.thread_local("otel_thread_ctx_v1");
+    let place = variable.and_then(|found| found.place(0, |at| words(bytes, at)).ok());
+    if let Some(Place { offset, module }) = place {
+        assert_eq!(module == 0, offset < 0, "a place that no thread has");
+    }
+}
+
+/// Two words of a program's memory, here of its file.
+fn words(bytes: &[u8], at: u64) -> Option<[u64; 2]> {
+    let bytes = bytes.get(usize::try_from(at).ok()?..)?.first_chunk::<16>()?;
+    let [first, second] = [bytes.first_chunk(), bytes.last_chunk()];
+    Some([u64::from_le_bytes(*first?), u64::from_le_bytes(*second?)])
 }
 
 /// Plays a handshake in pieces: the first byte of each says which way, and how long it is.

@@ -4,7 +4,7 @@
 //! nothing: the trace stage hands the box back and the shard fills it again.
 
 use crate::event::ProcessKey;
-use crate::id::SpanId;
+use crate::id::{SpanId, TraceId};
 
 /// Which end of the conversation was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +24,17 @@ pub struct Thread {
     pub tid: u32,
     /// Goroutine, as [`agent_common::runtime`] packs it; 0 when there is none.
     pub context: u64,
+}
+
+/// A trace context that a thread has published (OTEP 4947).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The trace.
+    pub trace: TraceId,
+    /// The span that is active on the thread.
+    pub span: SpanId,
+    /// W3C trace flags.
+    pub flags: u8,
 }
 
 /// A text within [`Head::text`]. Empty and absent are different.
@@ -150,6 +161,8 @@ pub struct Started {
     pub taken_ns: u64,
     /// The thread that sent (client) or received (server) the request's first byte.
     pub thread: Thread,
+    /// What that thread had published when it began to send.
+    pub published: Option<Published>,
     /// Minor version: HTTP/1.`version`.
     pub version: u8,
     /// `start_ns` is the true time and not the call's end.

@@ -4,7 +4,7 @@
 use agent_common::{
     counter,
     record::{DatagramKey, Datagrams},
-    runtime::{GoProcess, PROCESSORS},
+    runtime::{GoProcess, PROCESSORS, Publisher},
     settings::{InKernelUser, PageBases, PageTest},
 };
 use aya_ebpf::{
@@ -164,8 +164,13 @@ pub static IN_KERNEL_USERS: LruHashMap<u32, InKernelUser> = LruHashMap::with_max
 #[map]
 pub static GO_PROCESSES: HashMap<u32, GoProcess> = HashMap::with_max_entries(1024, 0);
 
-/// How often a Go program was entered into [`GO_PROCESSES`]: while it is 0 nobody asks further. The
-/// second number is always 0, which the verifier cannot know.
+/// Processes that publish trace contexts by thread, by tgid. As [`GO_PROCESSES`]; servers with many
+/// workers fork them.
+#[map]
+pub static PUBLISHERS: HashMap<u32, Publisher> = HashMap::with_max_entries(4096, 0);
+
+/// How often a program was entered into [`GO_PROCESSES`] or [`PUBLISHERS`]: while it is 0 nobody asks
+/// further. The second number is always 0, which the verifier cannot know.
 #[map]
 pub static GO_GENERATION: Array<u32> = Array::with_max_entries(2, 0);
 

@@ -9,7 +9,8 @@
 //! connection shed the same ones.
 //!
 //! Which call begins a request is known by the role of this end: a turn to sending where it asks, to
-//! receiving where it answers. A socket whose role is not known is not shed.
+//! receiving where it answers. A socket whose role is not known is not shed. Of a connection with a TLS
+//! library that is watched it is the plaintext that is shed, never a handshake.
 
 use agent_common::{
     counter,
@@ -22,9 +23,10 @@ use crate::{
     maps::{ALLOWANCES, Allowance, BUDGET},
     settings::{enabled, setting},
     socket::{SocketState, flag},
+    tls::TlsSocket,
 };
 
-/// Values of [`SocketState::shed`].
+/// Values of [`SocketState::shed`] and [`TlsSocket::shed`].
 pub mod state {
     /// What is seen is captured.
     pub const KEEPS: u8 = 0;
@@ -42,33 +44,50 @@ const TOKEN: u64 = 1_000_000_000;
 #[inline(always)]
 pub fn begin(socket: &mut SocketState, sending: bool, record: &Payload) {
     let role = if sending { flag::CONNECTED | flag::ASKS } else { flag::ACCEPTED | flag::ANSWERS };
-    if !socket.has(role) {
-        return;
+    if socket.has(role) {
+        decide(&mut socket.shed, socket.cookie, lot(record.position), &record.header);
     }
-    let tgid = record.header.tgid;
-    let now = record.header.boot_ns;
-    let lot = lot(record.position);
-    let cause = if overflows(socket.cookie, lot) {
+}
+
+/// The same of plaintext, whose positions begin at 0 on every connection: the client's port tells them
+/// apart, and both ends know it.
+#[inline(always)]
+pub fn begin_plain(socket: &mut TlsSocket, sending: bool, record: &Payload) {
+    let Some(port) = socket.asker(sending) else { return };
+    let lot = lot(record.position.wrapping_add(u64::from(port) << 16));
+    decide(&mut socket.shed, record.cookie, lot, &record.header);
+}
+
+/// A request with this lot begins with the record that `header` is of.
+#[inline(always)]
+fn decide(shed: &mut u8, cookie: u64, lot: u32, header: &Header) {
+    let (tgid, now) = (header.tgid, header.boot_ns);
+    let cause = if overflows(cookie, lot) {
         counter::SHED_RING
     } else if enabled(feature::CPU_BUDGET) && BUDGET.get(0).is_some_and(|shed| lot < *shed) {
         counter::SHED_CPU
     } else if enabled(feature::PROCESS_RATE) && !spends(tgid, now, lot) {
         counter::SHED_RATE
     } else {
-        if socket.shed == state::SHEDS {
-            socket.shed = state::RESUMES;
-        }
-        return;
+        return spare(shed);
     };
-    socket.shed = state::SHEDS;
+    *shed = state::SHEDS;
     count(cause, 1);
-    tell(socket.cookie, &record.header);
+    tell(cookie, header);
+}
+
+/// What begins now is not asked whether it is shed.
+#[inline(always)]
+pub fn spare(shed: &mut u8) {
+    if *shed == state::SHEDS {
+        *shed = state::RESUMES;
+    }
 }
 
 /// The call of `record` belongs to a request that is shed. The first that does not says so.
 #[inline(always)]
-pub fn takes(socket: &mut SocketState, record: &mut Payload) -> bool {
-    match socket.shed {
+pub fn takes(shed: &mut u8, record: &mut Payload) -> bool {
+    match *shed {
         state::KEEPS => false,
         state::SHEDS => {
             // The end of a stream costs nothing to tell.
@@ -81,7 +100,7 @@ pub fn takes(socket: &mut SocketState, record: &mut Payload) -> bool {
             bytes
         }
         _ => {
-            socket.shed = state::KEEPS;
+            *shed = state::KEEPS;
             record.header.flags |= record_flag::SHED;
             false
         }

@@ -17,9 +17,10 @@ use agent_common::{
 
 use crate::{
     emit::{count, now},
-    kernel::user::read_user,
+    kernel::{sock::Sock, user::read_user},
     maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE, VERDICT_GENERATION, VERDICTS},
     settings::{enabled, setting},
+    socket::{SocketState, flag as socket_flag},
 };
 
 /// A library's call that a thread is in. 0 in `stack`: none.
@@ -82,7 +83,11 @@ pub struct TlsSocket {
     pub head_left: u32,
     /// Verdict generation last looked at.
     pub generation: u32,
-    pub pad: u32,
+    /// Local port, remote port; 0 where there are none.
+    pub ports: [u16; 2],
+    /// One of [`crate::shed::state`].
+    pub shed: u8,
+    pub pad: [u8; 7],
 }
 
 /// Bits of [`TlsSocket::flags`].
@@ -95,6 +100,26 @@ pub mod flag {
     pub const MUTED: u32 = 1 << 2;
     /// Userspace wants all.
     pub const FULL: u32 = 1 << 3;
+    /// This end asks.
+    pub const ASKS: u32 = 1 << 4;
+    /// This end answers.
+    pub const ANSWERS: u32 = 1 << 5;
+}
+
+/// What is known of a socket's ends, as one number: bits of [`flag`] above, below the local and the remote
+/// port.
+#[derive(Clone, Copy)]
+pub struct Ends(u64);
+
+impl Ends {
+    #[inline(always)]
+    pub fn of(sock: Sock, state: &SocketState) -> Ends {
+        let asks = state.has(socket_flag::CONNECTED | socket_flag::ASKS);
+        let answers = state.has(socket_flag::ACCEPTED | socket_flag::ANSWERS);
+        let role = if asks { flag::ASKS } else { 0 } | if answers { flag::ANSWERS } else { 0 };
+        let (local, remote) = sock.ports();
+        Ends(u64::from(role) << 32 | u64::from(local) << 16 | u64::from(remote))
+    }
 }
 
 /// `handshake` (RFC 8446 section 5.1): the first record of a connection, and in the clear only there.
@@ -184,26 +209,28 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
 /// A call moved bytes through a socket that is known to carry TLS. `arrived`: when the first and the
 /// last of those received became readable.
 #[inline(always)]
-pub fn moved(cookie: u64, thread: u64, arrived: Option<(u64, u64)>) {
+pub fn moved(cookie: u64, thread: u64, arrived: Option<(u64, u64)>, ends: Ends) {
     let (first, last) = arrived.unwrap_or((0, 0));
-    tls_moved(cookie, thread, first, last);
+    tls_moved(cookie, thread, first, last, ends.0);
 }
 
 /// A global function, which the verifier looks at once by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64) -> u32 {
+extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u64) -> u32 {
     if !enabled(feature::TLS) {
         return 0;
     }
     ensure_socket(cookie, false);
-    if first != 0
-        && let Some(socket) = socket(cookie)
-    {
-        if socket.first_ns == 0 {
-            socket.first_ns = first;
+    if let Some(socket) = socket(cookie) {
+        if first != 0 {
+            if socket.first_ns == 0 {
+                socket.first_ns = first;
+            }
+            socket.last_ns = last;
         }
-        socket.last_ns = last;
+        socket.flags |= (ends >> 32) as u32;
+        socket.ports = [(ends >> 16) as u16, ends as u16];
     }
     if let Some(call) = OpenCall::of(thread) {
         call.uses((thread >> 32) as u32, cookie);
@@ -233,7 +260,9 @@ fn ensure_socket(cookie: u64, from_start: bool) {
         flags: 0,
         head_left: 0,
         generation: 0,
-        pad: 0,
+        ports: [0; 2],
+        shed: 0,
+        pad: [0; 7],
     };
     let _ = TLS_SOCKETS.insert(cookie, socket, 0);
 }
@@ -265,7 +294,20 @@ impl TlsSocket {
         match unsafe { VERDICTS.get(cookie) }.copied() {
             Some(socket_verdict::MUTE) => self.flags |= flag::MUTED,
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
+            Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
+            Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
             _ => {}
+        }
+    }
+
+    /// Port of the end that asks, if a turn to this direction begins a request.
+    #[inline(always)]
+    pub fn asker(&self, sending: bool) -> Option<u16> {
+        let [local, remote] = self.ports;
+        match sending {
+            true if self.has(flag::ASKS) => Some(local),
+            false if self.has(flag::ANSWERS) => Some(remote),
+            _ => None,
         }
     }
 

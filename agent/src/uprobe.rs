@@ -12,7 +12,7 @@
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
 //! - [`service`]: the thread that puts it together.
 
-mod find;
+pub mod find;
 mod gnutls;
 pub mod library;
 mod mappings;

@@ -22,10 +22,12 @@
 //! `KERNSPAN_REQUIRE=1` (a scenario that cannot run fails instead of being skipped).
 
 pub mod agent;
+pub mod budget;
 pub mod case;
 pub mod certificates;
 pub mod client;
 pub mod collector;
+pub mod contexts;
 pub mod counts;
 pub mod delivery;
 pub mod execs;

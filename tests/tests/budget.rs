@@ -1,22 +1,15 @@
 //! What the agent may cost: whole requests are left out where they begin, both ends of them, and
 //! counted; everything is seen again a second later.
 
-use kernspan_tests::agent::{Agent, Report};
-use kernspan_tests::client::{curl, wrk};
+use kernspan_tests::agent::Agent;
+use kernspan_tests::budget::{CONNECTIONS, complete, exact, paced, pairs};
+use kernspan_tests::certificates::Certificates;
+use kernspan_tests::client::wrk;
 use kernspan_tests::nginx::{Location, Nginx};
-use kernspan_tests::otlp::{Kind, Span};
+use kernspan_tests::otlp::Kind;
 use kernspan_tests::process::{anonymous_bytes, free_port};
 use kernspan_tests::scenario::{Scenario, say, scaled};
-use std::collections::BTreeSet;
 use std::time::Duration;
-
-const CONNECTIONS: usize = 32;
-
-/// Requests of which a part may be cut off when wrk goes away, at either end.
-const CUT: u64 = 4 * CONNECTIONS as u64;
-
-const CAUSES: [&str; 3] =
-    ["shed_requests_ring_nearly_full", "shed_requests_cpu_budget", "shed_requests_process_rate"];
 
 fn nginx(scenario: &Scenario) -> (Nginx, String) {
     for name in ["load", "after", "calm"] {
@@ -24,59 +17,24 @@ fn nginx(scenario: &Scenario) -> (Nginx, String) {
     }
     let listen = format!("127.0.0.1:{}", free_port());
     let nginx = Nginx::start(scenario, &listen, &[("/", Location::Static)], &[]);
-    (nginx, listen)
+    (nginx, format!("http://{listen}"))
 }
 
-/// Requests at leisure, a connection and a process each.
-fn paced(scenario: &Scenario, listen: &str, path: &str, count: usize) {
-    for n in 0..count {
-        curl(scenario, &[], &[format!("http://{listen}/{path}?n={n}")], 1);
-        std::thread::sleep(Duration::from_millis(50));
+/// The same encrypted.
+fn secure_nginx(scenario: &Scenario) -> (Nginx, String) {
+    for name in ["load", "after", "calm"] {
+        Nginx::page(scenario, name, 500);
     }
-}
-
-/// Each of the requests under `path` has both ends, joined.
-fn complete(report: &Report, path: &str, count: usize) {
-    let spans = report.telemetry.under(&format!("/{path}"));
-    let clients: BTreeSet<_> =
-        spans.iter().filter(|s| s.kind == Kind::Client).map(|s| &s.id).collect();
-    let joined = spans.iter().filter(|s| s.kind == Kind::Server && clients.contains(&s.parent));
-    assert_eq!((clients.len(), joined.count()), (count, count), "{path}: {:?}", report.ledger);
-}
-
-fn no_false_span(spans: &[&Span]) {
-    for span in spans {
-        let status = span.status().is_none_or(|status| status == 200);
-        assert!(status && span.method() == "GET", "false span: {}", span.brief());
-    }
-}
-
-/// What was asked, seen and shed is the same number, but for what was cut off at the end.
-fn exact(report: &Report, asked: u64) -> (u64, u64, u64) {
-    let seen = report.telemetry.under("/load");
-    no_false_span(&seen);
-    let shed: u64 = CAUSES.iter().map(|cause| report.ledger.cause(cause)).sum();
-    let (ends, seen_ends) = (2 * asked, seen.len() as u64);
-    assert!(shed > 0, "nothing was shed: {:?}", report.ledger);
-    assert!(
-        (ends..=ends + CUT).contains(&(seen_ends + shed)),
-        "{ends} ends of requests; {seen_ends} spans and {shed} shed\n{:?}",
-        report.ledger
+    let certificates = Certificates::make(scenario);
+    let directives = format!(
+        "ssl_certificate {}; ssl_certificate_key {};",
+        certificates.file("server.crt"),
+        certificates.file("server.key")
     );
-    assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
-    assert_eq!(report.ledger.count("kernel_payload", "records", "lost"), 0, "{:?}", report.ledger);
-    assert_eq!(report.ledger.cause("gaps"), 0, "what is shed is no gap: {:?}", report.ledger);
-    (ends, seen_ends, shed)
-}
-
-/// Of the server spans, those whose client span was seen as well.
-fn pairs(report: &Report) -> (usize, usize) {
-    let spans = report.telemetry.under("/load");
-    let clients: BTreeSet<_> =
-        spans.iter().filter(|s| s.kind == Kind::Client).map(|s| &s.id).collect();
-    let servers: Vec<_> = spans.iter().filter(|s| s.kind == Kind::Server).collect();
-    let joined = servers.iter().filter(|server| clients.contains(&server.parent)).count();
-    (joined, servers.len())
+    let listen = format!("127.0.0.1:{}", free_port());
+    let places = [("/", Location::Static)];
+    let nginx = Nginx::start_with(scenario, &format!("{listen} ssl"), &places, &directives, &[]);
+    (nginx, format!("https://{listen}"))
 }
 
 #[test]
@@ -86,15 +44,15 @@ fn many_times_the_budget_is_shed_by_whole_requests_and_all_is_seen_a_second_late
     /// 64 MB, and what the JSON output takes.
     const ANONYMOUS: u64 = 64_000_000 + 32_000_000;
     let Some(scenario) = Scenario::begin("budget", &["nginx", "wrk", "curl"]) else { return };
-    let (nginx, listen) = nginx(&scenario);
+    let (nginx, site) = nginx(&scenario);
     let agent = Agent::run(&scenario, &["--max-cpu", BUDGET]);
     // What it reads at its start costs as well.
     std::thread::sleep(Duration::from_secs(2));
-    paced(&scenario, &listen, "calm", 20);
-    let asked = wrk(&scenario, &format!("http://{listen}/load"), CONNECTIONS, scaled(6, 60));
+    paced(&scenario, &site, "calm", 20);
+    let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, scaled(6, 60));
     let anonymous = anonymous_bytes(agent.pid());
     std::thread::sleep(Duration::from_secs(1));
-    paced(&scenario, &listen, "after", 20);
+    paced(&scenario, &site, "after", 20);
     let report = agent.stop();
     drop(nginx);
     let (ends, seen, shed) = exact(&report, asked);
@@ -117,11 +75,11 @@ fn a_process_beyond_its_rate_costs_no_other_process() {
     const SECONDS: u64 = 3;
     const RATE: u64 = 200;
     let Some(scenario) = Scenario::begin("request rate", &["nginx", "wrk", "curl"]) else { return };
-    let (nginx, listen) = nginx(&scenario);
+    let (nginx, site) = nginx(&scenario);
     let agent = Agent::run(&scenario, &["--max-request-rate", &RATE.to_string()]);
-    let asked = wrk(&scenario, &format!("http://{listen}/load"), CONNECTIONS, SECONDS);
+    let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, SECONDS);
     // The servers' bucket is empty, curl's is full: each has its own.
-    paced(&scenario, &listen, "calm", 5);
+    paced(&scenario, &site, "calm", 5);
     let report = agent.stop();
     drop(nginx);
     let (ends, seen, shed) = exact(&report, asked);
@@ -137,11 +95,11 @@ fn a_process_beyond_its_rate_costs_no_other_process() {
 #[test]
 fn a_ring_that_is_nearly_full_takes_no_new_requests() {
     let Some(scenario) = Scenario::begin("full ring", &["nginx", "wrk", "curl"]) else { return };
-    let (nginx, listen) = nginx(&scenario);
+    let (nginx, site) = nginx(&scenario);
     let agent = Agent::run(&scenario, &["--ring-size", "1MiB", "--poll-interval", "200ms"]);
-    let asked = wrk(&scenario, &format!("http://{listen}/load"), CONNECTIONS, scaled(3, 60));
+    let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, scaled(3, 60));
     std::thread::sleep(Duration::from_secs(1));
-    paced(&scenario, &listen, "after", 20);
+    paced(&scenario, &site, "after", 20);
     let report = agent.stop();
     drop(nginx);
     let (ends, seen, shed) = exact(&report, asked);
@@ -149,5 +107,65 @@ fn a_ring_that_is_nearly_full_takes_no_new_requests() {
     let (joined, servers) = pairs(&report);
     say(&format!(
         "full ring: {ends} ends of requests, {seen} spans, {shed} shed; {joined} of {servers} pairs"
+    ));
+}
+
+/// Plaintext of a TLS library is shed as bytes in the clear are: whole requests, by both ends the same.
+#[test]
+fn encrypted_requests_are_shed_whole() {
+    let Some(scenario) = Scenario::begin("tls budget", &["nginx", "wrk", "curl"]) else { return };
+    let (nginx, site) = secure_nginx(&scenario);
+    let agent = Agent::run(&scenario, &["--max-cpu", "12%"]);
+    // What it reads at its start costs as well.
+    std::thread::sleep(Duration::from_secs(3));
+    let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, scaled(6, 60));
+    let report = agent.stop();
+    drop(nginx);
+    let (ends, seen, shed) = exact(&report, asked);
+    let (joined, servers) = pairs(&report);
+    say(&format!(
+        "tls budget: {ends} ends of requests, {seen} spans, {shed} shed; {joined} of {servers} \
+         server spans have their client span"
+    ));
+    assert!(seen * 3 < ends * 2, "the budget was not kept to: {seen} spans of {ends} ends");
+    assert!(joined * 10 >= servers * 8, "both ends shed the same requests: {joined} of {servers}");
+}
+
+#[test]
+fn encrypted_requests_have_their_processs_rate() {
+    const SECONDS: u64 = 3;
+    const RATE: u64 = 200;
+    let Some(scenario) = Scenario::begin("tls rate", &["nginx", "wrk", "curl"]) else { return };
+    let (nginx, site) = secure_nginx(&scenario);
+    let agent = Agent::run(&scenario, &["--max-request-rate", &RATE.to_string()]);
+    let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, SECONDS);
+    paced(&scenario, &site, "calm", 5);
+    let report = agent.stop();
+    drop(nginx);
+    let (ends, seen, shed) = exact(&report, asked);
+    let calm = report.telemetry.under("/calm");
+    assert_eq!(calm.iter().filter(|span| span.kind == Kind::Client).count(), 5);
+    say(&format!("tls rate {RATE}: {ends} ends of requests, {seen} spans, {shed} shed"));
+    let most = 3 * RATE * (SECONDS + 2);
+    assert!((RATE * SECONDS..=most).contains(&seen), "{seen} spans at {RATE} requests/s");
+}
+
+#[test]
+fn a_ring_that_is_nearly_full_takes_no_new_encrypted_requests() {
+    let Some(scenario) = Scenario::begin("tls full ring", &["nginx", "wrk", "curl"]) else {
+        return;
+    };
+    let (nginx, site) = secure_nginx(&scenario);
+    let agent = Agent::run(&scenario, &["--ring-size", "1MiB", "--poll-interval", "200ms"]);
+    let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, scaled(3, 60));
+    std::thread::sleep(Duration::from_secs(1));
+    paced(&scenario, &site, "after", 10);
+    let report = agent.stop();
+    drop(nginx);
+    let (ends, seen, shed) = exact(&report, asked);
+    complete(&report, "after", 10);
+    let (joined, servers) = pairs(&report);
+    say(&format!(
+        "tls full ring: {ends} ends of requests, {seen} spans, {shed} shed; {joined} of {servers} pairs"
     ));
 }

@@ -97,6 +97,8 @@ pub(super) struct Counts {
     pub(super) finished: u64,
     /// Requests without a span: their start line is longer than the capture.
     pub(super) start_lines_cut: u64,
+    /// Sends whose thread context did not come.
+    pub(super) contexts_missing: u64,
 }
 
 impl Counts {
@@ -136,6 +138,7 @@ impl Counts {
         push("requests", Side::Out, self.finished);
         push("requests", Side::Held, requests);
         push("requests", Side::Info("start_line_too_long"), self.start_lines_cut);
+        push("requests", Side::Info("thread_context_missing"), self.contexts_missing);
         entries
     }
 }

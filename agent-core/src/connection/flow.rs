@@ -6,6 +6,7 @@ mod waiting;
 
 use super::classify::Kind;
 use super::held::Held;
+use super::published::PublishedContexts;
 use super::shard::ShardOutput;
 use super::sink::Identity;
 use super::stream::{Place, Stream};
@@ -43,6 +44,8 @@ pub(super) struct Flow {
     /// The kernel side knows which end this is.
     role_told: bool,
     pub(super) unix: bool,
+    /// What threads had published when they began to send on it.
+    pub(super) published: PublishedContexts,
     /// Plaintext of a TLS library is reported: the socket's own bytes are none of the protocol's.
     plain: bool,
     /// See [`crate::message::Encryption::marks`].
@@ -77,6 +80,7 @@ impl Flow {
             from_start: false,
             role_told: false,
             unix: false,
+            published: PublishedContexts::default(),
             plain: false,
             marks: Marks::new(),
             facts: None,
@@ -161,6 +165,9 @@ impl Flow {
     ) {
         self.touch(&record.header);
         let Some(bytes) = self.clear(record, bytes, step) else { return };
+        if record.header.flags & flag::PUBLISHED != 0 && !self.published.place(record) {
+            step.work.counts.contexts_missing += 1;
+        }
         let other_way = |held: &Held| held.direction != record.header.direction;
         if self.held.as_deref().is_some_and(|held| !held.is_empty() && other_way(held)) {
             // An answer follows what it answers: what is missing before it is lost.

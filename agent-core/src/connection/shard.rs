@@ -114,6 +114,7 @@ impl Shard {
         }
         match event {
             Event::Payload(record, bytes) => self.payload(record, bytes, out),
+            Event::ThreadContext(record) => self.thread_context(record, out),
             Event::Connection(record, path) => self.connection(record, path, out),
             Event::Closing(record) => self.closing(record, out),
             Event::Shed(record) => {
@@ -220,6 +221,14 @@ impl Shard {
         self.open(record.cookie, record.header.boot_ns, out);
         let Some(flow) = self.table.get(record.cookie) else { return };
         flow.payload(record, bytes, &mut Step { work: &mut self.work, out });
+    }
+
+    fn thread_context(&mut self, record: &record::ThreadContext, out: &mut impl ShardOutput) {
+        self.work.counts.used += 1;
+        self.open(record.cookie, record.header.boot_ns, out);
+        if let Some(flow) = self.table.get(record.cookie) {
+            flow.published.announce(record);
+        }
     }
 
     fn connection(&mut self, record: &record::Connection, path: &[u8], out: &mut impl ShardOutput) {

@@ -2,6 +2,7 @@
 
 use super::counts::Counts;
 use super::own::is_export;
+use super::published::PublishedContexts;
 use super::shard::ShardOutput;
 use crate::id::{IdKey, SpanId};
 use crate::message::{Endpoints, Finished, Head, Role, Signal, Started};
@@ -55,6 +56,7 @@ const UNREPORTED: SpanId = SpanId([0; 8]);
 /// [`Sink`] of one connection.
 pub(super) struct FlowSink<'a, O> {
     pub(super) identity: &'a mut Identity,
+    pub(super) published: &'a PublishedContexts,
     pub(super) key: &'a IdKey,
     pub(super) counts: &'a mut Counts,
     pub(super) out: &'a mut O,
@@ -85,6 +87,10 @@ impl<O: ShardOutput> Sink for FlowSink<'_, O> {
         let index = self.identity.index(started.position);
         let span = self.key.span(self.identity.cookie, way, started.position, index);
         started.span = span;
+        started.published = match started.role {
+            Some(Role::Client) => self.published.at(started.position),
+            _ => None,
+        };
         started.cookie = self.identity.cookie;
         self.counts.started += 1;
         self.out.signal(Signal::Started(started));

@@ -1,18 +1,18 @@
-//! One exported function by its name, through `.gnu.hash`: a few reads whatever the size of the table.
+//! One exported symbol by its name, through `.gnu.hash`: a few reads whatever the size of the table.
 
 use super::{Image, Section, table, u32_at, u64_at};
 
 /// Longest chain that is followed: linkers make about one chain a symbol.
 const MAX_CHAIN: u32 = 4096;
 
-/// Value (virtual address) of the function `name`.
+/// Index and value of the symbol with this name and one of these types.
 pub(super) fn find(
     image: &impl Image,
     hash: Section,
     symbols: Section,
     strings: Section,
-    name: &str,
-) -> Option<u64> {
+    (name, types): (&str, &[u8]),
+) -> Option<(u32, u64)> {
     let header = image.read(hash.offset, 16)?;
     let (buckets, first) = (u32_at(&header, 0)?, u32_at(&header, 4)?);
     let (words, shift) = (u32_at(&header, 8)?, u32_at(&header, 12)?);
@@ -34,9 +34,9 @@ pub(super) fn find(
         let chain = image.read(chains.checked_add(4 * u64::from(index.checked_sub(first)?))?, 4)?;
         let chain = u32_at(&chain, 0)?;
         if chain | 1 == wanted | 1
-            && let Some(value) = table::named(image, symbols, strings, index, name)
+            && let Some(value) = table::named(image, symbols, strings, index, (name, types))
         {
-            return Some(value);
+            return Some((index, value));
         }
         if chain & 1 == 1 {
             return None;

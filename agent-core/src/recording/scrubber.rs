@@ -156,6 +156,7 @@ fn copy(event: &Event<'_>) -> Copy {
         Event::Exec(record, _) => record.as_bytes(),
         Event::Exit(record) => record.as_bytes(),
         Event::Shed(record) => record.as_bytes(),
+        Event::ThreadContext(record) => record.as_bytes(),
     };
     bytes.extend_from_slice(fixed);
     let payload = bytes.len();
@@ -167,7 +168,11 @@ fn copy(event: &Event<'_>) -> Copy {
             filler::put(captured, u64::from(record.header.total_len), &mut bytes);
         }
         Event::Exec(_, block) => bytes.resize(payload + block.len(), redact::FILLER),
-        Event::Closing(_) | Event::Fork(_) | Event::Exit(_) | Event::Shed(_) => {}
+        Event::Closing(_)
+        | Event::Fork(_)
+        | Event::Exit(_)
+        | Event::Shed(_)
+        | Event::ThreadContext(_) => {}
     }
     Copy { cookie, way, position, at_ns: event.header().boot_ns, payload, bytes }
 }

@@ -1,16 +1,19 @@
 //! Trace context in request headers: W3C `traceparent` (Trace Context level 2, section 3.2) and
-//! `b3` (openzipkin/b3-propagation).
+//! `b3` (openzipkin/b3-propagation); and what threads publish beside them.
 
 use crate::id::{SpanId, TraceId};
+use crate::message::Published;
 
-/// Which header declared a context.
+/// What declared a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Format {
     Traceparent,
     B3,
+    /// No header: the thread that sent the request had published it.
+    Thread,
 }
 
-/// A parent that a header names.
+/// A parent that a program names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Declared {
     pub(super) trace: TraceId,
@@ -23,6 +26,13 @@ impl Declared {
     /// Names the same parent, whatever the flags.
     pub(super) fn same_parent(&self, other: &Declared) -> bool {
         self.trace == other.trace && self.span == other.span
+    }
+}
+
+impl From<Published> for Declared {
+    fn from(published: Published) -> Declared {
+        let Published { trace, span, flags } = published;
+        Declared { trace, span, flags: flags & (SAMPLED | RANDOM), format: Format::Thread }
     }
 }
 

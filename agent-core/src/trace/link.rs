@@ -1,5 +1,8 @@
-//! The parent of a client span, by the evidence ladder: headers, then the thread. No evidence, no
-//! parent.
+//! The parent of a client span, by the evidence ladder: headers, the context that the thread has published,
+//! then the thread. No evidence, no parent.
+//!
+//! A published context names the span of the program's own tracer that is active: the parent is that span,
+//! also where a server span of the agent's is open. Which of the two is above the other nobody says.
 
 use super::context::{self, Declared, Format};
 use super::core::Core;
@@ -30,7 +33,9 @@ impl Core {
         let by_thread =
             if threads { self.threads.serves(&started.thread, at, &self.requests) } else { None };
         if let Some(declared) = request.declared {
-            let server = self.receiver_of(started, &declared, by_thread)?;
+            // What is published is the parent itself, and not sent on by anybody.
+            let sent = declared.format != Format::Thread;
+            let server = sent.then(|| self.receiver_of(started, &declared, by_thread)).flatten()?;
             return Some((server, evidence(&declared)));
         }
         match self.by_request_id(started) {
@@ -43,6 +48,25 @@ impl Core {
         }
     }
 
+    /// An open server span of the process received `declared`.
+    fn was_received(&self, started: &Started, declared: &Declared) -> bool {
+        self.receivers(started, declared).next().is_some()
+    }
+
+    /// The open server spans of the process that received `declared`.
+    fn receivers(&self, started: &Started, declared: &Declared) -> impl Iterator<Item = u32> {
+        let process = started.thread.process;
+        let hash = self.by_declared.hash((process, declared.trace, declared.span));
+        self.by_declared.candidates(hash).filter(move |slot| {
+            self.requests.get(*slot).is_some_and(|server| {
+                let theirs = server.declared.as_ref();
+                server.started.thread.process == process
+                    && server.is_open()
+                    && theirs.is_some_and(|theirs| theirs.same_parent(declared))
+            })
+        })
+    }
+
     /// The open server span of the process that received `declared`. Of several the one that the
     /// thread serves, else none: then the header's own span is the parent, which is also true.
     fn receiver_of(
@@ -51,22 +75,13 @@ impl Core {
         declared: &Declared,
         by_thread: Option<u32>,
     ) -> Option<u32> {
-        let process = started.thread.process;
-        let hash = self.by_declared.hash((process, declared.trace, declared.span));
-        let fits = |slot: &u32| {
-            self.requests.get(*slot).is_some_and(|server| {
-                let theirs = server.declared.as_ref();
-                server.started.thread.process == process
-                    && server.is_open()
-                    && theirs.is_some_and(|theirs| theirs.same_parent(declared))
-            })
-        };
-        let mut servers = self.by_declared.candidates(hash).filter(fits);
+        let mut servers = self.receivers(started, declared);
         let first = servers.next()?;
-        match servers.next() {
-            None => Some(first),
-            Some(_) => by_thread.filter(fits),
+        if servers.next().is_none() {
+            return Some(first);
         }
+        let by_thread = by_thread?;
+        self.receivers(started, declared).find(|slot| *slot == by_thread)
     }
 
     /// The only open server span of the process that carries the request id which `started`
@@ -126,9 +141,25 @@ impl Core {
         }
     }
 
+    /// Takes what the client request in `slot` has published for its parent: where no header names one; and
+    /// where the header is what a server request of the process was sent, and the same trace is meant. A
+    /// header that was made inside the program names the latest span.
+    fn take_published(&mut self, slot: u32) {
+        let Some(request) = self.requests.get(slot) else { return };
+        let published = request.started.published.filter(|_| self.config.linker.headers);
+        let Some(published) = published.map(Declared::from) else { return };
+        let takes = request.declared.is_none_or(|header| {
+            header.trace == published.trace && self.was_received(&request.started, &header)
+        });
+        if takes && let Some(request) = self.requests.get_mut(slot) {
+            request.declared = Some(published);
+        }
+    }
+
     /// Parent and tree of the client request in `slot`.
     pub(super) fn attach_client(&mut self, slot: u32) {
         self.threads.calls(slot, &self.requests, &mut self.trees);
+        self.take_published(slot);
         let Some((server, evidence)) = self.find_parent(slot) else { return self.plant(slot, 0) };
         let Some(above) = self.requests.get(server) else { return };
         let parent = Parent { span: above.started.span, evidence, remote: false };
@@ -160,5 +191,6 @@ fn evidence(declared: &Declared) -> Evidence {
     match declared.format {
         Format::Traceparent => Evidence::Traceparent,
         Format::B3 => Evidence::B3,
+        Format::Thread => Evidence::ThreadContext,
     }
 }

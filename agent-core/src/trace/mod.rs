@@ -94,7 +94,11 @@ impl Assembler {
                 };
                 self.order.push(0, at, Item::Exec(copy));
             }
-            Event::Connection(..) | Event::Payload(..) | Event::Closing(_) | Event::Shed(_) => {}
+            Event::Connection(..)
+            | Event::Payload(..)
+            | Event::Closing(_)
+            | Event::Shed(_)
+            | Event::ThreadContext(_) => {}
         }
     }
 

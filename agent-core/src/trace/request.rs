@@ -14,6 +14,8 @@ pub(super) enum Evidence {
     Traceparent,
     /// `b3`.
     B3,
+    /// The context that the thread had published.
+    ThreadContext,
     /// `X-Request-Id`.
     RequestId,
     /// The goroutine, or the one that made it, serves one request.
@@ -23,10 +25,11 @@ pub(super) enum Evidence {
 }
 
 impl Evidence {
-    pub(super) const ALL: [Evidence; 6] = [
+    pub(super) const ALL: [Evidence; 7] = [
         Evidence::Connection,
         Evidence::Traceparent,
         Evidence::B3,
+        Evidence::ThreadContext,
         Evidence::RequestId,
         Evidence::Goroutine,
         Evidence::Thread,
@@ -38,6 +41,7 @@ impl Evidence {
             Evidence::Connection => "connection",
             Evidence::Traceparent => "traceparent",
             Evidence::B3 => "b3",
+            Evidence::ThreadContext => "thread_context",
             Evidence::RequestId => "x-request-id",
             Evidence::Goroutine => "goroutine",
             Evidence::Thread => "thread",
@@ -46,12 +50,15 @@ impl Evidence {
 
     /// Value of `kernspan.link.confidence`.
     ///
-    /// Stream positions of both directions, and ids that the program itself sends, are certain. A
+    /// Stream positions of both directions, and ids that the program itself gives, are certain. A
     /// request id may have been reused by a program that retries; a thread may do work that was
     /// handed to it by another.
     pub(super) fn confidence(self) -> f64 {
         match self {
-            Evidence::Connection | Evidence::Traceparent | Evidence::B3 => 1.0,
+            Evidence::Connection
+            | Evidence::Traceparent
+            | Evidence::B3
+            | Evidence::ThreadContext => 1.0,
             Evidence::RequestId => 0.98,
             Evidence::Goroutine => 0.97,
             Evidence::Thread => 0.95,

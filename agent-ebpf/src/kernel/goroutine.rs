@@ -8,7 +8,7 @@ use agent_common::runtime::{GoProcess, MADE_SINCE, PROCESSORS, UNKNOWN, number, 
 use agent_common::settings::feature;
 use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 
-use super::{load, task::Task, user::read_user};
+use super::{load, published, task::Task, user::read_user};
 use crate::{
     maps::{
         Caller, GO_CALLERS, GO_GENERATION, GO_PROCESSES, GO_SERVING, GoConnection, Goroutine,
@@ -28,24 +28,37 @@ const LEFT_BITS: u32 = 5;
 /// with it.
 const MAX_FRAMES: u32 = 16;
 
-/// The Go program of process `tgid`, if it is one. `not_go` is kept with a socket: the last process
-/// that was none, and what was known of programs then.
+/// What is known of a process's runtime.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// Nothing that could be read.
+    Unknown,
+    /// It is in Go.
+    Go,
+    /// It publishes trace contexts by thread.
+    Publisher,
+}
+
+/// The runtime of process `tgid`. `unknown` is kept with a socket: the last process of which nothing was
+/// known, and what was known of programs then.
 #[inline(always)]
-pub fn program(tgid: u32, not_go: &mut u64) -> Option<&'static mut GoProcess> {
+pub fn runtime(tgid: u32, unknown: &mut u64) -> Runtime {
     let generation = GO_GENERATION.get(0).copied().unwrap_or(0);
     if generation == 0 {
-        return None;
+        return Runtime::Unknown;
     }
     let asked = u64::from(tgid) << 32 | u64::from(generation);
-    if *not_go == asked {
-        return None;
+    if *unknown == asked {
+        return Runtime::Unknown;
     }
-    // SAFETY: a live map value; what is written to it is one word each, and the same from all CPUs.
-    let program = GO_PROCESSES.get_ptr_mut(tgid).and_then(|program| unsafe { program.as_mut() });
-    if program.is_none() {
-        *not_go = asked;
+    if enabled(feature::GO) && GO_PROCESSES.get_ptr(tgid).is_some() {
+        return Runtime::Go;
     }
-    program
+    if enabled(feature::THREAD_CONTEXT) && published::publishes(tgid) {
+        return Runtime::Publisher;
+    }
+    *unknown = asked;
+    Runtime::Unknown
 }
 
 /// The goroutine that runs in the current task, which sends a request.
@@ -93,10 +106,10 @@ pub fn receives(tgid: u32, begins: bool) -> u64 {
     goroutine_receives(tgid, u32::from(begins))
 }
 
-/// Nothing where goroutines are not read: before 6.8 the verifier looks at functions that nobody calls,
+/// The Go program of process `tgid`, if it is one. Nothing where goroutines are not read: before 6.8 the verifier looks at functions that nobody calls,
 /// too, and what they do may be refused there.
 #[inline(always)]
-fn known(tgid: u32) -> Option<&'static mut GoProcess> {
+pub fn known(tgid: u32) -> Option<&'static mut GoProcess> {
     if !enabled(feature::GO) {
         return None;
     }

@@ -12,6 +12,7 @@ pub mod iterator;
 pub mod messages;
 pub mod packet;
 pub mod pages;
+pub mod published;
 #[path = "x86_64.rs"]
 pub mod registers;
 pub mod sock;

@@ -10,7 +10,7 @@ use crate::kernel::{goroutine, registers::go_arguments, task::current_ids};
 #[uprobe]
 fn go_round_trip(ctx: ProbeContext) -> u32 {
     let (tgid, _, _) = current_ids();
-    if let Some(program) = goroutine::program(tgid, &mut 0) {
+    if let Some(program) = goroutine::known(tgid) {
         let (connection, g) = go_arguments(&ctx);
         goroutine::calls(tgid, program, g, connection);
     }

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use crate::{
     emit::{QUIET, URGENT, count_plain, header, next_sequence_plain, now},
     filter,
-    kernel::{load, task::Task, user::copy_flat},
+    kernel::{load, published, task::Task, user::copy_flat},
     maps::PROCESS_RING,
     settings::offset,
 };
@@ -62,6 +62,7 @@ pub fn forked(parent: Task, child: Task) {
             header.flags |= flag::THREAD;
         } else {
             filter::inherit(header.tgid, child_tgid);
+            published::inherit(header.tgid, child_tgid);
         }
         Fork { header, child_tgid, child_tid: child.tid(), child_start_ns: child.process_start() }
     };
@@ -79,6 +80,7 @@ pub fn exited(task: Task) {
     let mut header = task_header(task, kind::EXIT);
     if task.threads_alive() == 0 {
         header.flags |= flag::LAST_THREAD;
+        published::forget(header.tgid);
     }
     let record = Exit { header, code: task.exit_code(), pad: 0 };
     let Some(mut slot) = PROCESS_RING.reserve_bytes(size_of::<Exit>(), 0) else {
@@ -100,6 +102,7 @@ const FIXED: usize = size_of::<Exec>();
 #[inline(always)]
 pub fn executed(task: Task, old_tid: u32, program: *const u8) {
     filter::watch_for_now(task.tgid());
+    published::forget(task.tgid());
     let (start, end) = task.arguments();
     let len = end.saturating_sub(start);
     if len <= SHORT_ARGS as u64 {

@@ -6,7 +6,7 @@
 use agent_common::{
     counter,
     record::{Header, Payload, direction, flag as record_flag, kind},
-    settings::MAX_CAPTURE,
+    settings::{MAX_CAPTURE, feature},
     tls::{FINGERPRINT, Site},
 };
 use aya_ebpf::{
@@ -21,11 +21,14 @@ use crate::{
     emit::{count, count_both, header, now},
     filter,
     kernel::{
+        published,
         registers::{Called, Returned},
         task::{Task, current_ids},
         user::read_user,
     },
     maps::{TLS_CALLS, TLS_OBJECTS, TLS_WIRE},
+    settings::enabled,
+    shed,
     tls::{CONFLICT, ObjectKey, OpenCall, TlsSocket, WireKey, flag, socket},
 };
 
@@ -212,7 +215,8 @@ fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
     if !sending {
         flags |= record_flag::TRUE_LAST;
     }
-    if socket.turn(sending) {
+    let turned = socket.turn(sending);
+    if turned {
         flags |= record_flag::TURN;
     }
     let mut record = Payload {
@@ -232,6 +236,21 @@ fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
         last_ns,
         context: 0,
     };
+    if enabled(feature::SHEDDING) {
+        if turned {
+            shed::begin_plain(socket, sending, &record);
+        }
+        if shed::takes(&mut socket.shed, &mut record) {
+            return;
+        }
+    }
+    if turned
+        && sending
+        && !socket.has(flag::ANSWERS)
+        && published::note(cookie, boot_ns, record_flag::PLAINTEXT)
+    {
+        record.header.flags |= record_flag::PUBLISHED;
+    }
     if call.site.is_unseen() {
         return write::unreachable(&mut record);
     }
@@ -257,7 +276,7 @@ fn write_all(record: &mut Payload, want: u32, address: u64) {
         record.header.total_len = MAX_CAPTURE;
         write::flat(record, MAX_CAPTURE, at, core::ptr::null_mut());
         record.position += u64::from(MAX_CAPTURE);
-        record.header.flags &= !record_flag::TURN;
+        record.header.flags &= !(record_flag::TURN | record_flag::PUBLISHED | record_flag::SHED);
         left -= MAX_CAPTURE;
         told += MAX_CAPTURE;
         at += u64::from(MAX_CAPTURE);

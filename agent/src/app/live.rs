@@ -26,6 +26,7 @@ use crate::probe::misses::Misses;
 use crate::probe::plan::Feature;
 use crate::probe::run_time::RunTimes;
 use crate::process;
+use crate::runtime::context::Contexts;
 use crate::runtime::go::GoPrograms;
 use crate::uprobe::service::Service;
 use agent_common::settings::{MAX_CAPTURE, Settings as KernelSettings, feature};
@@ -340,14 +341,24 @@ impl Agent {
         own: Option<OwnEndpoint>,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
-        let Maps { process_ring, payload_rings, verdicts, alarm, counters, selection, purse, go } =
-            maps;
+        let Maps {
+            process_ring,
+            payload_rings,
+            verdicts,
+            alarm,
+            counters,
+            selection,
+            purse,
+            go,
+            publishers,
+        } = maps;
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
         let programs = RunTimes::of(&loaded.ebpf);
         let shared =
             Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
         let libraries = loaded.libraries.take();
+        let contexts = loaded.has(Feature::ThreadContexts).then(|| Contexts::new(publishers));
         let attached = Attached::new(loaded);
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
@@ -374,8 +385,8 @@ impl Agent {
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
-        let libraries = libraries.map(|programs| {
-            Service::start(programs, shared.libraries.clone()).map_err(|error| {
+        let libraries = (libraries.is_some() || contexts.is_some()).then(|| {
+            Service::start(libraries, contexts, shared.libraries.clone()).map_err(|error| {
                 anyhow::Error::new(error).context("starting the thread for libraries")
             })
         });

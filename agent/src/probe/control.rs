@@ -1,7 +1,7 @@
 //! What is said to the running programs (verdicts, selected processes), and what they counted.
 
 use agent_common::counter;
-use agent_common::runtime::GoProcess;
+use agent_common::runtime::{GoProcess, Publisher};
 use agent_common::settings::{MAX_PAYLOAD_RINGS, process_generation};
 use aya::{
     Ebpf,
@@ -148,11 +148,24 @@ impl Purse {
     }
 }
 
+/// How often a program was entered whose runtime can be read: until the first, nobody asks.
+#[derive(Clone)]
+struct Entered(Arc<Mutex<(Array<MapData, u32>, u32)>>);
+
+impl Entered {
+    fn one_more(&self) -> Result<(), MapError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // 0 says that there is none.
+        known.1 = known.1.wrapping_add(1).max(1);
+        let changes = known.1;
+        known.0.set(0, changes, 0)
+    }
+}
+
 /// Programs in Go, as the kernel side knows them.
 pub struct GoMaps {
     processes: HashMap<MapData, u32, [u8; size_of::<GoProcess>()]>,
-    generation: Array<MapData, u32>,
-    changes: u32,
+    entered: Entered,
 }
 
 impl GoMaps {
@@ -163,9 +176,31 @@ impl GoMaps {
     pub fn set(&mut self, tgid: u32, process: &GoProcess) -> Result<(), MapError> {
         let value: [u8; size_of::<GoProcess>()] = zerocopy::transmute!(*process);
         self.processes.insert(tgid, value, 0)?;
-        // 0 says that there is none.
-        self.changes = self.changes.wrapping_add(1).max(1);
-        self.generation.set(0, self.changes, 0)
+        self.entered.one_more()
+    }
+
+    /// Forgets a process. One that is not there is no error.
+    pub fn remove(&mut self, tgid: u32) {
+        let _ = self.processes.remove(&tgid);
+    }
+}
+
+/// Processes that publish trace contexts by thread, as the kernel side knows them. It forgets those that
+/// end, or run something else, and adds those that they fork.
+pub struct PublisherMap {
+    processes: HashMap<MapData, u32, [u8; size_of::<Publisher>()]>,
+    entered: Entered,
+}
+
+impl PublisherMap {
+    /// From now on the kernel side reads what threads of process `tgid` publish.
+    ///
+    /// # Errors
+    /// The kernel's refusal, for example when the map is full.
+    pub fn set(&mut self, tgid: u32, publisher: &Publisher) -> Result<(), MapError> {
+        let value: [u8; size_of::<Publisher>()] = zerocopy::transmute!(*publisher);
+        self.processes.insert(tgid, value, 0)?;
+        self.entered.one_more()
     }
 
     /// Forgets a process. One that is not there is no error.
@@ -192,6 +227,8 @@ pub struct Maps {
     pub purse: Purse,
     /// Programs in Go.
     pub go: GoMaps,
+    /// Programs that publish trace contexts.
+    pub publishers: PublisherMap,
 }
 
 impl Maps {
@@ -200,6 +237,7 @@ impl Maps {
     /// # Errors
     /// [`MapFault`] when object and userspace do not fit.
     pub fn take(ebpf: &mut Ebpf, payload_rings: u32) -> Result<Maps, MapFault> {
+        let entered = Entered(Arc::new(Mutex::new((typed(ebpf, "GO_GENERATION")?, 0))));
         let in_use = PAYLOAD_RINGS.iter().zip(0..payload_rings.max(1));
         Ok(Maps {
             process_ring: typed(ebpf, "PROCESS_RING")?,
@@ -217,11 +255,8 @@ impl Maps {
                 changes: 0,
             },
             purse: Purse(typed(ebpf, "BUDGET")?),
-            go: GoMaps {
-                processes: typed(ebpf, "GO_PROCESSES")?,
-                generation: typed(ebpf, "GO_GENERATION")?,
-                changes: 0,
-            },
+            go: GoMaps { processes: typed(ebpf, "GO_PROCESSES")?, entered: entered.clone() },
+            publishers: PublisherMap { processes: typed(ebpf, "PUBLISHERS")?, entered },
         })
     }
 }

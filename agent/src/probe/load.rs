@@ -17,7 +17,7 @@ use crate::uprobe::program::Programs;
 use agent_common::settings::{Offsets, Settings, check, feature};
 use aya::{Ebpf, EbpfLoader};
 pub use report::FeatureReport;
-use report::goroutines;
+use report::{goroutines, thread_contexts};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use zerocopy::IntoBytes;
@@ -192,6 +192,7 @@ impl Plan<'_> {
             if refused.len() == before || active.collect::<HashSet<_>>() == guess {
                 let mut later = in_kernel::prepare(&mut ebpf, self.running, &settings);
                 later.extend(goroutines(&settings));
+                later.extend(thread_contexts(&settings));
                 let features = features.into_iter().chain(later).collect();
                 let mut features: Vec<_> = features;
                 let (libraries, report) = self.libraries(&object, &ebpf, &features);
@@ -398,6 +399,7 @@ const SMALLEST_RING: u32 = 4096;
 /// The settings' bits that depend on the hooks.
 fn bits(guess: &HashSet<Feature>, offsets: &Offsets, cast: bool) -> u32 {
     let send_time = guess.contains(&Feature::SendTime);
+    let knows_thread = offsets.task_fsbase != agent_common::settings::MISSING;
     [
         (send_time, feature::SEND_TIME),
         (send_time && offsets::knows_iterator(offsets), feature::SEND_SOURCE),
@@ -405,7 +407,8 @@ fn bits(guess: &HashSet<Feature>, offsets: &Offsets, cast: bool) -> u32 {
         (cast, feature::CAST),
         // Older verifiers take minutes for what reads goroutines: they follow loops that later ones
         // see through.
-        (cast && offsets.task_fsbase != agent_common::settings::MISSING, feature::GO),
+        (cast && knows_thread, feature::GO),
+        (knows_thread && guess.contains(&Feature::Processes), feature::THREAD_CONTEXT),
     ]
     .into_iter()
     .filter_map(|(is_set, bit)| is_set.then_some(bit))

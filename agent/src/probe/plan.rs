@@ -142,6 +142,8 @@ pub enum Feature {
     Packets,
     /// Which goroutine calls.
     Goroutines,
+    /// Which trace context a thread has published.
+    ThreadContexts,
 }
 
 /// A feature with its choices, best first.

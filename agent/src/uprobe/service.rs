@@ -4,8 +4,9 @@ use super::{
     find::{self, Mapping},
     mappings::Mappings,
     program::{Attached, Programs},
-    target::{FileKey, examine},
+    target::{FileKey, Findings, examine},
 };
+use crate::runtime::context::{ContextCounts, Contexts, Exported};
 use agent_core::ledger::{Entry, Side};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -56,6 +57,8 @@ pub struct Knowledge {
     pub over_limit: u64,
     /// Mappings that the kernel had no room to tell of.
     pub lost: u64,
+    /// Programs that publish trace contexts.
+    pub contexts: ContextCounts,
 }
 
 /// Shared with who asks.
@@ -77,6 +80,12 @@ impl Shared {
         let known = self.lock();
         let files =
             |what, count| Entry { stage: "tls", unit: "files", side: Side::Info(what), count };
+        let publishers = |what, count| Entry {
+            stage: "thread_context",
+            unit: "processes",
+            side: Side::Info(what),
+            count,
+        };
         vec![
             files("examined", known.examined),
             files("probed", known.covered.len() as u64),
@@ -89,6 +98,8 @@ impl Shared {
                 side: Side::Info("with_uncovered_library"),
                 count: known.uncovered.len() as u64,
             },
+            publishers("found", known.contexts.found),
+            publishers("refused", known.contexts.refused),
         ]
     }
 }
@@ -102,14 +113,31 @@ pub struct Service {
 struct Known {
     attached: Option<Attached>,
     blind: Vec<&'static str>,
+    context: Option<Exported>,
     path: PathBuf,
     /// Found in a directory of the loader: stays.
     well_known: bool,
     used: Instant,
 }
 
+impl Known {
+    fn of(findings: Findings, path: &Path, well_known: bool, attached: Option<Attached>) -> Known {
+        Known {
+            attached,
+            blind: findings.blind,
+            context: findings.context,
+            path: path.to_owned(),
+            well_known,
+            used: Instant::now(),
+        }
+    }
+}
+
 struct Work {
-    programs: Programs,
+    /// Nothing is probed without them.
+    programs: Option<Programs>,
+    /// Nobody is asked what it publishes without them.
+    contexts: Option<Contexts>,
     known: HashMap<FileKey, Known>,
     recent: HashMap<((String, u64), PathBuf), Instant>,
     shared: Shared,
@@ -121,17 +149,23 @@ impl Service {
     ///
     /// # Errors
     /// The system's, when it starts no thread.
-    pub fn start(programs: Programs, shared: Shared) -> std::io::Result<Service> {
+    pub fn start(
+        programs: Option<Programs>,
+        contexts: Option<Contexts>,
+        shared: Shared,
+    ) -> std::io::Result<Service> {
         // First, so that nothing falls between the look at what is mapped and this.
         let mappings = Mappings::open();
         let mut work = Work {
             programs,
+            contexts,
             known: HashMap::new(),
             recent: HashMap::new(),
             shared,
             swept: Instant::now(),
         };
-        for path in find::well_known() {
+        let well_known = if work.programs.is_some() { find::well_known() } else { Vec::new() };
+        for path in well_known {
             if let Ok(file) = File::open(&path) {
                 work.look(&file, &path, None);
             }
@@ -166,7 +200,8 @@ impl Work {
         while !stop.load(Ordering::Acquire) {
             match &mut mappings {
                 Some(mappings) => {
-                    mappings.wait(WAIT);
+                    let pause = self.contexts.as_ref().and_then(Contexts::pause);
+                    mappings.wait(pause.map_or(WAIT, |pause| pause.min(WAIT)));
                     for mapping in mappings.take() {
                         self.mapped(&mapping);
                     }
@@ -176,6 +211,10 @@ impl Work {
                     std::thread::sleep(WAIT);
                     self.scan();
                 }
+            }
+            if let Some(contexts) = &mut self.contexts {
+                contexts.ask();
+                self.shared.lock().contexts = contexts.counts;
             }
             if self.swept.elapsed() >= SWEEP {
                 self.sweep();
@@ -199,35 +238,43 @@ impl Work {
         let key = (mapping.inode.clone(), mapping.path.clone());
         let again = self.recent.get(&key).is_some_and(|at| now.duration_since(*at) < REPEATED);
         let Some(file) = (!again).then(|| mapping.open()).flatten() else { return };
-        let blind = self.look(&file, &mapping.path, Some(mapping.pid));
-        if !blind {
+        if !self.look(&file, &mapping.path, Some(mapping)) {
             // Where something is to be said of each process, each is looked at.
             self.recent.insert(key, now);
         }
     }
 
-    /// Covers a file, unless it is. True when it holds something that is not covered.
-    fn look(&mut self, file: &File, path: &Path, pid: Option<u32>) -> bool {
+    /// Covers a file, unless it is. True when there is something to be said of each process that maps it.
+    fn look(&mut self, file: &File, path: &Path, mapping: Option<&Mapping>) -> bool {
         let Some(key) = FileKey::of(file) else { return false };
         if !self.known.contains_key(&key) {
             if self.known.len() >= MAX_KNOWN {
                 self.known.retain(|_, known| known.attached.is_some());
             }
-            let known = self.examine(file, path, pid.is_none());
+            let known = self.examine(file, path, mapping.is_none());
             self.known.insert(key, known);
         }
         let Some(known) = self.known.get_mut(&key) else { return false };
         known.used = Instant::now();
-        if let Some(pid) = pid {
+        if let Some(mapping) = mapping {
             for library in &known.blind {
-                name(&self.shared, Uncovered { pid, library, path: path.to_owned() });
+                let path = path.to_owned();
+                name(&self.shared, Uncovered { pid: mapping.pid, library, path });
+            }
+            if let Some((contexts, exported)) = self.contexts.as_mut().zip(known.context) {
+                contexts.met(mapping, exported);
             }
         }
-        !known.blind.is_empty()
+        !known.blind.is_empty() || known.context.is_some()
     }
 
     fn examine(&self, file: &File, path: &Path, well_known: bool) -> Known {
-        let findings = examine(file, path);
+        let mut findings = examine(file, path);
+        let Some(programs) = &self.programs else {
+            findings.sites.clear();
+            findings.blind.clear();
+            return Known::of(findings, path, well_known, None);
+        };
         let held = self.known.values().filter(|known| known.attached.is_some()).count();
         let mut shared = self.shared.lock();
         shared.examined += 1;
@@ -235,7 +282,7 @@ impl Work {
         if !findings.sites.is_empty() && held >= MAX_ATTACHED {
             shared.over_limit += 1;
         } else if !findings.sites.is_empty() {
-            match self.programs.attach(file, &findings.sites) {
+            match programs.attach(file, &findings.sites) {
                 Ok(probes) => {
                     attached = Some(probes);
                     shared.covered.insert(path.to_owned(), findings.covered.clone());
@@ -247,13 +294,7 @@ impl Work {
                 }
             }
         }
-        Known {
-            attached,
-            blind: findings.blind,
-            path: path.to_owned(),
-            well_known,
-            used: Instant::now(),
-        }
+        Known::of(findings, path, well_known, attached)
     }
 
     /// Lets go of files that nobody maps any more, and of processes that are gone.

@@ -1,6 +1,7 @@
 //! A file to its functions that are probed.
 
 use super::library::{BLIND, INSIDE, LIBRARIES, Library};
+use crate::runtime::context::Exported;
 use agent_common::tls::Site;
 use agent_core::elf::{Elf, Image};
 use std::fs::File;
@@ -40,6 +41,8 @@ pub struct Findings {
     pub blind: Vec<&'static str>,
     /// Where to put a probe: offset in the file, and what is there. Each offset once.
     pub sites: Vec<(u64, Site)>,
+    /// It exports the variable by which trace contexts are published.
+    pub context: Option<Exported>,
 }
 
 /// Looks into a file that is, or may be, a library or a program.
@@ -49,6 +52,7 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     let blind = BLIND.iter().filter(|blind| name.starts_with(blind.file));
     findings.blind.extend(blind.map(|blind| blind.name));
     let Some(elf) = Elf::parse(Pieces(file)) else { return findings };
+    findings.context = Exported::by(&elf);
     for library in LIBRARIES {
         look_for(library, &elf, &mut findings);
     }

@@ -66,6 +66,7 @@ impl Flow {
         self.drop_protocol(record.header.boot_ns, Failure::Unobserved, step);
         self.phase = Phase::Undecided(Undecided::default());
         self.streams = [Stream::default(); 2];
+        self.published.forget_placed();
         self.plain = true;
         self.from_start = record.position == 0 && record.opposite == 0;
         if self.from_start {

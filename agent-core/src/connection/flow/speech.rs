@@ -75,6 +75,7 @@ impl Flow {
         let work = &mut *step.work;
         let mut sink = FlowSink {
             identity: &mut self.identity,
+            published: &self.published,
             key: &work.config.id_key,
             counts: &mut work.counts,
             out: step.out,
@@ -214,6 +215,7 @@ impl Flow {
                 let work = &mut *step.work;
                 let mut sink = FlowSink {
                     identity: &mut self.identity,
+                    published: &self.published,
                     key: &work.config.id_key,
                     counts: &mut work.counts,
                     out: step.out,

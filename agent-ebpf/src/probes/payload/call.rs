@@ -16,9 +16,9 @@ use crate::{
     emit::{count as count_by, count_both, header, now},
     filter,
     kernel::{
-        goroutine,
+        goroutine::{self, Runtime},
         messages::{self, Moved},
-        registers,
+        published, registers,
         sock::{Sock, Stream},
         task::{Task, current_ids},
         user::Buffer,
@@ -27,7 +27,7 @@ use crate::{
     settings::{enabled, setting},
     shed,
     socket::{self, Moment, SocketState, Source, flag},
-    tls,
+    tls::{self, Ends, OpenCall},
 };
 
 /// Flags of a receive (include/linux/socket.h): the bytes stay in the queue, come out of band, or
@@ -223,7 +223,7 @@ fn reopens(state: &mut SocketState) -> bool {
     }
     state.head_left -= 1;
     let (_, _, thread) = current_ids();
-    let used = tls::OpenCall::of(thread).is_some();
+    let used = OpenCall::of(thread).is_some();
     if used {
         state.flags &= !flag::MUTED;
     }
@@ -271,7 +271,7 @@ fn muted_tls(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool,
         state.send_position += u64::from(len);
     }
     let (_, _, thread) = current_ids();
-    tls::moved(state.cookie, thread, arrived);
+    tls::moved(state.cookie, thread, arrived, Ends::of(sock, state));
 }
 
 // --- the call's bytes ---
@@ -330,11 +330,13 @@ impl Call {
         }
         if len > 0 && state.turn(self.sending) {
             record.header.flags |= record_flag::TURN;
-            if enabled(feature::SHEDDING) {
+            if self.is_librarys(state) {
+                shed::spare(&mut state.shed);
+            } else if enabled(feature::SHEDDING) {
                 shed::begin(state, self.sending, record);
             }
         }
-        if enabled(feature::SHEDDING) && shed::takes(state, record) {
+        if enabled(feature::SHEDDING) && shed::takes(&mut state.shed, record) {
             if state.messages != 0 {
                 self.registered(state);
             }
@@ -343,9 +345,8 @@ impl Call {
         if !state.has(flag::COMPLETE) {
             introduce(self.sock, self.stream, state, record);
         }
-        if enabled(feature::GO) && len > 0 {
-            let turned = record.header.flags & record_flag::TURN != 0;
-            record.context = self.context(state, turned);
+        if (enabled(feature::GO) || enabled(feature::THREAD_CONTEXT)) && len > 0 {
+            self.contexts(state, record);
         }
         let want = if len > 0 { state.allowance(len) } else { 0 };
         let in_packets = !self.sending && matches!(source, Source::Registers);
@@ -360,32 +361,45 @@ impl Call {
         {
             state.flags |= flag::TLS;
             let arrived = (!self.sending).then_some((work.record.first_ns, work.record.last_ns));
-            tls::moved(state.cookie, self.thread(), arrived);
+            tls::moved(state.cookie, self.thread(), arrived, Ends::of(self.sock, state));
         }
     }
 
-    /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for
-    /// responses, nor for what follows the first call of a request that is sent.
+    /// A TLS library that is watched moves the bytes, as far as is known before they are looked at.
     #[inline(always)]
-    fn context(&self, state: &mut SocketState, turned: bool) -> u64 {
+    fn is_librarys(&self, state: &SocketState) -> bool {
+        enabled(feature::TLS) && (state.has(flag::TLS) || OpenCall::of(self.thread()).is_some())
+    }
+
+    /// The goroutine, where it says for whom a request is sent, or who serves it: not asked for
+    /// responses, nor for what follows the first call of a request that is sent. And the trace context
+    /// that is published while a request is sent.
+    #[inline(always)]
+    fn contexts(&self, state: &mut SocketState, record: &mut Payload) {
+        let turned = record.header.flags & record_flag::TURN != 0;
         let asked = if self.sending {
             turned && !state.has(flag::ACCEPTED)
         } else {
-            !state.has(flag::CONNECTED)
+            enabled(feature::GO) && !state.has(flag::CONNECTED)
         };
         if !asked {
-            return 0;
+            return;
         }
-        if goroutine::program(self.tgid, &mut state.not_go).is_none() {
-            return 0;
+        match goroutine::runtime(self.tgid, &mut state.not_go) {
+            Runtime::Unknown => {}
+            Runtime::Go if self.sending => record.context = goroutine::sends(self.tgid),
+            Runtime::Go => {
+                // Go's server has a goroutine wait for the first byte of the next request; another one
+                // reads the rest.
+                let begins = turned || state.head_left + 1 == setting!(head_bytes);
+                record.context = goroutine::receives(self.tgid, begins);
+            }
+            Runtime::Publisher => {
+                if self.sending && published::note(state.cookie, record.header.boot_ns, 0) {
+                    record.header.flags |= record_flag::PUBLISHED;
+                }
+            }
         }
-        if self.sending {
-            return goroutine::sends(self.tgid);
-        }
-        // Go's server has a goroutine wait for the first byte of the next request; another one reads
-        // the rest.
-        let begins = turned || state.head_left + 1 == setting!(head_bytes);
-        goroutine::receives(self.tgid, begins)
     }
 
     /// Notes where the call keeps its bytes.

@@ -42,3 +42,20 @@ pub(super) fn goroutines(settings: &Settings) -> Option<FeatureReport> {
         },
     })
 }
+
+/// Whether published trace contexts are read; the same.
+pub(super) fn thread_contexts(settings: &Settings) -> Option<FeatureReport> {
+    let is_on = settings.features & feature::THREAD_CONTEXT != 0;
+    (settings.head_bytes != 0).then(|| FeatureReport {
+        feature: Feature::ThreadContexts,
+        name: "thread contexts",
+        without: "spans of programs that publish their trace context (OTEP 4947) are linked by other \
+                  evidence",
+        hooks: if is_on { vec!["the payload hooks".to_owned()] } else { Vec::new() },
+        why: if is_on {
+            "read in the socket's hook".to_owned()
+        } else {
+            "it needs process events, and the thread pointer's place in task_struct".to_owned()
+        },
+    })
+}
