@@ -20,6 +20,9 @@ const STOP: Duration = Duration::from_secs(15);
 /// Time for the last records to leave the rings before the agent is stopped.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// … and what a busy machine may make of it.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -159,7 +162,28 @@ impl Agent {
     /// When it ends late, by a signal, or with another status than 0.
     pub fn stop(self) -> Report {
         std::thread::sleep(SETTLE);
+        self.catch_up();
         self.stop_at_once()
+    }
+
+    /// Waits until it has read what lies in its payload rings now, at most [`CATCH_UP`]: stopping has no
+    /// time for an agent that a busy machine kept from its rings.
+    fn catch_up(&self) {
+        let rings = || {
+            let status = self.status();
+            let rings = status["payload_rings"].as_array().cloned().unwrap_or_default();
+            rings.into_iter().map(|ring| {
+                let of = |name: &str| ring[name].as_u64().unwrap_or(0);
+                (of("tried"), of("read") + of("lost"))
+            })
+        };
+        let tried: Vec<u64> = rings().map(|(tried, _)| tried).collect();
+        let begin = Instant::now();
+        while rings().zip(&tried).any(|((_, done), tried)| done < *tried)
+            && begin.elapsed() < CATCH_UP
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The same without waiting for anything.
