@@ -20,6 +20,7 @@ use crate::{
     kernel::user::read_user,
     maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE, VERDICT_GENERATION, VERDICTS},
     settings::{enabled, setting},
+    tls_go,
 };
 
 /// A library's call that a thread is in. 0 in `stack`: none.
@@ -95,6 +96,10 @@ pub mod flag {
     pub const MUTED: u32 = 1 << 2;
     /// Userspace wants all.
     pub const FULL: u32 = 1 << 3;
+    /// This end called connect.
+    pub const CONNECTED: u32 = 1 << 4;
+    /// This end was accepted.
+    pub const ACCEPTED: u32 = 1 << 5;
 }
 
 /// `handshake` (RFC 8446 section 5.1): the first record of a connection, and in the clear only there.
@@ -127,7 +132,7 @@ impl OpenCall {
 
 /// The object uses the socket `cookie`. False when it uses another that is open.
 #[inline(always)]
-fn bind(key: ObjectKey, cookie: u64) -> bool {
+pub fn bind(key: ObjectKey, cookie: u64) -> bool {
     // SAFETY: the value is copied out.
     match unsafe { TLS_OBJECTS.get(key) }.copied() {
         Some(known) if known == cookie => true,
@@ -165,6 +170,10 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
         call.uses(header.tgid, record.cookie);
         return true;
     }
+    if tls_go::uses(header.tgid, record.cookie, false) != tls_go::Use::None {
+        ensure_socket(record.cookie, from_start);
+        return true;
+    }
     if header.direction != direction::SEND || len < FINGERPRINT as u32 {
         return false;
     }
@@ -181,32 +190,36 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
     true
 }
 
-/// A call moved bytes through a socket that is known to carry TLS. `arrived`: when the first and the
-/// last of those received became readable.
+/// A call moved bytes through a socket that is known to carry TLS. `role`: bits of [`flag`]. `arrived`: when
+/// the first and the last of those received became readable.
 #[inline(always)]
-pub fn moved(cookie: u64, thread: u64, arrived: Option<(u64, u64)>) {
+pub fn moved(cookie: u64, role: u32, thread: u64, arrived: Option<(u64, u64)>) {
     let (first, last) = arrived.unwrap_or((0, 0));
-    tls_moved(cookie, thread, first, last);
+    tls_moved(cookie, role, thread, first, last);
 }
 
 /// A global function, which the verifier looks at once by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64) -> u32 {
+extern "C" fn tls_moved(cookie: u64, role: u32, thread: u64, first: u64, last: u64) -> u32 {
     if !enabled(feature::TLS) {
         return 0;
     }
     ensure_socket(cookie, false);
-    if first != 0
-        && let Some(socket) = socket(cookie)
-    {
-        if socket.first_ns == 0 {
+    let tgid = (thread >> 32) as u32;
+    let mut begins = false;
+    if let Some(call) = OpenCall::of(thread) {
+        call.uses(tgid, cookie);
+    } else {
+        begins = tls_go::uses(tgid, cookie, first != 0) == tls_go::Use::FirstReceive;
+    }
+    let Some(socket) = socket(cookie) else { return 0 };
+    socket.flags |= role;
+    if first != 0 {
+        if begins || socket.first_ns == 0 {
             socket.first_ns = first;
         }
         socket.last_ns = last;
-    }
-    if let Some(call) = OpenCall::of(thread) {
-        call.uses((thread >> 32) as u32, cookie);
     }
     0
 }

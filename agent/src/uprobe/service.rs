@@ -227,7 +227,10 @@ impl Work {
     }
 
     fn examine(&self, file: &File, path: &Path, well_known: bool) -> Known {
-        let findings = examine(file, path);
+        let mut findings = examine(file, path);
+        if !self.programs.cover_go() {
+            findings.without_go();
+        }
         let held = self.known.values().filter(|known| known.attached.is_some()).count();
         let mut shared = self.shared.lock();
         shared.examined += 1;

@@ -1,5 +1,6 @@
 //! A file to its functions that are probed.
 
+use super::go;
 use super::library::{BLIND, INSIDE, LIBRARIES, Library};
 use agent_common::tls::Site;
 use agent_core::elf::{Elf, Image};
@@ -42,6 +43,17 @@ pub struct Findings {
     pub sites: Vec<(u64, Site)>,
 }
 
+impl Findings {
+    /// Go's TLS cannot be probed here: it is named like any other that is not covered.
+    pub fn without_go(&mut self) {
+        self.sites.retain(|(_, site)| !site.is_go());
+        if self.covered.iter().any(|library| *library == go::NAME) {
+            self.covered.retain(|library| *library != go::NAME);
+            self.blind.push(go::NAME);
+        }
+    }
+}
+
 /// Looks into a file that is, or may be, a library or a program.
 pub fn examine(file: &File, path: &Path) -> Findings {
     let mut findings = Findings::default();
@@ -51,6 +63,12 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     let Some(elf) = Elf::parse(Pieces(file)) else { return findings };
     for library in LIBRARIES {
         look_for(library, &elf, &mut findings);
+    }
+    if elf.is_program()
+        && let Some(sites) = go::sites(file)
+    {
+        findings.covered.push(go::NAME);
+        findings.sites.extend(sites);
     }
     if findings.covered.is_empty() && elf.is_program() {
         let marks = INSIDE.map(|inside| inside.mark);

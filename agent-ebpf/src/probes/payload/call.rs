@@ -251,6 +251,18 @@ fn muted(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, ret
     }
 }
 
+/// Which end of the connection this is, for its plaintext.
+#[inline(always)]
+fn tls_role(state: &SocketState) -> u32 {
+    if state.has(flag::CONNECTED) {
+        tls::flag::CONNECTED
+    } else if state.has(flag::ACCEPTED) {
+        tls::flag::ACCEPTED
+    } else {
+        0
+    }
+}
+
 /// The ciphertext of a library that is watched: its arrival is that of the plaintext.
 #[inline(always)]
 fn muted_tls(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, len: u32) {
@@ -271,7 +283,7 @@ fn muted_tls(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool,
         state.send_position += u64::from(len);
     }
     let (_, _, thread) = current_ids();
-    tls::moved(state.cookie, thread, arrived);
+    tls::moved(state.cookie, tls_role(state), thread, arrived);
 }
 
 // --- the call's bytes ---
@@ -360,7 +372,7 @@ impl Call {
         {
             state.flags |= flag::TLS;
             let arrived = (!self.sending).then_some((work.record.first_ns, work.record.last_ns));
-            tls::moved(state.cookie, self.thread(), arrived);
+            tls::moved(state.cookie, tls_role(state), self.thread(), arrived);
         }
     }
 
