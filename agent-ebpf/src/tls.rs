@@ -170,7 +170,8 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
         call.uses(header.tgid, record.cookie);
         return true;
     }
-    if tls_go::uses(header.tgid, record.cookie, false) != tls_go::Use::None {
+    let goid = tls_go::running(header.tgid);
+    if tls_go::uses(header.tgid, goid, record.cookie, false) != tls_go::Use::None {
         ensure_socket(record.cookie, from_start);
         return true;
     }
@@ -195,33 +196,39 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
 #[inline(always)]
 pub fn moved(cookie: u64, role: u32, thread: u64, arrived: Option<(u64, u64)>) {
     let (first, last) = arrived.unwrap_or((0, 0));
-    tls_moved(cookie, role, thread, first, last);
+    let writes = tls_moved(cookie, role, thread, first, last);
+    if enabled(feature::TLS_GO) && writes != 0 {
+        tls_go::wrote(cookie, thread, writes);
+    }
 }
 
-/// A global function, which the verifier looks at once by itself.
+/// A global function, which the verifier looks at once by itself. Gives the goroutine whose write this is the
+/// first of.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tls_moved(cookie: u64, role: u32, thread: u64, first: u64, last: u64) -> u32 {
+extern "C" fn tls_moved(cookie: u64, role: u32, thread: u64, first: u64, last: u64) -> u64 {
     if !enabled(feature::TLS) {
         return 0;
     }
     ensure_socket(cookie, false);
     let tgid = (thread >> 32) as u32;
-    let mut begins = false;
+    let mut part = tls_go::Use::None;
+    let mut goid = 0;
     if let Some(call) = OpenCall::of(thread) {
         call.uses(tgid, cookie);
     } else {
-        begins = tls_go::uses(tgid, cookie, first != 0) == tls_go::Use::FirstReceive;
+        goid = tls_go::running(tgid);
+        part = tls_go::uses(tgid, goid, cookie, first != 0);
     }
     let Some(socket) = socket(cookie) else { return 0 };
     socket.flags |= role;
     if first != 0 {
-        if begins || socket.first_ns == 0 {
+        if part == tls_go::Use::FirstReceive || socket.first_ns == 0 {
             socket.first_ns = first;
         }
         socket.last_ns = last;
     }
-    0
+    if part == tls_go::Use::Sends { goid } else { 0 }
 }
 
 /// The socket is closed.

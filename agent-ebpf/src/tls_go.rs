@@ -11,6 +11,7 @@ use crate::{
     emit::count,
     kernel::goroutine,
     maps::{GO_GENERATION, GO_PROCESSES, TLS_GO_CALLS, TLS_OBJECTS},
+    probes,
     settings::enabled,
     tls::{CONFLICT, ObjectKey, bind},
 };
@@ -57,6 +58,8 @@ pub mod state {
     pub const HANDSHAKE: u32 = 3;
     /// It has used a socket, in a call that began unseen, or in none.
     pub const UNSEEN: u32 = 4;
+    /// A write that has been reported.
+    pub const WROTE: u32 = 5;
 }
 
 /// Which part the current goroutine's call has in what a socket moved.
@@ -67,21 +70,36 @@ pub enum Use {
     Some,
     /// And that is the first that the call receives, or counts as it.
     FirstReceive,
+    /// It is a write, and this the first of its ciphertext.
+    Sends,
 }
 
-/// The current goroutine moved TLS records through the socket `cookie`.
+/// The goroutine that runs, 0 when it is none of a Go program that is known.
 #[inline(always)]
-pub fn uses(tgid: u32, cookie: u64, receives: bool) -> Use {
+pub fn running(tgid: u32) -> u64 {
     if !enabled(feature::TLS_GO) || GO_GENERATION.get(0).copied().unwrap_or(0) == 0 {
-        return Use::None;
+        return 0;
     }
     // SAFETY: a live map value, of which constants are read.
-    let Some(program) = (unsafe { GO_PROCESSES.get(tgid) }) else { return Use::None };
-    let Some(goid) = goroutine::number_of_running(program) else { return Use::None };
-    let key = GoCallKey { tgid: u64::from(tgid), goid };
+    let program = unsafe { GO_PROCESSES.get(tgid) };
+    program.and_then(goroutine::number_of_running).unwrap_or(0)
+}
+
+/// The call that a goroutine is or was in last.
+#[inline(always)]
+pub fn call_of(key: GoCallKey) -> Option<&'static mut GoCall> {
     // SAFETY: a live map value that only this goroutine uses.
-    let call = unsafe { TLS_GO_CALLS.get_ptr_mut(key).and_then(|call| call.as_mut()) };
-    let Some(call) = call.filter(|call| call.state != state::NONE) else {
+    unsafe { TLS_GO_CALLS.get_ptr_mut(key)?.as_mut() }
+}
+
+/// The goroutine `goid` moved TLS records through the socket `cookie`.
+#[inline(always)]
+pub fn uses(tgid: u32, goid: u64, cookie: u64, receives: bool) -> Use {
+    if goid == 0 {
+        return Use::None;
+    }
+    let key = GoCallKey { tgid: u64::from(tgid), goid };
+    let Some(call) = call_of(key).filter(|call| call.state != state::NONE) else {
         // Its call may be older than the probes: where it ends, it is known by this.
         let _ = TLS_GO_CALLS.insert(key, GoCall::unseen(cookie, receives), 0);
         return if receives { Use::FirstReceive } else { Use::Some };
@@ -89,13 +107,24 @@ pub fn uses(tgid: u32, cookie: u64, receives: bool) -> Use {
     if call.inner != 0 || !call.takes(key.tgid, cookie) {
         return Use::None;
     }
-    if !receives || call.received == 1 {
+    if !receives {
+        let sends = call.state == state::WRITE && call.received != ALL_COUNT;
+        return if sends { Use::Sends } else { Use::Some };
+    }
+    if call.received == 1 {
         return Use::Some;
     }
     if call.received == 0 {
         call.received = 1;
     }
     Use::FirstReceive
+}
+
+/// The goroutine `goid` has sent the first ciphertext of its write: reported here and not where the write
+/// ends, since another goroutine may have read the answer by then.
+#[inline(always)]
+pub fn wrote(cookie: u64, thread: u64, goid: u64) {
+    probes::tls_go::tls_go_wrote(cookie, thread, goid);
 }
 
 impl GoCall {
@@ -119,10 +148,9 @@ impl GoCall {
         if self.cookie == cookie {
             return true;
         }
-        if self.state == state::UNSEEN {
-            // What went before may have been before the call.
-            self.cookie = cookie;
-            self.received = 0;
+        if self.state == state::UNSEEN || self.state == state::WROTE {
+            // What went before may have been before the call, or is done.
+            *self = GoCall::unseen(cookie, false);
             return true;
         }
         if self.cookie == CONFLICT || self.state == state::HANDSHAKE && self.cookie != 0 {

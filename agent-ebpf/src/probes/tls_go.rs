@@ -21,7 +21,7 @@ use crate::{
     maps::{GO_PROCESSES, TLS_GO_CALLS, TLS_OBJECTS},
     settings::{enabled, setting},
     tls::{CONFLICT, ObjectKey, OpenCall, TlsSocket, bind, flag, socket},
-    tls_go::{ALL_COUNT, GoCall, GoCallKey, state},
+    tls_go::{ALL_COUNT, GoCall, GoCallKey, call_of, state},
 };
 
 /// Where a function with a frame pointer finds the room that its caller left for its first argument.
@@ -55,12 +55,6 @@ fn tls_go(ctx: ProbeContext) -> u32 {
         _ => left(site, key, &registers),
     }
     0
-}
-
-#[inline(always)]
-fn call_of(key: GoCallKey) -> Option<&'static mut GoCall> {
-    // SAFETY: a live map value that only this goroutine uses.
-    unsafe { TLS_GO_CALLS.get_ptr_mut(key)?.as_mut() }
 }
 
 #[inline(always)]
@@ -140,6 +134,27 @@ fn left(site: Site, key: GoCallKey, registers: &GoRegisters) {
         go::WRITTEN => (call.buffer, 0),
         _ => (call.buffer, registers.first),
     };
+    moved_by(key, call, receives, buffer, moved);
+}
+
+/// [`crate::tls_go::wrote`]. A global function: the verifier looks at it once by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tls_go_wrote(cookie: u64, thread: u64, goid: u64) -> u32 {
+    if !enabled(feature::TLS_GO) {
+        return 0;
+    }
+    let key = GoCallKey { tgid: thread >> 32, goid };
+    if let Some(call) = call_of(key).filter(|call| call.cookie == cookie) {
+        call.state = state::WROTE;
+        moved_by(key, call, false, call.buffer, call.len);
+    }
+    0
+}
+
+/// Reports what a call moved.
+#[inline(always)]
+fn moved_by(key: GoCallKey, call: &GoCall, receives: bool, buffer: u64, moved: u64) {
     // More than a call can move is no number of bytes.
     if moved == 0 || moved > i32::MAX as u64 {
         return;

@@ -64,11 +64,8 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     for library in LIBRARIES {
         look_for(library, &elf, &mut findings);
     }
-    if elf.is_program()
-        && let Some(sites) = go::sites(file)
-    {
-        findings.covered.push(go::NAME);
-        findings.sites.extend(sites);
+    if elf.is_program() {
+        go::look(file, &elf, &mut findings);
     }
     if findings.covered.is_empty() && elf.is_program() {
         let marks = INSIDE.map(|inside| inside.mark);
@@ -112,7 +109,7 @@ fn cheapest(offset: u64, code: &[u8]) -> u64 {
 
 /// An open file, read where it is needed: it may shrink while it is read.
 #[derive(Clone, Copy)]
-struct Pieces<'a>(&'a File);
+pub struct Pieces<'a>(&'a File);
 
 impl Image for Pieces<'_> {
     fn read(&self, offset: u64, len: usize) -> Option<Vec<u8>> {

@@ -29,6 +29,7 @@ func main() {
 	concurrency := flag.Int("concurrency", 1, "goroutines")
 	shared := flag.Bool("shared", false, "connections are handed from goroutine to goroutine")
 	version := flag.String("version", "", "1.2: nothing newer")
+	wait := flag.Duration("wait", 0, "before the first")
 	pauseAt := flag.Int64("pause-at", -1, "requests before the pause")
 	pauseFor := flag.String("pause-for", "", "file that ends it")
 	flag.Parse()
@@ -36,6 +37,7 @@ func main() {
 		serve("127.0.0.1:"+*port, *certificate, *key)
 		return
 	}
+	time.Sleep(*wait)
 	config := &tls.Config{InsecureSkipVerify: true}
 	if *version == "1.2" {
 		config.MaxVersion = tls.VersionTLS12
@@ -54,10 +56,11 @@ func main() {
 			}
 			for left.Add(-1) >= 0 {
 				ask(own, *url)
-				if done.Add(1) == *pauseAt {
-					fmt.Println("paused")
+				if *pauseAt < 0 {
+					continue
 				}
-				for *pauseAt >= 0 && done.Load() >= *pauseAt && !exists(*pauseFor) {
+				fmt.Println("asked")
+				for done.Add(1); done.Load() >= *pauseAt && !exists(*pauseFor); {
 					time.Sleep(5 * time.Millisecond)
 				}
 			}
