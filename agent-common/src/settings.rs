@@ -38,6 +38,9 @@ pub mod feature {
     pub const FAMILY_FILTER: u32 = 1 << 10;
     /// Functions of TLS libraries are probed: sockets look for the call that uses them.
     pub const TLS: u32 = 1 << 16;
+    /// With [`TLS`]: the thread pointer of a task is known, so that calls of Go's `crypto/tls` are found by
+    /// their goroutines.
+    pub const TLS_GO: u32 = 1 << 28;
     /// Whole requests may be shed: see [`super::lot`].
     pub const SHEDDING: u32 = 1 << 24;
     /// With [`SHEDDING`]: each process has a rate of its own.

@@ -27,6 +27,10 @@ const WIDE: u64 = 1 << 5;
 const UNSEEN: u64 = 1 << 6;
 /// The function serves other things than TLS as well.
 const PERHAPS: u64 = 1 << 7;
+/// A place in Go's `crypto/tls`, one of [`go`].
+const GO: u64 = 1 << 32;
+/// Of [`go::COPIED`]: see [`Site::is_framed`].
+const FRAMED: u64 = 1 << 33;
 
 const HANDLE_SHIFT: u64 = 8;
 const BUFFER_SHIFT: u64 = 12;
@@ -77,6 +81,33 @@ impl Site {
     /// Ciphertext at `buffer`, inside one of the calls above.
     pub const fn ciphertext(buffer: u8) -> Site {
         Site(CIPHERTEXT | args(0, buffer, 0))
+    }
+
+    /// A place in Go's `crypto/tls`, one of [`go`].
+    pub const fn go(place: u8) -> Site {
+        Site(GO | place as u64)
+    }
+
+    /// The same; the function's receiver lies above its frame.
+    pub const fn framed(self) -> Site {
+        Site(self.0 | FRAMED)
+    }
+
+    /// A place in Go's `crypto/tls`.
+    pub const fn is_go(self) -> bool {
+        self.0 & GO != 0
+    }
+
+    /// Which: one of [`go`].
+    #[inline(always)]
+    pub const fn place(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// The function's receiver lies 16 bytes above where its frame pointer points.
+    #[inline(always)]
+    pub const fn is_framed(self) -> bool {
+        self.0 & FRAMED != 0
     }
 
     /// Plaintext comes out.
@@ -155,6 +186,25 @@ const fn args(handle: u8, buffer: u8, count: u8) -> u64 {
     (handle as u64) << HANDLE_SHIFT
         | (buffer as u64) << BUFFER_SHIFT
         | (count as u64) << COUNT_SHIFT
+}
+
+/// Places in functions of Go's `crypto/tls`. Arguments and results are in registers (Go's internal ABI): the
+/// first in rax, rbx, rcx; the running goroutine in r14.
+pub mod go {
+    /// `func (c *Conn) Read(b []byte) (int, error)` begins.
+    pub const READ: u8 = 1;
+    /// `func (c *Conn) Write(b []byte) (int, error)` begins.
+    pub const WRITE: u8 = 2;
+    /// A handshake of a `*Conn` begins.
+    pub const HANDSHAKE: u8 = 3;
+    /// `func (c *Conn) Close() error` begins.
+    pub const CLOSE: u8 = 4;
+    /// `Read` is about to copy plaintext: to rax, from rbx, as many bytes as rcx says; then it returns.
+    pub const COPIED: u8 = 5;
+    /// `Write` has written all of it, unless rbx (an error) is something; then it returns.
+    pub const WRITTEN: u8 = 6;
+    /// `Read` or `Write` returns.
+    pub const RETURN: u8 = 7;
 }
 
 /// Bytes of a TLS record by which ciphertext is known again: the header (5), what TLS 1.2 may count up

@@ -3,7 +3,7 @@
 //! - `probes/`: one subject a file; each program is a thin attachment around a shared body. Those of
 //!   payload are in [`typed`].
 //! - [`socket`]: state kept with each socket. [`filter`]: who is watched; asked first.
-//! - [`tls`]: which socket a TLS library's object uses.
+//! - [`tls`]: which socket a TLS library's object uses. [`tls_go`]: the same of Go's `crypto/tls`.
 //! - [`emit`]: the only way out. [`maps`]: every map on one page.
 //! - `kernel/`: typed readers, the only places that touch kernel or user memory.
 //!
@@ -23,6 +23,7 @@ mod settings;
 mod shed;
 mod socket;
 mod tls;
+mod tls_go;
 mod typed;
 
 /// The verifier knows pointers by their types: fields are loaded directly, and state lives with its

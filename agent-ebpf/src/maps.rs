@@ -18,6 +18,7 @@ use crate::{
     probes::{FlowState, payload::work::Work},
     socket::SocketState,
     tls::{ObjectKey, OpenCall, TlsSocket, WireKey},
+    tls_go::{GoCall, GoCallKey},
 };
 
 /// Processes and security events. 1 MiB holds about 2,000 execs: more than any poll interval sees.
@@ -122,6 +123,11 @@ pub static MESSAGES: LruHashMap<u64, Progress> = LruHashMap::with_max_entries(40
 /// The TLS library's call that each thread is or was in last. LRU, as [`MESSAGES`].
 #[map]
 pub static TLS_CALLS: LruHashMap<u64, OpenCall> = LruHashMap::with_max_entries(8192, 0);
+
+/// The call of Go's `crypto/tls` that each goroutine is or was in last. LRU: of one that waits for longest in
+/// a read and leaves, the rest is seen when it goes on.
+#[map]
+pub static TLS_GO_CALLS: LruHashMap<GoCallKey, GoCall> = LruHashMap::with_max_entries(8192, 0);
 
 /// The socket (cookie) of each TLS object. LRU: what is evicted is found again with the next bytes.
 #[map]

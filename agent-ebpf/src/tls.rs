@@ -21,6 +21,7 @@ use crate::{
     maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE, VERDICT_GENERATION, VERDICTS},
     settings::{enabled, setting},
     socket::{SocketState, flag as socket_flag},
+    tls_go,
 };
 
 /// A library's call that a thread is in. 0 in `stack`: none.
@@ -152,7 +153,7 @@ impl OpenCall {
 
 /// The object uses the socket `cookie`. False when it uses another that is open.
 #[inline(always)]
-fn bind(key: ObjectKey, cookie: u64) -> bool {
+pub fn bind(key: ObjectKey, cookie: u64) -> bool {
     // SAFETY: the value is copied out.
     match unsafe { TLS_OBJECTS.get(key) }.copied() {
         Some(known) if known == cookie => true,
@@ -190,6 +191,11 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
         call.uses(header.tgid, record.cookie);
         return true;
     }
+    let goid = tls_go::running(header.tgid);
+    if tls_go::uses(header.tgid, goid, record.cookie, false) != tls_go::Use::None {
+        ensure_socket(record.cookie, from_start);
+        return true;
+    }
     if header.direction != direction::SEND || len < FINGERPRINT as u32 {
         return false;
     }
@@ -206,36 +212,45 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
     true
 }
 
-/// A call moved bytes through a socket that is known to carry TLS. `arrived`: when the first and the
-/// last of those received became readable.
+/// A call moved bytes through a socket that is known to carry TLS. `arrived`: when the first and the last of
+/// those received became readable.
 #[inline(always)]
 pub fn moved(cookie: u64, thread: u64, arrived: Option<(u64, u64)>, ends: Ends) {
     let (first, last) = arrived.unwrap_or((0, 0));
-    tls_moved(cookie, thread, first, last, ends.0);
+    let writes = tls_moved(cookie, thread, first, last, ends.0);
+    if enabled(feature::TLS_GO) && writes != 0 {
+        tls_go::wrote(cookie, thread, writes);
+    }
 }
 
-/// A global function, which the verifier looks at once by itself.
+/// A global function, which the verifier looks at once by itself. Gives the goroutine whose write this is the
+/// first of.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u64) -> u32 {
+extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u64) -> u64 {
     if !enabled(feature::TLS) {
         return 0;
     }
     ensure_socket(cookie, false);
-    if let Some(socket) = socket(cookie) {
-        if first != 0 {
-            if socket.first_ns == 0 {
-                socket.first_ns = first;
-            }
-            socket.last_ns = last;
-        }
-        socket.flags |= (ends >> 32) as u32;
-        socket.ports = [(ends >> 16) as u16, ends as u16];
-    }
+    let tgid = (thread >> 32) as u32;
+    let mut part = tls_go::Use::None;
+    let mut goid = 0;
     if let Some(call) = OpenCall::of(thread) {
-        call.uses((thread >> 32) as u32, cookie);
+        call.uses(tgid, cookie);
+    } else {
+        goid = tls_go::running(tgid);
+        part = tls_go::uses(tgid, goid, cookie, first != 0);
     }
-    0
+    let Some(socket) = socket(cookie) else { return 0 };
+    socket.flags |= (ends >> 32) as u32;
+    socket.ports = [(ends >> 16) as u16, ends as u16];
+    if first != 0 {
+        if part == tls_go::Use::FirstReceive || socket.first_ns == 0 {
+            socket.first_ns = first;
+        }
+        socket.last_ns = last;
+    }
+    if part == tls_go::Use::Sends { goid } else { 0 }
 }
 
 /// The socket is closed.

@@ -19,6 +19,7 @@ mod settings;
 mod shed;
 mod socket;
 mod tls;
+mod tls_go;
 
 /// The verifier knows no types.
 const UNTYPED: bool = true;

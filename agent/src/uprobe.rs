@@ -5,7 +5,7 @@
 //! running processes have mapped, and each executable mapping that is made from then on.
 //!
 //! - [`library`]: which functions of which library, and their argument conventions: one table each.
-//! - [`openssl`], [`gnutls`], [`nss`]: the tables.
+//! - [`openssl`], [`gnutls`], [`nss`]: the tables. [`go`]: what has none, Go's own TLS.
 //! - [`target`]: a file to its functions.
 //! - [`find`]: files that are mapped now, or that the loader would find.
 //! - [`mappings`]: files as they are mapped.
@@ -14,6 +14,7 @@
 
 pub mod find;
 mod gnutls;
+mod go;
 pub mod library;
 mod mappings;
 mod nss;

@@ -17,8 +17,22 @@ const READY: Duration = Duration::from_secs(20);
 /// # Panics
 /// When the program does not compile.
 pub fn build(scenario: &Scenario, name: &str, version: &str, more: &[&str]) -> Option<PathBuf> {
+    build_of(scenario, "workloads/go", name, version, more)
+}
+
+/// The same of the program in `directory`.
+///
+/// # Panics
+/// When the program does not compile.
+pub fn build_of(
+    scenario: &Scenario,
+    directory: &str,
+    name: &str,
+    version: &str,
+    more: &[&str],
+) -> Option<PathBuf> {
     let toolchain = |command: &mut Command| {
-        command.current_dir(crate_dir("workloads/go")).env("GOTOOLCHAIN", version);
+        command.current_dir(crate_dir(directory)).env("GOTOOLCHAIN", version);
     };
     let go = find_program("go")?;
     let mut ask = Command::new(&go);

@@ -1,6 +1,7 @@
 //! Services in Go: goroutines take the place of threads, parents are right.
 
 use kernspan_tests::agent::Agent;
+use kernspan_tests::certificates::Certificates;
 use kernspan_tests::golang::{Service, build};
 use kernspan_tests::links::{Score, Truth, score};
 use kernspan_tests::process::free_ports;
@@ -21,11 +22,27 @@ enum Start {
 
 /// a → {b, c}, b → c, in `mode`; asks a by 64 clients at once and scores the agent's report.
 fn run(scenario: &Scenario, program: &Path, mode: &str, start: Start) -> Score {
+    run_over(scenario, program, mode, start, None)
+}
+
+/// The same; with certificates over TLS.
+fn run_over(
+    scenario: &Scenario,
+    program: &Path,
+    mode: &str,
+    start: Start,
+    certificates: Option<&Certificates>,
+) -> Score {
+    let tls = certificates.map(|certificates| {
+        let [certificate, key] = ["server.crt", "server.key"].map(|name| certificates.file(name));
+        ["--certificate".to_owned(), certificate, "--key".to_owned(), key]
+    });
+    let tls: Vec<&str> = tls.iter().flatten().map(String::as_str).collect();
     let ports = free_ports::<3>().map(|port| port.to_string());
     let (b, c) = (format!("b:{}", ports[1]), format!("c:{}", ports[2]));
     let serve = |name: &str, port: &str, more: &[&str]| {
         let own = ["--port", port, "--mode", mode];
-        Service::serve(scenario, program, name, &[&own, more].concat())
+        Service::serve(scenario, program, name, &[&own, more, &tls].concat())
     };
     let services = || {
         let calls = ["--call", &b, "--call", &c, "--call", &b, "--timer", "13ms"];
@@ -50,7 +67,8 @@ fn run(scenario: &Scenario, program: &Path, mode: &str, start: Start) -> Score {
     let unseen: Vec<usize> = services.iter().map(|service| service.log().len()).collect();
     let requests = scaled(400, 4_000).to_string();
     let own = ["--port", &ports[0], "--requests", &requests, "--concurrency", CONCURRENCY];
-    let arguments = [&own[..], &["--path", "/a/r{n}"]].concat();
+    let secure: &[&str] = if certificates.is_some() { &["--tls"] } else { &[] };
+    let arguments = [&own[..], &["--path", "/a/r{n}"], secure].concat();
     let client = Python::start(scenario, "client", "client.py", &arguments, &[]);
     client.finish(Duration::from_secs(240));
     let logs: Vec<_> = services.iter().map(Service::log).collect();
@@ -97,6 +115,20 @@ fn parents_of_goroutines_are_right() {
         (&pie, "handler", Start::AfterTheAgent),
     ] {
         let score = run(&scenario, program, mode, start);
+        assert!(score.share() >= 0.995, "{mode}: {score:?}");
+    }
+}
+
+/// The same over TLS at every hop: who reads and writes the plaintext counts.
+#[test]
+fn parents_of_goroutines_are_right_over_tls() {
+    let names = ["go", "openssl"];
+    let Some(scenario) = Scenario::begin("links of goroutines over tls", &names) else { return };
+    let certificates = Certificates::make(&scenario);
+    let stripped = build(&scenario, "stripped", "local", &["-ldflags=-s -w"]).expect("go is there");
+    for (mode, start) in [("goroutines", Start::AfterTheAgent), ("handler", Start::BeforeTheAgent)]
+    {
+        let score = run_over(&scenario, &stripped, mode, start, Some(&certificates));
         assert!(score.share() >= 0.995, "{mode}: {score:?}");
     }
 }

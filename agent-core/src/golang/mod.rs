@@ -9,19 +9,23 @@
 //! - `pclntab`: functions by name, from the table that the runtime needs for itself: it is there in
 //!   stripped files.
 //! - `layout`: struct offsets of the runtime by version.
-//! - `code`: what only instructions tell.
+//! - `code`: what only instructions tell. `exits`: where a function is left.
+//! - `tls`: where the plaintext of `crypto/tls` passes.
 
 mod buildinfo;
 mod code;
 mod elf;
+pub(crate) mod exits;
 mod layout;
 mod pclntab;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use buildinfo::Version;
 pub use layout::{Layout, NONE, layout};
 pub use pclntab::Function;
+pub use tls::{Place, Places, tls};
 
 use elf::Elf;
 use pclntab::Table;
@@ -60,6 +64,9 @@ pub enum Fault {
     /// Thread-local storage of C code lies beside the runtime's, and nothing tells where that is.
     #[error("where it keeps the running goroutine cannot be told")]
     Slot,
+    /// `crypto/tls` is linked in, and its code is not what a Go compiler makes.
+    #[error("the code of its crypto/tls cannot be decoded")]
+    Code,
 }
 
 /// What a Go executable tells.
@@ -116,11 +123,15 @@ const MORE_STACK: [&[u8]; 2] = [b"runtime.morestack", b"runtime.morestack.abi0"]
 /// Bytes of code looked at in one function.
 const MAX_CODE: usize = 8192;
 
-/// Reads a file. `Ok(None)`: it is not a Go executable.
-///
-/// # Errors
-/// [`Fault`] when it is one, and nothing can be made of it.
-pub fn analyse(file: &mut impl ReadAt) -> Result<Option<Program>, Fault> {
+/// A Go executable of a version that is known.
+struct Opened {
+    elf: Elf,
+    version: Version,
+    layout: Layout,
+    table: Table,
+}
+
+fn open(file: &mut impl ReadAt) -> Result<Option<Opened>, Fault> {
     let Some(elf) = Elf::read(file) else { return Ok(None) };
     let Some(version) = buildinfo::version(&elf, file) else { return Ok(None) };
     if !elf.is_x86_64() {
@@ -128,6 +139,15 @@ pub fn analyse(file: &mut impl ReadAt) -> Result<Option<Program>, Fault> {
     }
     let layout = layout(version).ok_or(Fault::Version(version, layout::newest()))?;
     let table = Table::find(&elf, file).ok_or(Fault::NoFunctions)?;
+    Ok(Some(Opened { elf, version, layout, table }))
+}
+
+/// Reads a file. `Ok(None)`: it is not a Go executable.
+///
+/// # Errors
+/// [`Fault`] when it is one, and nothing can be made of it.
+pub fn analyse(file: &mut impl ReadAt) -> Result<Option<Program>, Fault> {
+    let Some(Opened { elf, version, layout, table }) = open(file)? else { return Ok(None) };
     let functions = table.functions(&elf, file, |name| {
         [ROUND_TRIP, WRITER, NEW_PROC].contains(&name)
             || MORE_STACK.contains(&name)

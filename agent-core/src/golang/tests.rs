@@ -196,3 +196,36 @@ proptest! {
         drop(analyse(&mut bytes.as_slice()));
     }
 }
+
+/// Against the same program with symbols, by the linker's own table.
+#[test]
+fn the_places_of_tls_are_found_however_it_is_built() {
+    let Some(built) = built() else { return };
+    let others = built.others.iter().map(|(why, path)| (*why, path));
+    for (why, path) in std::iter::once(("plain", &built.plain)).chain(others) {
+        let bytes = std::fs::read(path).expect("a program");
+        let places = tls(&mut bytes.as_slice()).expect("of use").expect("it has crypto/tls");
+        let of = |wanted: Place| places.iter().filter(|(_, place)| *place == wanted).count();
+        let found = [Place::Read, Place::Write, Place::Close, Place::Written].map(of);
+        assert_eq!(found, [1, 1, 1, 1], "{why}: {places:?}");
+        assert_eq!(of(Place::Handshake), 2, "{why}: {places:?}");
+        assert_eq!(of(Place::Copied { framed: true }), 1, "{why}: {places:?}");
+        for (offset, place) in &places {
+            let code = &bytes[*offset as usize..];
+            let right = match place {
+                // The check of the stack lies before them.
+                Place::Read | Place::Write | Place::Handshake | Place::Close => {
+                    matches!(code, [0x76, ..] | [0x0f, 0x86, ..])
+                }
+                Place::Copied { .. } => code[0] == 0xe8,
+                Place::Written => {
+                    matches!(code, [0x70..=0x7f | 0xe8, ..] | [0x0f, 0x80..=0x8f, ..])
+                }
+                Place::Return => code[0] == 0xc3,
+            };
+            assert!(right, "{why}: {place:?} at {offset:#x}: {:02x?}", &code[..6]);
+        }
+        let returns = of(Place::Return);
+        assert!((4..=20).contains(&returns), "{why}: {returns} returns");
+    }
+}

@@ -140,6 +140,19 @@ fn running(task: Task, program: &GoProcess) -> Option<u64> {
     if current == 0 { None } else { Some(current) }
 }
 
+/// Number of the goroutine that runs in the current task, as long as it is in no C code.
+#[inline(always)]
+pub fn number_of_running(program: &GoProcess) -> Option<u64> {
+    let thread: u64 = load(Task::current().0, offset!(task_fsbase));
+    number_of(program, read_user(thread.wrapping_add_signed(program.slot))?)
+}
+
+/// Number of the goroutine whose struct is `g`.
+#[inline(always)]
+pub fn number_of(program: &GoProcess, g: u64) -> Option<u64> {
+    read_user::<u64>(g + u64::from(program.goid)).filter(|goid| *goid != 0)
+}
+
 /// The goroutine whose struct is `g`, and its maker.
 #[inline(always)]
 fn caller(program: &GoProcess, g: u64) -> Caller {

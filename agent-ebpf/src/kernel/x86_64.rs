@@ -169,6 +169,19 @@ pub struct Called {
     pub stack: u64,
 }
 
+/// Registers of a program in Go, by its internal ABI (since 1.17).
+#[derive(Clone, Copy)]
+pub struct GoRegisters {
+    /// First argument or result, and those that follow.
+    pub first: u64,
+    pub second: u64,
+    pub third: u64,
+    /// The running goroutine's struct.
+    pub g: u64,
+    /// Frame pointer.
+    pub frame: u64,
+}
+
 /// Registers of a program behind the return of a function.
 #[derive(Clone, Copy)]
 pub struct Returned {
@@ -214,6 +227,20 @@ impl Called {
             3 => self.arguments[3],
             4 => self.arguments[4],
             _ => self.arguments[5],
+        }
+    }
+}
+
+impl GoRegisters {
+    #[inline(always)]
+    pub fn of(ctx: &ProbeContext) -> GoRegisters {
+        let regs = ctx.regs.cast_const();
+        GoRegisters {
+            first: register!(regs, rax),
+            second: register!(regs, rbx),
+            third: register!(regs, rcx),
+            g: register!(regs, r14),
+            frame: register!(regs, rbp),
         }
     }
 }

@@ -16,7 +16,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 
-use super::payload::write;
+use super::{payload::write, tls_go};
 use crate::{
     emit::{count, count_both, header, now},
     filter,
@@ -34,7 +34,7 @@ use crate::{
 
 /// A call within a call begins this soon, ns. One that is older was left without its return (a jump, an
 /// exception).
-const NESTED_NS: u64 = 2_000_000_000;
+pub(super) const NESTED_NS: u64 = 2_000_000_000;
 
 #[uprobe]
 fn tls_entry(ctx: ProbeContext) -> u32 {
@@ -149,7 +149,7 @@ fn left(returned: Returned) {
     if moved == 0 {
         return gave_nothing(call, socket);
     }
-    report(call, cookie, socket, moved);
+    report(call, cookie, socket, moved, false);
 }
 
 /// Bytes of plaintext that the call moved.
@@ -183,8 +183,9 @@ fn gave_nothing(call: &OpenCall, socket: &mut TlsSocket) {
     }
 }
 
+/// Writes what the call moved; with `go`, for whom its goroutine works.
 #[inline(always)]
-fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
+pub(super) fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32, go: bool) {
     let boot_ns = now();
     let sending = !call.site.receives();
     let (position, opposite) = if sending {
@@ -244,7 +245,9 @@ fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
             return;
         }
     }
-    if turned
+    if go {
+        record.context = tls_go::context(record.header.tgid, socket, sending, turned);
+    } else if turned
         && sending
         && !socket.has(flag::ANSWERS)
         && published::note(cookie, boot_ns, record_flag::PLAINTEXT)

@@ -171,6 +171,8 @@ impl Plan<'_> {
             settings.features |=
                 in_kernel::bits(self.running, self.side, &offsets, found, &self.config.wanted);
             settings.features |= if self.wants_tls() { feature::TLS } else { 0 };
+            let told_apart = offsets.task_fsbase != agent_common::settings::MISSING;
+            settings.features |= if self.wants_tls() && told_apart { feature::TLS_GO } else { 0 };
             settings.features |= if self.running.fetches() { feature::ATOMIC_FETCH } else { 0 };
             let (mut ebpf, object) = self.open(&settings, &offsets, cast, &guess)?;
             if self.config.btf.is_some() {
@@ -195,7 +197,8 @@ impl Plan<'_> {
                 later.extend(thread_contexts(&settings));
                 let features = features.into_iter().chain(later).collect();
                 let mut features: Vec<_> = features;
-                let (libraries, report) = self.libraries(&object, &ebpf, &features);
+                let (libraries, report) =
+                    self.libraries(&object, &ebpf, &features, settings.features);
                 features.push(report);
                 return finish(Loaded { returns: attached.returns, ebpf, features, libraries });
             }
@@ -213,6 +216,7 @@ impl Plan<'_> {
         object: &[u8],
         ebpf: &Ebpf,
         features: &[FeatureReport],
+        bits: u32,
     ) -> (Option<Programs>, FeatureReport) {
         let mut report = FeatureReport {
             feature: Feature::Tls,
@@ -229,7 +233,7 @@ impl Plan<'_> {
             report.why = "it needs payload from tracepoints or fexit".to_owned();
             return (None, report);
         }
-        match Programs::load(object, ebpf) {
+        match Programs::load(object, ebpf, bits & feature::TLS_GO != 0) {
             Ok(programs) => {
                 report.hooks = vec![format!("{}:libraries", programs.kind())];
                 report.why = "the best choice".to_owned();
@@ -333,7 +337,7 @@ impl Plan<'_> {
             }
         }
         if settings.features & feature::TLS == 0 {
-            for name in ["TLS_CALLS", "TLS_OBJECTS", "TLS_SOCKETS", "TLS_WIRE"] {
+            for name in ["TLS_CALLS", "TLS_GO_CALLS", "TLS_OBJECTS", "TLS_SOCKETS", "TLS_WIRE"] {
                 loader.map_max_entries(name, 1);
             }
         }

@@ -57,7 +57,8 @@ struct Counts {
     unprobed: u64,
 }
 
-struct Reader<'a>(&'a File);
+/// An executable, read where it is needed.
+pub struct Reader<'a>(pub &'a File);
 
 impl ReadAt for Reader<'_> {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> usize {

@@ -52,10 +52,9 @@ pub struct Inside {
 }
 
 /// Known by texts that every build has: paths of their sources in messages.
-pub const INSIDE: [Inside; 3] = [
+pub const INSIDE: [Inside; 2] = [
     Inside { mark: b"boringssl/src/ssl/", name: "BoringSSL (no symbols)" },
     Inside { mark: b"/rustls-0.", name: "rustls" },
-    Inside { mark: b"crypto/tls.(*Conn)", name: "Go crypto/tls" },
 ];
 
 /// Known by the names of their files.

@@ -14,6 +14,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 pub struct Programs {
     entry: OwnedFd,
     on_return: OwnedFd,
+    /// For Go's `crypto/tls`, where goroutines can be told apart.
+    go: Option<OwnedFd>,
     way: Way,
 }
 
@@ -21,19 +23,25 @@ pub struct Programs {
 pub struct Attached(#[expect(dead_code, reason = "held for its end")] Vec<OwnedFd>);
 
 impl Programs {
-    /// Loads the programs out of the object that `ebpf` was made of: their maps are its maps.
+    /// Loads the programs out of the object that `ebpf` was made of: their maps are its maps. `go`:
+    /// goroutines can be told apart.
     ///
     /// # Errors
     /// The kernel's or the object's word.
-    pub fn load(object: &[u8], ebpf: &Ebpf) -> Result<Programs, String> {
-        let multi = Programs::load_for(object, ebpf, Way::Multi).and_then(|programs| {
+    pub fn load(object: &[u8], ebpf: &Ebpf, go: bool) -> Result<Programs, String> {
+        let multi = Programs::load_for(object, ebpf, go, Way::Multi).and_then(|programs| {
             // A kernel that loads it may still not attach it: the agent's own file, no place.
             programs.proves_itself().map(|()| programs)
         });
         multi.or_else(|reason| {
-            Programs::load_for(object, ebpf, Way::Perf)
+            Programs::load_for(object, ebpf, go, Way::Perf)
                 .map_err(|other| format!("uprobe_multi: {reason}; uprobe: {other}"))
         })
+    }
+
+    /// Go's `crypto/tls` is covered.
+    pub fn cover_go(&self) -> bool {
+        self.go.is_some()
     }
 
     /// Kind of attachment, as shown.
@@ -44,7 +52,7 @@ impl Programs {
         }
     }
 
-    fn load_for(object: &[u8], ebpf: &Ebpf, way: Way) -> Result<Programs, String> {
+    fn load_for(object: &[u8], ebpf: &Ebpf, go: bool, way: Way) -> Result<Programs, String> {
         let mut object = Object::parse(object).map_err(|error| error.to_string())?;
         let maps: Vec<(String, RawFd, aya_obj::Map)> = ebpf
             .maps()
@@ -66,7 +74,13 @@ impl Programs {
             sys::load(&function.instructions, &program.license, way)
                 .map_err(|reason| format!("{name} was refused: {reason}"))
         };
-        Ok(Programs { entry: load("tls_entry")?, on_return: load("tls_return")?, way })
+        let (entry, on_return) = (load("tls_entry")?, load("tls_return")?);
+        let go =
+            if go { load("tls_go") } else { Err("goroutines cannot be told apart".to_owned()) };
+        let go = go.inspect_err(|reason| {
+            tracing::warn!("TLS of programs in Go is not seen in clear: {reason}");
+        });
+        Ok(Programs { entry, on_return, go: go.ok(), way })
     }
 
     fn proves_itself(&self) -> Result<(), String> {
@@ -84,16 +98,19 @@ impl Programs {
     /// The kernel's word.
     pub fn attach(&self, file: &File, sites: &[(u64, Site)]) -> Result<Attached, String> {
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
-        let with_return: Vec<_> =
-            sites.iter().copied().filter(|(_, site)| site.has_return()).collect();
+        let some = |wanted: fn(&Site) -> bool| -> Vec<_> {
+            sites.iter().copied().filter(|(_, site)| wanted(site)).collect()
+        };
+        let with_return = some(|site| !site.is_go() && site.has_return());
+        let (others, go) = (some(|site| !site.is_go()), some(|site| site.is_go()));
         let mut held = Vec::new();
         // Returns first: an entry without its return would leave a call open.
-        for (program, sites, on_return) in
-            [(&self.on_return, with_return.as_slice(), true), (&self.entry, sites, false)]
-        {
-            if sites.is_empty() {
-                continue;
-            }
+        for (program, sites, on_return) in [
+            (Some(&self.on_return), with_return, true),
+            (Some(&self.entry), others, false),
+            (self.go.as_ref(), go, false),
+        ] {
+            let Some(program) = program.filter(|_| !sites.is_empty()) else { continue };
             let (offsets, cookies): (Vec<u64>, Vec<u64>) =
                 sites.iter().map(|(offset, site)| (*offset, site.0)).unzip();
             match self.way {

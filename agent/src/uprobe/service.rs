@@ -275,6 +275,9 @@ impl Work {
             findings.blind.clear();
             return Known::of(findings, path, well_known, None);
         };
+        if !programs.cover_go() {
+            findings.without_go();
+        }
         let held = self.known.values().filter(|known| known.attached.is_some()).count();
         let mut shared = self.shared.lock();
         shared.examined += 1;

@@ -1,5 +1,6 @@
 //! A file to its functions that are probed.
 
+use super::go;
 use super::library::{BLIND, INSIDE, LIBRARIES, Library};
 use crate::runtime::context::Exported;
 use agent_common::tls::Site;
@@ -45,6 +46,17 @@ pub struct Findings {
     pub context: Option<Exported>,
 }
 
+impl Findings {
+    /// Go's TLS cannot be probed here: it is named like any other that is not covered.
+    pub fn without_go(&mut self) {
+        self.sites.retain(|(_, site)| !site.is_go());
+        if self.covered.iter().any(|library| *library == go::NAME) {
+            self.covered.retain(|library| *library != go::NAME);
+            self.blind.push(go::NAME);
+        }
+    }
+}
+
 /// Looks into a file that is, or may be, a library or a program.
 pub fn examine(file: &File, path: &Path) -> Findings {
     let mut findings = Findings::default();
@@ -55,6 +67,9 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     findings.context = Exported::by(&elf);
     for library in LIBRARIES {
         look_for(library, &elf, &mut findings);
+    }
+    if elf.is_program() {
+        go::look(file, &elf, &mut findings);
     }
     if findings.covered.is_empty() && elf.is_program() {
         let marks = INSIDE.map(|inside| inside.mark);
@@ -98,7 +113,7 @@ fn cheapest(offset: u64, code: &[u8]) -> u64 {
 
 /// An open file, read where it is needed: it may shrink while it is read.
 #[derive(Clone, Copy)]
-struct Pieces<'a>(&'a File);
+pub struct Pieces<'a>(&'a File);
 
 impl Image for Pieces<'_> {
     fn read(&self, offset: u64, len: usize) -> Option<Vec<u8>> {

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -34,9 +35,15 @@ type job struct {
 }
 
 var client = &http.Client{
-	Timeout:   30 * time.Second,
-	Transport: &http.Transport{MaxIdleConnsPerHost: 256},
+	Timeout: 30 * time.Second,
+	// With a configuration of its own it does not speak HTTP/2.
+	Transport: &http.Transport{
+		MaxIdleConnsPerHost: 256,
+		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
+	},
 }
+
+var scheme = "http"
 
 // One line a fact, each written by one call.
 func (s *service) line(fact fact) {
@@ -48,7 +55,7 @@ func (s *service) line(fact fact) {
 
 func (s *service) get(serving any, path, port string, optional bool) {
 	s.line(fact{"serving": serving, "called": path, "optional": optional})
-	fetch("http://127.0.0.1:" + port + path)
+	fetch(scheme + "://127.0.0.1:" + port + path)
 }
 
 func fetch(url string) {
@@ -82,7 +89,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "pool":
 		for index := range s.calls {
 			path, port := target(index)
-			job := job{r.URL.Path, path, "http://127.0.0.1:" + port + path, make(chan struct{})}
+			job := job{r.URL.Path, path, scheme + "://127.0.0.1:" + port + path, make(chan struct{})}
 			s.jobs <- job
 			<-job.done
 		}
@@ -147,6 +154,8 @@ func main() {
 	name := flag.String("name", "", "of the service")
 	port := flag.Int("port", 0, "to listen on")
 	mode := flag.String("mode", "goroutines", "goroutines, handler, pool: who calls")
+	certificate := flag.String("certificate", "", "file; without it, no TLS, here and where it calls")
+	key := flag.String("key", "", "file")
 	every := flag.Duration("timer", 0, "time between own calls")
 	s := &service{jobs: make(chan job)}
 	flag.Func("call", "NAME:PORT", func(call string) error {
@@ -157,6 +166,9 @@ func main() {
 	file, err := os.OpenFile(*log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	fail(err)
 	s.name, s.mode, s.log = *name, *mode, file
+	if *certificate != "" {
+		scheme = "https"
+	}
 	for worker := 0; worker < 8; worker++ {
 		go s.work()
 	}
@@ -164,7 +176,15 @@ func main() {
 		go s.tick(*every)
 	}
 	fmt.Println("ready")
-	fail(http.ListenAndServe(fmt.Sprintf("127.0.0.1:%d", *port), s))
+	server := &http.Server{
+		Addr:         fmt.Sprintf("127.0.0.1:%d", *port),
+		Handler:      s,
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
+	if *certificate != "" {
+		fail(server.ListenAndServeTLS(*certificate, *key))
+	}
+	fail(server.ListenAndServe())
 }
 
 func fail(err error) {

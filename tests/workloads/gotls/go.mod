@@ -1,0 +1,3 @@
+module kernspan.invalid/gotls
+
+go 1.21
