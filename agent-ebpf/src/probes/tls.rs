@@ -146,7 +146,7 @@ fn left(returned: Returned) {
     if moved == 0 {
         return gave_nothing(call, socket);
     }
-    report(call, cookie, socket, moved, false);
+    report(call, cookie, socket, moved, false, &mut Payload::default());
 }
 
 /// Bytes of plaintext that the call moved.
@@ -180,9 +180,16 @@ fn gave_nothing(call: &OpenCall, socket: &mut TlsSocket) {
     }
 }
 
-/// Writes what the call moved; with `go`, for whom its goroutine works.
+/// Writes what the call moved, by way of `record`; with `go`, for whom its goroutine works.
 #[inline(always)]
-pub(super) fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32, go: bool) {
+pub(super) fn report(
+    call: &OpenCall,
+    cookie: u64,
+    socket: &mut TlsSocket,
+    len: u32,
+    go: bool,
+    record: &mut Payload,
+) {
     let boot_ns = now();
     let sending = !call.site.receives();
     let (position, opposite) = if sending {
@@ -216,7 +223,7 @@ pub(super) fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: 
     if socket.turn(sending) {
         flags |= record_flag::TURN;
     }
-    let mut record = Payload {
+    *record = Payload {
         header: Header {
             direction: if sending { direction::SEND } else { direction::RECEIVE },
             flags,
@@ -238,11 +245,11 @@ pub(super) fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: 
         record.context = tls_go::context(record.header.tgid, socket, sending, turned);
     }
     if call.site.is_unseen() {
-        return write::unreachable(&mut record);
+        return write::unreachable(record);
     }
     match socket.allowance(len) {
-        0 => write::bare(&mut record),
-        want => write_all(&mut record, want, call.buffer),
+        0 => write::bare(record),
+        want => write_all(record, want, call.buffer),
     }
 }
 
