@@ -191,8 +191,8 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
         call.uses(header.tgid, record.cookie);
         return true;
     }
-    let goid = tls_go::running(header.tgid);
-    if tls_go::uses(header.tgid, goid, record.cookie, false) != tls_go::Use::None {
+    if tls_go::running(header.tgid) != 0 {
+        // Which call that is, if any, is looked at next.
         ensure_socket(record.cookie, from_start);
         return true;
     }
@@ -212,15 +212,20 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
     true
 }
 
-/// A call moved bytes through a socket that is known to carry TLS. `arrived`: when the first and the last of
-/// those received became readable.
+/// A send moved bytes through a socket that is known to carry TLS. `slot`: as in `payload::work`.
 #[inline(always)]
-pub fn moved(cookie: u64, thread: u64, arrived: Option<(u64, u64)>, ends: Ends) {
-    let (first, last) = arrived.unwrap_or((0, 0));
-    let writes = tls_moved(cookie, thread, first, last, ends.0);
+pub fn sent(slot: u32, cookie: u64, thread: u64, ends: Ends) {
+    let writes = tls_moved(cookie, thread, 0, 0, ends.0);
     if enabled(feature::TLS_GO) && writes != 0 {
-        tls_go::wrote(cookie, thread, writes);
+        tls_go::wrote(slot, cookie, thread, writes);
     }
+}
+
+/// The same of a receive. `arrived`: when the first and the last of its bytes became readable; 0 where that
+/// is not known.
+#[inline(always)]
+pub fn received(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends) {
+    tls_moved(cookie, thread, arrived.0, arrived.1, ends.0);
 }
 
 /// A global function, which the verifier looks at once by itself. Gives the goroutine whose write this is the

@@ -77,6 +77,13 @@ pub enum Use {
 /// The goroutine that runs, 0 when it is none of a Go program that is known.
 #[inline(always)]
 pub fn running(tgid: u32) -> u64 {
+    tls_go_running(tgid)
+}
+
+/// A global function: its stack is its own, where that of its callers is short.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tls_go_running(tgid: u32) -> u64 {
     if !enabled(feature::TLS_GO) || GO_GENERATION.get(0).copied().unwrap_or(0) == 0 {
         return 0;
     }
@@ -121,10 +128,11 @@ pub fn uses(tgid: u32, goid: u64, cookie: u64, receives: bool) -> Use {
 }
 
 /// The goroutine `goid` has sent the first ciphertext of its write: reported here and not where the write
-/// ends, since another goroutine may have read the answer by then.
+/// ends, since another goroutine may have read the answer by then. `slot`: of the
+/// socket's program, as in `payload::work`.
 #[inline(always)]
-pub fn wrote(cookie: u64, thread: u64, goid: u64) {
-    probes::tls_go::tls_go_wrote(cookie, thread, goid);
+pub fn wrote(slot: u32, cookie: u64, thread: u64, goid: u64) {
+    probes::tls_go::tls_go_wrote(slot, cookie, thread, goid);
 }
 
 impl GoCall {

@@ -149,7 +149,7 @@ fn left(returned: Returned) {
     if moved == 0 {
         return gave_nothing(call, socket);
     }
-    report(call, cookie, socket, moved, false);
+    report(call, cookie, socket, moved, false, &mut Payload::default());
 }
 
 /// Bytes of plaintext that the call moved.
@@ -183,9 +183,16 @@ fn gave_nothing(call: &OpenCall, socket: &mut TlsSocket) {
     }
 }
 
-/// Writes what the call moved; with `go`, for whom its goroutine works.
+/// Writes what the call moved, by way of `record`; with `go`, for whom its goroutine works.
 #[inline(always)]
-pub(super) fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32, go: bool) {
+pub(super) fn report(
+    call: &OpenCall,
+    cookie: u64,
+    socket: &mut TlsSocket,
+    len: u32,
+    go: bool,
+    record: &mut Payload,
+) {
     let boot_ns = now();
     let sending = !call.site.receives();
     let (position, opposite) = if sending {
@@ -220,7 +227,7 @@ pub(super) fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: 
     if turned {
         flags |= record_flag::TURN;
     }
-    let mut record = Payload {
+    *record = Payload {
         header: Header {
             direction: if sending { direction::SEND } else { direction::RECEIVE },
             flags,
@@ -255,11 +262,11 @@ pub(super) fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: 
         record.header.flags |= record_flag::PUBLISHED;
     }
     if call.site.is_unseen() {
-        return write::unreachable(&mut record);
+        return write::unreachable(record);
     }
     match socket.allowance(len) {
-        0 => write::bare(&mut record),
-        want => write_all(&mut record, want, call.buffer),
+        0 => write::bare(record),
+        want => write_all(record, want, call.buffer),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use agent_common::{
     counter,
+    record::Payload,
     settings::feature,
     tls::{Site, go},
 };
@@ -13,7 +14,10 @@ use aya_ebpf::{
     EbpfContext, helpers::generated::bpf_get_attach_cookie, macros::uprobe, programs::ProbeContext,
 };
 
-use super::tls::{NESTED_NS, report};
+use super::{
+    payload::work,
+    tls::{NESTED_NS, report},
+};
 use crate::{
     emit::{count, count_both, now},
     filter,
@@ -134,27 +138,35 @@ fn left(site: Site, key: GoCallKey, registers: &GoRegisters) {
         go::WRITTEN => (call.buffer, 0),
         _ => (call.buffer, registers.first),
     };
-    moved_by(key, call, receives, buffer, moved);
+    moved_by(key, call, receives, (buffer, moved), &mut Payload::default());
 }
 
 /// [`crate::tls_go::wrote`]. A global function: the verifier looks at it once by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tls_go_wrote(cookie: u64, thread: u64, goid: u64) -> u32 {
+pub extern "C" fn tls_go_wrote(slot: u32, cookie: u64, thread: u64, goid: u64) -> u32 {
     if !enabled(feature::TLS_GO) {
         return 0;
     }
+    let Some(work) = work::of(slot) else { return 0 };
     let key = GoCallKey { tgid: thread >> 32, goid };
     if let Some(call) = call_of(key).filter(|call| call.cookie == cookie) {
         call.state = state::WROTE;
-        moved_by(key, call, false, call.buffer, call.len);
+        // What that was for has been written.
+        moved_by(key, call, false, (call.buffer, call.len), &mut work.record);
     }
     0
 }
 
-/// Reports what a call moved.
+/// Reports what a call moved: where that is, and how much.
 #[inline(always)]
-fn moved_by(key: GoCallKey, call: &GoCall, receives: bool, buffer: u64, moved: u64) {
+fn moved_by(
+    key: GoCallKey,
+    call: &GoCall,
+    receives: bool,
+    (buffer, moved): (u64, u64),
+    record: &mut Payload,
+) {
     // More than a call can move is no number of bytes.
     if moved == 0 || moved > i32::MAX as u64 {
         return;
@@ -186,7 +198,7 @@ fn moved_by(key: GoCallKey, call: &GoCall, receives: bool, buffer: u64, moved: u
         began_ns: call.began_ns,
         cookie,
     };
-    report(&done, cookie, socket, moved as u32, true);
+    report(&done, cookie, socket, moved as u32, true, record);
 }
 
 /// The call that ends began unseen: whose it is its frame says, and what it used its goroutine.

@@ -184,7 +184,7 @@ fn watched(
     let state = socket::get(sock, stream, true)?;
     // The agent's own sockets are never muted.
     if state.has(flag::MUTED) && !reopens(state) {
-        muted(sock, state, stream, sending, ret);
+        muted(sock, state, stream, sending, ret, scratch);
         return None;
     }
     let task = Task::current();
@@ -198,7 +198,7 @@ fn watched(
     }
     state.refresh_verdict();
     if state.has(flag::MUTED) {
-        muted(sock, state, stream, sending, ret);
+        muted(sock, state, stream, sending, ret, scratch);
         return None;
     }
     Some((state, Call { sock, stream, task, tgid, sending, scratch }))
@@ -233,14 +233,21 @@ fn reopens(state: &mut SocketState) -> bool {
 /// A call on a muted socket is counted. So are the bytes of a stream whose positions are own
 /// counters; TCP's are read from the socket.
 #[inline(always)]
-fn muted(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, ret: i32) {
+fn muted(
+    sock: Sock,
+    state: &mut SocketState,
+    stream: Stream,
+    sending: bool,
+    ret: i32,
+    scratch: u32,
+) {
     if ret <= 0 {
         return;
     }
     let len = u64::from(ret as u32);
     count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, len));
     if enabled(feature::TLS) && state.has(flag::TLS) {
-        return muted_tls(sock, state, stream, sending, ret as u32);
+        return muted_tls(sock, state, stream, sending, ret as u32, scratch);
     }
     if stream != Stream::Tcp {
         if sending {
@@ -253,25 +260,34 @@ fn muted(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, ret
 
 /// The ciphertext of a library that is watched: its arrival is that of the plaintext.
 #[inline(always)]
-fn muted_tls(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, len: u32) {
-    let mut arrived = None;
-    if !sending {
-        let received = match stream {
-            Stream::Tcp => sock.tcp().map(|tcp| state.end_receive(sock, tcp, len)),
-            Stream::Unix => Some(state.end_receive_unix(sock, len)),
-            Stream::Mptcp => {
-                state.receive_position += u64::from(len);
-                None
-            }
-        };
-        let now = now();
-        arrived =
-            received.map(|received| (known_or(received.first, now), known_or(received.last, now)));
-    } else if stream != Stream::Tcp {
-        state.send_position += u64::from(len);
-    }
+fn muted_tls(
+    sock: Sock,
+    state: &mut SocketState,
+    stream: Stream,
+    sending: bool,
+    len: u32,
+    scratch: u32,
+) {
     let (_, _, thread) = current_ids();
-    tls::moved(state.cookie, thread, arrived, Ends::of(sock, state));
+    let ends = Ends::of(sock, state);
+    if sending {
+        if stream != Stream::Tcp {
+            state.send_position += u64::from(len);
+        }
+        return tls::sent(scratch, state.cookie, thread, ends);
+    }
+    let received = match stream {
+        Stream::Tcp => sock.tcp().map(|tcp| state.end_receive(sock, tcp, len)),
+        Stream::Unix => Some(state.end_receive_unix(sock, len)),
+        Stream::Mptcp => {
+            state.receive_position += u64::from(len);
+            None
+        }
+    };
+    let now = now();
+    let arrived = received
+        .map_or((0, 0), |received| (known_or(received.first, now), known_or(received.last, now)));
+    tls::received(state.cookie, thread, arrived, ends);
 }
 
 // --- the call's bytes ---
@@ -360,8 +376,13 @@ impl Call {
             && (state.has(flag::TLS) || work::is_librarys(self.scratch))
         {
             state.flags |= flag::TLS;
-            let arrived = (!self.sending).then_some((work.record.first_ns, work.record.last_ns));
-            tls::moved(state.cookie, self.thread(), arrived, Ends::of(self.sock, state));
+            let (ends, thread) = (Ends::of(self.sock, state), self.thread());
+            if self.sending {
+                tls::sent(self.scratch, state.cookie, thread, ends);
+            } else {
+                let arrived = (work.record.first_ns, work.record.last_ns);
+                tls::received(state.cookie, thread, arrived, ends);
+            }
         }
     }
 
