@@ -2,6 +2,7 @@
 
 use crate::otlp::{Kind, Span};
 use crate::process::Process;
+use crate::python::PYTHON;
 use crate::scenario::{Scenario, crate_dir};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,19 @@ impl Built {
         let ended = Process::start(command, scenario.dir(), "contexts").succeed(LIMIT);
         truths(&ended.stdout)
     }
+}
+
+/// The same by `workloads/traced.py`, whose SDK is in the directory `sdk`.
+///
+/// # Panics
+/// When it fails.
+pub fn run_sdk(scenario: &Scenario, sdk: &Path, port: u16, load: (u32, u32)) -> Vec<Truth> {
+    let mut python = Command::new(PYTHON);
+    python.arg("-B").arg(crate_dir("workloads").join("traced.py")).env("PYTHONPATH", sdk);
+    for (name, value) in [("--port", port.into()), ("--threads", load.0), ("--requests", load.1)] {
+        python.arg(name).arg(value.to_string());
+    }
+    truths(&Process::start(python, scenario.dir(), "traced").succeed(LIMIT).stdout)
 }
 
 /// Lines `path trace span`.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Debian's interpreter, not one that a version manager put first on PATH.
-const PYTHON: &str = "/usr/bin/python3";
+pub const PYTHON: &str = "/usr/bin/python3";
 
 /// For scripts that end in `.js`.
 const NODE: &str = "/usr/bin/node";

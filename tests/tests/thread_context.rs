@@ -1,12 +1,13 @@
 //! Trace contexts that programs publish by thread (OTEP 4947): spans are linked by them.
 
 use kernspan_tests::agent::{Agent, Report};
-use kernspan_tests::contexts::{Built, Model, Truth, build, complaints};
+use kernspan_tests::contexts::{Built, Model, Truth, build, complaints, run_sdk};
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::Kind;
 use kernspan_tests::process::free_port;
-use kernspan_tests::scenario::{Scenario, say, scaled};
+use kernspan_tests::scenario::{Scenario, say, scaled, tool};
 use std::collections::HashMap;
+use std::path::Path;
 
 const THREADS: u32 = 16;
 
@@ -87,4 +88,20 @@ fn garbage_is_no_context() {
     let agent = Agent::run(&scenario, &[]);
     let truths = built.run(&scenario, port, (THREADS, 50), "hostile");
     judge(&agent.stop(), &truths);
+}
+
+/// An SDK as it is released: Datadog's for Python, which exports the variable from a library that the
+/// interpreter loads late.
+#[test]
+fn a_released_sdk_is_read() {
+    let Some(scenario) = Scenario::begin("thread contexts of an SDK", &["nginx"]) else { return };
+    let Some(init) = tool("ddtrace", "ddtrace/__init__.py") else {
+        return say("SKIP thread_context_sdk: no ddtrace without pip");
+    };
+    let sdk = init.parent().and_then(Path::parent).expect("its directory");
+    let (_nginx, port) = nginx(&scenario);
+    let agent = Agent::run(&scenario, &[]);
+    let truths = run_sdk(&scenario, sdk, port, (THREADS, scaled(30, 300) as u32));
+    judge(&agent.stop(), &truths);
+    say(&format!("thread contexts of an SDK: {} requests, all right", truths.len()));
 }

@@ -5,6 +5,7 @@
 mod debian;
 mod receivers;
 mod rust;
+mod sdk;
 pub mod toolchain;
 
 use anyhow::{Result, ensure};
@@ -41,6 +42,7 @@ pub fn install(level: Level) -> Result<()> {
     toolchain::install()?;
     rust::install(level)?;
     receivers::install(level)?;
+    sdk::install(level)?;
     let done = if DONE.get() == 0 { "nothing was missing" } else { "complete" };
     println!("setup: {done}, after {:.1} s", started.elapsed().as_secs_f64());
     Ok(())

@@ -1,6 +1,7 @@
 //! Records made by hand through a whole shard.
 
 mod forged;
+mod published;
 mod shed;
 
 use super::*;

@@ -25,11 +25,18 @@ pub fn run(json: bool, btf: Option<&Path>) -> Result<(), Failure> {
 fn examine(btf: Option<&Path>) -> Report {
     let uname = rustix::system::uname();
     let mut facts = vec![
-        existing("type information (BTF)", btf.unwrap_or(Path::new(BTF_PATH))),
+        existing(
+            "type information (BTF)",
+            btf.unwrap_or(Path::new(BTF_PATH)),
+            "only kprobes serve, and --btf has to name a file with it",
+        ),
         capability_fact(),
-        existing("cgroup v2", Path::new("/sys/fs/cgroup/cgroup.controllers")),
+        existing(
+            "cgroup v2",
+            Path::new("/sys/fs/cgroup/cgroup.controllers"),
+            "--cgroup has to name a directory of another mount",
+        ),
     ];
-    facts.extend(io_uring_fact());
     let hooks = match load(crate::probe::OBJECTS, &everything(btf)) {
         Ok(loaded) => loaded.features.iter().map(hook_report).collect(),
         Err(error) => {
@@ -46,6 +53,7 @@ fn examine(btf: Option<&Path>) -> Report {
         arch: uname.machine().to_string_lossy().into_owned(),
         facts,
         hooks,
+        io_uring: io_uring_users(),
     }
 }
 
@@ -72,7 +80,7 @@ pub fn hook_report(feature: &FeatureReport) -> HookReport {
     let active = feature.is_active();
     HookReport {
         feature: feature.name.to_owned(),
-        hook: active.then(|| feature.hooks.join(", ")),
+        hooks: feature.hooks.clone(),
         why: feature.why.clone(),
         missing: if active { Vec::new() } else { vec![feature.without.to_owned()] },
     }
@@ -81,37 +89,24 @@ pub fn hook_report(feature: &FeatureReport) -> HookReport {
 fn absent(name: &str, without: &str) -> HookReport {
     HookReport {
         feature: name.to_owned(),
-        hook: None,
+        hooks: Vec::new(),
         why: "nothing could be loaded".to_owned(),
         missing: vec![without.to_owned()],
     }
 }
 
-fn existing(name: &str, path: &Path) -> Fact {
-    Fact { name: name.to_owned(), available: path.exists(), detail: path.display().to_string() }
+fn existing(name: &str, path: &Path, without: &str) -> Fact {
+    let available = path.exists();
+    let path = path.display();
+    let detail = if available { path.to_string() } else { format!("{path}; without it {without}") };
+    Fact { name: name.to_owned(), available, detail }
 }
 
-/// Processes named in the fact; the rest are counted.
-const MOST_NAMED: usize = 16;
-
-/// Who uses io_uring, where anybody does: what it receives is seen only through packets, and what it
-/// sends on unix sockets not at all.
-fn io_uring_fact() -> Option<Fact> {
-    let processes = io_uring::with_rings();
-    if processes.is_empty() {
-        return None;
-    }
-    let named = processes.iter().take(MOST_NAMED);
-    let mut detail: Vec<_> =
-        named.map(|tgid| format!("{} ({tgid})", super::status::task_name(*tgid))).collect();
-    if processes.len() > MOST_NAMED {
-        detail.push(format!("{} more", processes.len() - MOST_NAMED));
-    }
-    Some(Fact {
-        name: "programs with io_uring".to_owned(),
-        available: true,
-        detail: detail.join(", "),
-    })
+/// Who uses io_uring: what it receives is seen only through packets, and what it sends on unix sockets not
+/// at all.
+fn io_uring_users() -> Vec<(u32, String)> {
+    let name = |tgid| (tgid, super::status::task_name(tgid));
+    io_uring::with_rings().into_iter().map(name).collect()
 }
 
 fn capability_fact() -> Fact {

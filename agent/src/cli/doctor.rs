@@ -14,6 +14,8 @@ pub struct Report {
     pub facts: Vec<Fact>,
     /// What became of each feature.
     pub hooks: Vec<HookReport>,
+    /// Processes that use io_uring, with their names.
+    pub io_uring: Vec<(u32, String)>,
 }
 
 /// Something that the kernel has or has not.
@@ -32,14 +34,19 @@ pub struct Fact {
 pub struct HookReport {
     /// For example `http`.
     pub feature: String,
-    /// The hook it got; none when it is off.
-    pub hook: Option<String>,
+    /// The hooks it got, `kind:target`; none when it is off.
+    pub hooks: Vec<String>,
     /// Why this one, or why none.
     pub why: String,
-    /// What would serve it better and is not there, each with what that costs: for example
-    /// `tcp_sendmsg_locked (kernel 6.16): a send's time is its end`.
+    /// What is lost, when it is off.
     pub missing: Vec<String>,
 }
+
+/// Not worth a line: [`HookReport::why`] where nothing is missing.
+const BEST: &str = "the best choice";
+
+/// Processes named in the text; the rest are counted.
+const MOST_NAMED: usize = 16;
 
 impl Report {
     /// For people: aligned, at most one subject a line.
@@ -66,7 +73,8 @@ impl Report {
             text.push_str("\nFeatures\n");
             self.write_hooks(&mut text);
         }
-        let off = self.hooks.iter().filter(|report| report.hook.is_none()).count();
+        self.write_rings(&mut text);
+        let off = self.hooks.iter().filter(|report| report.hooks.is_empty()).count();
         let _ = match (self.hooks.len(), off) {
             (0, _) => Ok(()),
             (_, 0) => writeln!(text, "\nEvery feature is on."),
@@ -76,21 +84,41 @@ impl Report {
         text
     }
 
+    /// A feature with its hooks, or why it is off and what that costs.
     fn write_hooks(&self, text: &mut String) {
-        let feature = widest(self.hooks.iter().map(|report| report.feature.as_str()));
-        let hooks = self.hooks.iter().map(|report| report.hook.as_deref().unwrap_or("off"));
-        let hook = widest(hooks);
+        let width = widest(self.hooks.iter().map(|report| report.feature.as_str()));
         for report in &self.hooks {
-            let name = clean(&report.feature);
-            let picked = clean(report.hook.as_deref().unwrap_or("off"));
-            line(text, &format!("  {name:<feature$}  {picked:<hook$}  "), &report.why);
+            let name = format!("  {:<width$}  ", clean(&report.feature));
+            let under = format!("  {:<width$}  ", "");
+            if report.hooks.is_empty() {
+                line(text, &format!("{name}off  "), &report.why);
+            } else {
+                line(text, &name, &report.kinds());
+                if report.why != BEST {
+                    line(text, &under, &report.why);
+                }
+            }
             for missing in &report.missing {
-                line(text, &format!("  {:<feature$}  missing: ", ""), missing);
+                line(text, &format!("{under}so: "), missing);
             }
         }
     }
 
-    /// For programs. `hook` is null when the feature is off.
+    fn write_rings(&self, text: &mut String) {
+        if self.io_uring.is_empty() {
+            return;
+        }
+        text.push_str("\nPrograms that use io_uring: what they send on unix sockets is not seen\n");
+        for (pid, name) in self.io_uring.iter().take(MOST_NAMED) {
+            line(text, &format!("  {pid:>7}  "), name);
+        }
+        let more = self.io_uring.len().saturating_sub(MOST_NAMED);
+        if more > 0 {
+            line(text, "  ", &format!("and {more} more"));
+        }
+    }
+
+    /// For programs. `hook` is null, and `hooks` empty, when the feature is off.
     pub fn to_json(&self) -> Value {
         let facts = self.facts.iter().map(
             |fact| json!({"name": fact.name, "available": fact.available, "detail": fact.detail}),
@@ -101,16 +129,41 @@ impl Report {
             "arch": self.arch,
             "facts": facts.collect::<Vec<_>>(),
             "features": self.hooks.iter().map(HookReport::to_json).collect::<Vec<_>>(),
+            "io_uring": self
+                .io_uring
+                .iter()
+                .map(|(pid, comm)| json!({"pid": pid, "comm": comm}))
+                .collect::<Vec<_>>(),
         })
     }
 }
 
 impl HookReport {
+    /// The hooks by kind: `tracepoint: one, other`.
+    fn kinds(&self) -> String {
+        let mut text = String::new();
+        let mut last = None;
+        for hook in &self.hooks {
+            let (kind, target) = hook.split_once(':').unwrap_or(("", hook));
+            let target = target.trim_start();
+            let _ = match last {
+                Some(before) if before == kind => write!(text, ", {target}"),
+                _ if kind.is_empty() => write!(text, "{target}"),
+                None => write!(text, "{kind}: {target}"),
+                Some(_) => write!(text, "; {kind}: {target}"),
+            };
+            last = Some(kind);
+        }
+        text
+    }
+
     /// As in `doctor --json` and `/status`.
     pub fn to_json(&self) -> Value {
         json!({
             "feature": self.feature,
-            "hook": self.hook,
+            "hook": (!self.hooks.is_empty()).then(|| self.hooks.join(", ")),
+            "hooks": self.hooks,
+            "on": !self.hooks.is_empty(),
             "why": self.why,
             "missing": self.missing,
         })
@@ -153,22 +206,29 @@ mod tests {
             hooks: vec![
                 HookReport {
                     feature: "http".to_owned(),
-                    hook: Some("tracepoint".to_owned()),
-                    why: "sock_send_length is there".to_owned(),
-                    missing: vec!["tcp_sendmsg_locked: a send's time is its end".to_owned()],
+                    hooks: ["tracepoint:a", "tracepoint:b", "cgroup:c"].map(str::to_owned).into(),
+                    why: "the best choice".to_owned(),
+                    missing: Vec::new(),
+                },
+                HookReport {
+                    feature: "times".to_owned(),
+                    hooks: vec!["kprobe:d".to_owned()],
+                    why: "the best that works; fexit: refused".to_owned(),
+                    missing: Vec::new(),
                 },
                 HookReport {
                     feature: "exec".to_owned(),
-                    hook: None,
+                    hooks: Vec::new(),
                     why: "sched_process_exec was refused".to_owned(),
-                    missing: Vec::new(),
+                    missing: vec!["no exec events".to_owned()],
                 },
             ],
+            io_uring: vec![(7, "db\u{7}".to_owned())],
         }
     }
 
     #[test]
-    fn the_text_is_aligned_and_says_what_is_off() {
+    fn the_text_is_aligned_and_says_what_is_off_and_what_that_costs() {
         let expected = format!(
             "kernspan {} on kernel 6.18.0 (amd64)
 
@@ -178,11 +238,16 @@ This kernel offers
   no   kprobes      not in this [2J kernel
 
 Features
-  http  tracepoint  sock_send_length is there
-        missing: tcp_sendmsg_locked: a send's time is its end
-  exec  off         sched_process_exec was refused
+  http   tracepoint: a, b; cgroup: c
+  times  kprobe: d
+         the best that works; fexit: refused
+  exec   off  sched_process_exec was refused
+         so: no exec events
 
-1 of 2 features off.
+Programs that use io_uring: what they send on unix sockets is not seen
+        7  db
+
+1 of 3 features off.
 ",
             crate::cli::VERSION
         );
@@ -192,8 +257,13 @@ Features
     #[test]
     fn the_json_has_the_same_facts() {
         let json = report().to_json();
-        assert_eq!(json["features"][0]["hook"], "tracepoint");
-        assert_eq!(json["features"][1]["hook"], Value::Null);
+        assert_eq!(json["features"][0]["hook"], "tracepoint:a, tracepoint:b, cgroup:c");
+        assert_eq!(json["features"][0]["hooks"][1], "tracepoint:b");
+        assert_eq!(json["features"][0]["on"], true);
+        assert_eq!(json["features"][2]["hook"], Value::Null);
+        assert_eq!(json["features"][2]["on"], false);
+        assert_eq!(json["features"][2]["why"], "sched_process_exec was refused");
+        assert_eq!(json["io_uring"][0]["pid"], 7);
         assert_eq!(json["facts"][2]["available"], false);
         assert_eq!(json["kernel"], "6.18.0");
     }

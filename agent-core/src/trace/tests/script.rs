@@ -76,6 +76,7 @@ pub(super) fn started(role: Role, link: &Link, at: u64, thread: Thread) -> Start
         start_ns: at,
         taken_ns: at + 2 * US,
         thread,
+        published: None,
         version: 1,
         true_start: true,
         head,

@@ -416,7 +416,11 @@ impl Call {
                 record.context = goroutine::receives(self.tgid, begins);
             }
             Runtime::Publisher => {
-                if self.sending && published::note(state.cookie, record.header.boot_ns, 0) {
+                // Of an encrypted request the plaintext has it.
+                if self.sending
+                    && !self.is_librarys(state)
+                    && published::note(state.cookie, record.header.boot_ns, 0)
+                {
                     record.header.flags |= record_flag::PUBLISHED;
                 }
             }
