@@ -101,4 +101,6 @@ calls! {
     TLS_NESTED = "tls_nested",
     /// TLS objects that used two sockets which were both open: neither is taken.
     TLS_CONFLICTS = "tls_conflicts",
+    /// Calls of rustls whose arguments or results do not look as expected: they are not reported.
+    TLS_STRANGE = "tls_strange",
 }

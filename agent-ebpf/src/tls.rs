@@ -19,6 +19,7 @@ use crate::{
     emit::{count, now},
     kernel::user::read_user,
     maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE, VERDICT_GENERATION, VERDICTS},
+    rust_tls,
     settings::{enabled, setting},
 };
 
@@ -165,6 +166,14 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
         call.uses(header.tgid, record.cookie);
         return true;
     }
+    if from_start {
+        // Whoever's it is: positions are the peer's only from the first byte on.
+        ensure_socket(record.cookie, true);
+    }
+    if rust_tls::is_used_by(header.tgid) {
+        ensure_socket(record.cookie, false);
+        return true;
+    }
     if header.direction != direction::SEND || len < FINGERPRINT as u32 {
         return false;
     }
@@ -181,18 +190,18 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
     true
 }
 
-/// A call moved bytes through a socket that is known to carry TLS. `arrived`: when the first and the
-/// last of those received became readable.
+/// A call moved bytes through a socket that is known to carry TLS: it `received` so many, or sent some.
+/// `arrived`: when the first and the last of those received became readable.
 #[inline(always)]
-pub fn moved(cookie: u64, thread: u64, arrived: Option<(u64, u64)>) {
+pub fn moved(cookie: u64, thread: u64, received: u32, arrived: Option<(u64, u64)>) {
     let (first, last) = arrived.unwrap_or((0, 0));
-    tls_moved(cookie, thread, first, last);
+    tls_moved(cookie, thread, first, last, received);
 }
 
 /// A global function, which the verifier looks at once by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64) -> u32 {
+extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, received: u32) -> u32 {
     if !enabled(feature::TLS) {
         return 0;
     }
@@ -205,8 +214,9 @@ extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64) -> u32 
         }
         socket.last_ns = last;
     }
-    if let Some(call) = OpenCall::of(thread) {
-        call.uses((thread >> 32) as u32, cookie);
+    match OpenCall::of(thread) {
+        Some(call) => call.uses((thread >> 32) as u32, cookie),
+        None => rust_tls::moved(cookie, thread, received),
     }
     0
 }

@@ -5,7 +5,7 @@
 //! running processes have mapped, and each executable mapping that is made from then on.
 //!
 //! - [`library`]: which functions of which library, and their argument conventions: one table each.
-//! - [`openssl`], [`gnutls`], [`nss`]: the tables.
+//! - [`openssl`], [`gnutls`], [`nss`]: the tables. [`rustls`]: its methods, by their mangled names.
 //! - [`target`]: a file to its functions.
 //! - [`find`]: files that are mapped now, or that the loader would find.
 //! - [`mappings`]: files as they are mapped.
@@ -19,6 +19,7 @@ mod mappings;
 mod nss;
 mod openssl;
 pub mod program;
+mod rustls;
 pub mod service;
 #[expect(unsafe_code, reason = "bpf and perf_event_open have no safe wrapper for what is needed")]
 mod sys;

@@ -10,6 +10,7 @@
 //! | `state` | `inet_sock_set_state` | who connected, when it closes |
 //! | `go` | uprobe in Go's HTTP client | who asks |
 //! | `tls` | uprobes on functions of TLS libraries | plaintext |
+//! | `tls_rust` | uprobes on methods of rustls | plaintext |
 //! | `flow` | `inet_sock_set_state`, `tcp_*_reset`, the payload hooks, cgroup UDP hooks, an iterator | conversations |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
 
@@ -22,5 +23,6 @@ pub mod process;
 pub mod send_time;
 pub mod state;
 pub mod tls;
+pub mod tls_rust;
 
 pub use flow::FlowState;

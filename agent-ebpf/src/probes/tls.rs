@@ -180,10 +180,33 @@ fn gave_nothing(call: &OpenCall, socket: &mut TlsSocket) {
     }
 }
 
+/// Plaintext that a call has moved.
+#[derive(Clone, Copy)]
+pub struct Moving {
+    pub sending: bool,
+    pub began_ns: u64,
+    pub len: u32,
+}
+
 #[inline(always)]
-fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
+pub fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
+    let moving = Moving { sending: !call.site.receives(), began_ns: call.began_ns, len };
+    let Some((mut record, want)) = prepare(&moving, cookie, socket) else { return };
+    if call.site.is_unseen() {
+        return write::unreachable(&mut record);
+    }
+    match want {
+        0 => write::bare(&mut record),
+        want => write_all(&mut record, want, call.buffer),
+    }
+}
+
+/// Moves the socket's positions on. Gives the record, and how many bytes belong to it; `None` when
+/// userspace wants none.
+#[inline(always)]
+pub fn prepare(moving: &Moving, cookie: u64, socket: &mut TlsSocket) -> Option<(Payload, u32)> {
     let boot_ns = now();
-    let sending = !call.site.receives();
+    let Moving { sending, began_ns, len } = *moving;
     let (position, opposite) = if sending {
         (socket.send_position, socket.receive_position)
     } else {
@@ -192,7 +215,7 @@ fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
     let after = position + u64::from(len);
     let (first_ns, last_ns) = if sending {
         socket.send_position = after;
-        let first = if socket.tried_ns == 0 { call.began_ns } else { socket.tried_ns };
+        let first = if socket.tried_ns == 0 { began_ns } else { socket.tried_ns };
         socket.tried_ns = 0;
         (first, first)
     } else {
@@ -205,7 +228,7 @@ fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
     socket.refresh_verdict(cookie);
     if socket.has(flag::MUTED) {
         count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, u64::from(len)));
-        return;
+        return None;
     }
     let task = Task::current();
     let mut flags = record_flag::PLAINTEXT | record_flag::COUNTED | record_flag::TRUE_FIRST;
@@ -215,7 +238,7 @@ fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
     if socket.turn(sending) {
         flags |= record_flag::TURN;
     }
-    let mut record = Payload {
+    let record = Payload {
         header: Header {
             direction: if sending { direction::SEND } else { direction::RECEIVE },
             flags,
@@ -232,13 +255,7 @@ fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
         last_ns,
         context: 0,
     };
-    if call.site.is_unseen() {
-        return write::unreachable(&mut record);
-    }
-    match socket.allowance(len) {
-        0 => write::bare(&mut record),
-        want => write_all(&mut record, want, call.buffer),
-    }
+    Some((record, socket.allowance(len)))
 }
 
 /// Records that a call's bytes may take: four hold the longest TLS record.

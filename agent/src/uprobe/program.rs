@@ -6,15 +6,21 @@ use aya::Ebpf;
 use aya::maps::Map;
 use aya_obj::Object;
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// Loaded; attached by [`Programs::attach`].
 pub struct Programs {
+    calls: Pair,
+    rust: Pair,
+    way: Way,
+}
+
+/// What runs at the entry of a function, and at its return.
+struct Pair {
     entry: OwnedFd,
     on_return: OwnedFd,
-    way: Way,
 }
 
 /// Probes on one file. They end with this value.
@@ -66,7 +72,11 @@ impl Programs {
             sys::load(&function.instructions, &program.license, way)
                 .map_err(|reason| format!("{name} was refused: {reason}"))
         };
-        Ok(Programs { entry: load("tls_entry")?, on_return: load("tls_return")?, way })
+        let pair = |entry, on_return| {
+            Ok::<_, String>(Pair { entry: load(entry)?, on_return: load(on_return)? })
+        };
+        let calls = pair("tls_entry", "tls_return")?;
+        Ok(Programs { calls, rust: pair("rust_entry", "rust_return")?, way })
     }
 
     fn proves_itself(&self) -> Result<(), String> {
@@ -84,12 +94,24 @@ impl Programs {
     /// The kernel's word.
     pub fn attach(&self, file: &File, sites: &[(u64, Site)]) -> Result<Attached, String> {
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+        let (rust, calls): (Vec<_>, Vec<_>) = sites.iter().partition(|(_, site)| site.is_rust());
+        let mut held = self.attach_pair(&self.calls, &path, &calls)?;
+        held.extend(self.attach_pair(&self.rust, &path, &rust)?);
+        Ok(Attached(held))
+    }
+
+    fn attach_pair(
+        &self,
+        pair: &Pair,
+        path: &CStr,
+        sites: &[(u64, Site)],
+    ) -> Result<Vec<OwnedFd>, String> {
         let with_return: Vec<_> =
             sites.iter().copied().filter(|(_, site)| site.has_return()).collect();
         let mut held = Vec::new();
         // Returns first: an entry without its return would leave a call open.
         for (program, sites, on_return) in
-            [(&self.on_return, with_return.as_slice(), true), (&self.entry, sites, false)]
+            [(&pair.on_return, with_return.as_slice(), true), (&pair.entry, sites, false)]
         {
             if sites.is_empty() {
                 continue;
@@ -99,7 +121,7 @@ impl Programs {
             match self.way {
                 Way::Multi => {
                     let link =
-                        sys::link_multi(program.as_fd(), &path, &offsets, &cookies, on_return);
+                        sys::link_multi(program.as_fd(), path, &offsets, &cookies, on_return);
                     held.push(link.map_err(|error| error.to_string())?);
                 }
                 Way::Perf => {
@@ -108,7 +130,7 @@ impl Programs {
                         let config = u64::from(on_return) << kind.return_bit;
                         let link = sys::link_perf(
                             program.as_fd(),
-                            &path,
+                            path,
                             offset,
                             cookie,
                             kind.number,
@@ -119,7 +141,7 @@ impl Programs {
                 }
             }
         }
-        Ok(Attached(held))
+        Ok(held)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A file to its functions that are probed.
 
 use super::library::{BLIND, INSIDE, LIBRARIES, Library};
+use super::rustls;
 use agent_common::tls::Site;
 use agent_core::elf::{Elf, Image};
 use std::fs::File;
@@ -51,6 +52,11 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     let Some(elf) = Elf::parse(Pieces(file)) else { return findings };
     for library in LIBRARIES {
         look_for(library, &elf, &mut findings);
+    }
+    let methods = rustls::methods(&elf);
+    if !methods.is_empty() {
+        findings.sites.extend(methods);
+        findings.covered.push(rustls::NAME);
     }
     if findings.covered.is_empty() && elf.is_program() {
         let marks = INSIDE.map(|inside| inside.mark);

@@ -271,7 +271,7 @@ fn muted_tls(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool,
         state.send_position += u64::from(len);
     }
     let (_, _, thread) = current_ids();
-    tls::moved(state.cookie, thread, arrived);
+    tls::moved(state.cookie, thread, if sending { 0 } else { len }, arrived);
 }
 
 // --- the call's bytes ---
@@ -360,7 +360,8 @@ impl Call {
         {
             state.flags |= flag::TLS;
             let arrived = (!self.sending).then_some((work.record.first_ns, work.record.last_ns));
-            tls::moved(state.cookie, self.thread(), arrived);
+            let received = if self.sending { 0 } else { len };
+            tls::moved(state.cookie, self.thread(), received, arrived);
         }
     }
 
