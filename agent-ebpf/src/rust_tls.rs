@@ -61,14 +61,16 @@ pub struct Maker {
     pub born: u64,
 }
 
-/// Ciphertext that a thread received last.
+/// Records that a thread received last, each by its beginning.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Received {
     pub cookie: u64,
-    pub address: u64,
-    pub len: u64,
+    pub records: [Beginning; MAX_RECEIVED],
 }
+
+/// Header of a record, without type and version, and [`COMPARED`] bytes behind it; else 0.
+type Beginning = [u64; 3];
 
 /// A method that a thread is in. 0 in `stack`: none.
 #[repr(C)]
@@ -118,12 +120,14 @@ pub struct Waiting {
     pub bytes: [u8; ROOM + BEHIND],
 }
 
-/// Records of one receive that are looked at for the one that is decrypted.
-const MAX_WALK: u32 = 8;
+/// Records of one receive that are remembered.
+const MAX_RECEIVED: usize = 4;
 /// Pieces of a send that are looked at for records.
 const MAX_SENT: u64 = 4;
 /// Bytes of ciphertext that are compared: a tag's length, which every record has.
 const COMPARED: usize = 16;
+/// What belongs to a [`Beginning`] in its last word.
+const BEGINNING_END: u64 = (1 << 40) - 1;
 
 // --- seen from the socket ---
 
@@ -144,9 +148,8 @@ extern "C" fn rust_moved(cookie: u64, thread: u64, received: u32) -> u32 {
     let Some((address, count)) = registers::hint(Task::current()) else { return 0 };
     if received != 0 {
         let at = if count == 0 { Some(address) } else { read_user::<u64>(address) };
-        if let Some(address) = at {
-            let received = Received { cookie, address, len: u64::from(received) };
-            let _ = RUST_RECEIVED.insert(thread, received, 0);
+        if let Some(at) = at {
+            rust_received(cookie, thread, at, u64::from(received));
         }
         return 0;
     }
@@ -168,6 +171,31 @@ extern "C" fn rust_moved(cookie: u64, thread: u64, received: u32) -> u32 {
 #[inline(always)]
 pub fn moved(cookie: u64, thread: u64, received: u32) {
     rust_moved(cookie, thread, received);
+}
+
+/// Remembers the records that `len` bytes at `address` begin with. A later part of a long record leaves
+/// what is known of its beginning.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rust_received(cookie: u64, thread: u64, address: u64, len: u64) -> u32 {
+    let mut received = Received { cookie, records: [[0; 3]; MAX_RECEIVED] };
+    let (mut at, mut index) = (0, 0);
+    while index < MAX_RECEIVED && at + 24 <= len {
+        let Some(mut words) = read_user::<Beginning>(address + at) else { break };
+        let [kind, major, _, high, low, ..] = words[0].to_le_bytes();
+        if !matches!(kind, 20..=23) || major != 3 {
+            break;
+        }
+        words[0] &= !0xff_ffff;
+        words[2] &= BEGINNING_END;
+        received.records[index] = words;
+        at += 5 + (u64::from(high) << 8 | u64::from(low));
+        index += 1;
+    }
+    if at != 0 {
+        let _ = RUST_RECEIVED.insert(thread, received, 0);
+    }
+    0
 }
 
 /// What is sent may begin with a record that somebody made: the maker's socket is this one.
@@ -272,28 +300,27 @@ pub fn unmatched(len: u64) {
     count_both((counter::TLS_UNMATCHED_CALLS, 1), (counter::TLS_UNMATCHED_BYTES, len));
 }
 
-/// The socket from which the thread received the record that it is about to decrypt, 0 when it did not.
-///
-/// The record with this length and these bytes stands in what the thread received last.
+/// The socket from which the thread received the record that it is about to decrypt, 0 when it did not:
+/// the record's length and first bytes are among what it received last.
 #[inline(always)]
 pub fn origin(thread: u64, text: Text) -> u64 {
-    // SAFETY: the value is copied out.
-    let Some(last) = unsafe { RUST_RECEIVED.get(thread) }.copied() else { return 0 };
-    let Some(wanted) = read_user::<[u64; COMPARED / 8]>(text.address) else { return 0 };
-    let (mut at, mut step) = (0, 0);
-    while step < MAX_WALK {
-        let Some(header) = read_user::<[u8; 5]>(last.address + at) else { return 0 };
-        let len = u64::from(header[3]) << 8 | u64::from(header[4]);
-        if !matches!(header[0], 20..=23) || header[1] != 3 || at + 5 + len > last.len {
-            return 0;
-        }
-        if len == text.len
-            && read_user::<[u64; COMPARED / 8]>(last.address + at + 5) == Some(wanted)
-        {
+    // SAFETY: a live map value that only this thread uses.
+    let Some(last) = RUST_RECEIVED.get_ptr(thread).and_then(|last| unsafe { last.as_ref() }) else {
+        return 0;
+    };
+    let Some(body) = read_user::<[u8; COMPARED]>(text.address) else { return 0 };
+    let mut bytes = [0_u8; 24];
+    bytes[3] = (text.len >> 8) as u8;
+    bytes[4] = text.len as u8;
+    bytes[5..5 + COMPARED].copy_from_slice(&body);
+    // SAFETY: both are plain bytes of the same length.
+    let wanted = unsafe { core::mem::transmute::<[u8; 24], Beginning>(bytes) };
+    let mut index = 0;
+    while index < MAX_RECEIVED {
+        if last.records[index] == wanted {
             return last.cookie;
         }
-        at += 5 + len;
-        step += 1;
+        index += 1;
     }
     0
 }
