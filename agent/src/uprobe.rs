@@ -10,7 +10,7 @@
 //! - [`find`]: files that are mapped now, or that the loader would find.
 //! - [`mappings`]: files as they are mapped.
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
-//! - [`service`]: the thread that puts it together.
+//! - [`service`]: the thread that puts it together. [`survey`]: what is not covered, for `doctor`.
 
 mod find;
 mod gnutls;
@@ -21,6 +21,7 @@ mod openssl;
 pub mod program;
 mod rustls;
 pub mod service;
+pub mod survey;
 #[expect(unsafe_code, reason = "bpf and perf_event_open have no safe wrapper for what is needed")]
 mod sys;
 mod target;

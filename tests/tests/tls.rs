@@ -191,6 +191,11 @@ fn a_library_that_is_not_covered_is_named() {
     };
     let status = agent.status();
     assert!(named(&status), "{}", status["tls"]);
+    let told = kernspan_tests::agent::once(&scenario, "doctor", &["doctor", "--json"]).stdout;
+    let told: Value = serde_json::from_str(&told).expect("what doctor says");
+    let facts = told["facts"].as_array().cloned().unwrap_or_default();
+    let fact = facts.iter().find(|fact| fact["name"] == "TLS of all programs in clear");
+    assert!(fact.is_some_and(|fact| fact["detail"].to_string().contains("mbedTLS")), "{facts:?}");
     let report = agent.stop();
     assert!(
         format!("{:?}", report.ledger).contains("with_uncovered_library"),

@@ -7,6 +7,7 @@ use crate::probe::load::{FeatureReport, LoadConfig, load};
 use crate::probe::plan::{Feature, PLAN};
 use crate::probe::running::BTF_PATH;
 use crate::process::io_uring;
+use crate::uprobe::survey;
 use agent_common::settings::{MAX_CAPTURE, Settings};
 use std::path::Path;
 
@@ -30,6 +31,7 @@ fn examine(btf: Option<&Path>) -> Report {
         existing("cgroup v2", Path::new("/sys/fs/cgroup/cgroup.controllers")),
     ];
     facts.extend(io_uring_fact());
+    facts.extend(uncovered_fact());
     let hooks = match load(crate::probe::OBJECTS, &everything(btf)) {
         Ok(loaded) => loaded.features.iter().map(hook_report).collect(),
         Err(error) => {
@@ -111,6 +113,27 @@ fn io_uring_fact() -> Option<Fact> {
         name: "programs with io_uring".to_owned(),
         available: true,
         detail: detail.join(", "),
+    })
+}
+
+/// Who uses a TLS library that is not covered, where anybody does.
+fn uncovered_fact() -> Option<Fact> {
+    let uncovered = survey::uncovered();
+    if uncovered.is_empty() {
+        return None;
+    }
+    let mut detail: Vec<_> = uncovered
+        .iter()
+        .take(MOST_NAMED)
+        .map(|one| format!("{} ({}): {}", super::status::task_name(one.pid), one.pid, one.library))
+        .collect();
+    if uncovered.len() > MOST_NAMED {
+        detail.push(format!("{} more", uncovered.len() - MOST_NAMED));
+    }
+    Some(Fact {
+        name: "TLS of all programs in clear".to_owned(),
+        available: false,
+        detail: format!("not of {}", detail.join(", ")),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::sys::{self, Way};
 use agent_common::tls::Site;
 use aya::Ebpf;
-use aya::maps::Map;
+use aya::maps::{HashMap, Map, MapData};
 use aya_obj::Object;
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
@@ -14,6 +14,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 pub struct Programs {
     calls: Pair,
     rust: Pair,
+    /// [`RustProcess`](agent_common::tls::RustProcess) by process.
+    rust_processes: Option<HashMap<MapData, u32, [u64; 2]>>,
     way: Way,
 }
 
@@ -40,6 +42,15 @@ impl Programs {
             Programs::load_for(object, ebpf, Way::Perf)
                 .map_err(|other| format!("uprobe_multi: {reason}; uprobe: {other}"))
         })
+    }
+
+    /// Processes whose rustls has another layout than is known: none of their calls was as expected.
+    pub fn strangers(&self) -> Vec<u32> {
+        let entries = self.rust_processes.iter().flat_map(HashMap::iter).flatten();
+        entries
+            .filter(|(_, [fit, strange])| *fit == 0 && *strange > 0)
+            .map(|(tgid, _)| tgid)
+            .collect()
     }
 
     /// Kind of attachment, as shown.
@@ -76,7 +87,8 @@ impl Programs {
             Ok::<_, String>(Pair { entry: load(entry)?, on_return: load(on_return)? })
         };
         let calls = pair("tls_entry", "tls_return")?;
-        Ok(Programs { calls, rust: pair("rust_entry", "rust_return")?, way })
+        let rust = pair("rust_entry", "rust_return")?;
+        Ok(Programs { calls, rust, rust_processes: rust_processes(ebpf), way })
     }
 
     fn proves_itself(&self) -> Result<(), String> {
@@ -186,6 +198,13 @@ fn perf_kind() -> Result<PerfKind, String> {
             .filter(|bit| *bit < 64)
             .ok_or_else(|| strange(&bit))?,
     })
+}
+
+/// A view of what is known of programs with rustls.
+fn rust_processes(ebpf: &Ebpf) -> Option<HashMap<MapData, u32, [u64; 2]>> {
+    let Map::LruHashMap(data) = ebpf.map("RUST_PROCESSES")? else { return None };
+    let fd = data.fd().as_fd().try_clone_to_owned().ok()?;
+    HashMap::try_from(Map::from_map_data(MapData::from_fd(fd).ok()?).ok()?).ok()
 }
 
 fn descriptor(map: &Map) -> Option<RawFd> {

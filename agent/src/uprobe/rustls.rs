@@ -5,18 +5,24 @@
 //! own. Their names are in the full symbol table only: a program without one is named as not covered.
 
 use agent_common::tls::Site;
-use agent_core::elf::{Elf, Image};
+use agent_core::elf::Functions;
 
 /// As shown.
 pub const NAME: &str = "rustls";
+/// The same of a program whose calls are not as expected.
+pub const STRANGE: &str = "rustls (unknown layout)";
 
-/// The methods in a file: offset, and what is there. None unless there are both kinds.
-pub fn methods(elf: &Elf<impl Image>) -> Vec<(u64, Site)> {
-    let found = elf.functions(&|name| site(name).is_some());
+/// The methods among a file's functions: offset, and what is there. None unless there are both kinds.
+pub fn methods(functions: &Functions) -> Vec<(u64, Site)> {
     let methods: Vec<_> =
-        found.into_iter().filter_map(|(name, offset)| Some((offset, site(&name)?))).collect();
+        functions.iter().filter_map(|(name, offset)| Some((*offset, site(name)?))).collect();
     let has = |receives| methods.iter().any(|(_, site)| site.receives() == receives);
     if has(true) && has(false) { methods } else { Vec::new() }
+}
+
+/// A mangled name is of one of the methods.
+pub fn is_method(name: &str) -> bool {
+    site(name).is_some()
 }
 
 /// Which of the methods a mangled name is of.

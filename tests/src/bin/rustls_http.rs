@@ -111,7 +111,8 @@ impl Work {
     }
 
     fn request(&self) -> Vec<u8> {
-        format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", self.path).into_bytes()
+        let Work { port, path, .. } = self;
+        format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n").into_bytes()
     }
 }
 
