@@ -103,4 +103,6 @@ calls! {
     TLS_CONFLICTS = "tls_conflicts",
     /// Requests that were sent with a trace context which their thread had published.
     PUBLISHED_CONTEXTS = "published_contexts",
+    /// Calls of rustls whose arguments or results do not look as expected: they are not reported.
+    TLS_STRANGE = "tls_strange",
 }

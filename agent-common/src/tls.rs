@@ -27,6 +27,8 @@ const WIDE: u64 = 1 << 5;
 const UNSEEN: u64 = 1 << 6;
 /// The function serves other things than TLS as well.
 const PERHAPS: u64 = 1 << 7;
+/// A method of rustls's cipher traits: its arguments are Rust's, and programs of their own read them.
+const RUST: u64 = 1 << 20;
 /// A place in Go's `crypto/tls`, one of [`go`].
 const GO: u64 = 1 << 32;
 /// Of [`go::COPIED`]: see [`Site::is_framed`].
@@ -108,6 +110,21 @@ impl Site {
     #[inline(always)]
     pub const fn is_framed(self) -> bool {
         self.0 & FRAMED != 0
+    }
+
+    /// `MessageEncrypter::encrypt` of rustls: plaintext becomes one record.
+    pub const fn rust_encrypt() -> Site {
+        Site(RUST)
+    }
+
+    /// `MessageDecrypter::decrypt` of rustls: one record becomes plaintext.
+    pub const fn rust_decrypt() -> Site {
+        Site(RUST | RECEIVES)
+    }
+
+    /// One of the two.
+    pub const fn is_rust(self) -> bool {
+        self.0 & RUST != 0
     }
 
     /// Plaintext comes out.
@@ -210,3 +227,13 @@ pub mod go {
 /// Bytes of a TLS record by which ciphertext is known again: the header (5), what TLS 1.2 may count up
 /// (8), and 19 that no two records share but by chance (2^-152).
 pub const FINGERPRINT: usize = 32;
+
+/// What the calls of rustls's methods in one process looked like.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RustProcess {
+    /// Calls whose arguments and results were as expected.
+    pub fit: u64,
+    /// Calls that were not: nothing of them is reported.
+    pub strange: u64,
+}

@@ -3,7 +3,8 @@
 //! - `probes/`: one subject a file; each program is a thin attachment around a shared body. Those of
 //!   payload are in [`typed`].
 //! - [`socket`]: state kept with each socket. [`filter`]: who is watched; asked first.
-//! - [`tls`]: which socket a TLS library's object uses. [`tls_go`]: the same of Go's `crypto/tls`.
+//! - [`tls`]: which socket a TLS library's object uses. [`tls_go`], [`rust_tls`]: the same of Go's
+//!   `crypto/tls` and of rustls.
 //! - [`emit`]: the only way out. [`maps`]: every map on one page.
 //! - `kernel/`: typed readers, the only places that touch kernel or user memory.
 //!
@@ -19,6 +20,7 @@ mod filter;
 mod kernel;
 mod maps;
 mod probes;
+mod rust_tls;
 mod settings;
 mod shed;
 mod socket;

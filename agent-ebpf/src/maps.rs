@@ -6,6 +6,7 @@ use agent_common::{
     record::{DatagramKey, Datagrams},
     runtime::{GoProcess, PROCESSORS, Publisher},
     settings::{InKernelUser, PageBases, PageTest},
+    tls::RustProcess,
 };
 use aya_ebpf::{
     btf_maps::SkStorage,
@@ -16,6 +17,7 @@ use aya_ebpf::{
 use crate::{
     kernel::{packet::Found, user::BEHIND},
     probes::{FlowState, payload::work::Work},
+    rust_tls::{Maker, ROOMS, Received, RustCall, RustObject, Waiting},
     socket::SocketState,
     tls::{ObjectKey, OpenCall, TlsSocket, WireKey},
     tls_go::{GoCall, GoCallKey},
@@ -140,6 +142,36 @@ pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entrie
 /// Ciphertext in buffers of programs, not sent yet, with its TLS object.
 #[map]
 pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Processes that use rustls, by tgid. LRU: one that leaves is entered again by its next call.
+#[map]
+pub static RUST_PROCESSES: LruHashMap<u32, RustProcess> = LruHashMap::with_max_entries(1024, 0);
+
+/// The method of rustls that each thread is or was in last. LRU, as [`MESSAGES`].
+#[map]
+pub static RUST_CALLS: LruHashMap<u64, RustCall> = LruHashMap::with_max_entries(4096, 0);
+
+/// Encrypters and decrypters of rustls: two a connection.
+#[map]
+pub static RUST_OBJECTS: LruHashMap<ObjectKey, RustObject> =
+    LruHashMap::with_max_entries(16_384, 0);
+
+/// Where each thread of such a process received ciphertext last.
+#[map]
+pub static RUST_RECEIVED: LruHashMap<u64, Received> = LruHashMap::with_max_entries(4096, 0);
+
+/// Records that such a process has made and not sent yet, with who made them.
+#[map]
+pub static RUST_WIRE: LruHashMap<WireKey, Maker> = LruHashMap::with_max_entries(4096, 0);
+
+/// Plaintext that waits for the first record of its connection to be sent, or for being written. Taken
+/// in turn: far more than threads are between encrypting and sending at once.
+#[map]
+pub static RUST_ROOMS: Array<Waiting> = Array::with_max_entries(ROOMS, 0);
+
+/// How many of them were taken.
+#[map]
+pub static RUST_TAKEN: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Where pages lie; found out by userspace.
 #[map]

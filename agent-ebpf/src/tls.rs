@@ -19,6 +19,7 @@ use crate::{
     emit::{count, now},
     kernel::{sock::Sock, user::read_user},
     maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE, VERDICT_GENERATION, VERDICTS},
+    rust_tls,
     settings::{enabled, setting},
     socket::{SocketState, flag as socket_flag},
     tls_go,
@@ -196,6 +197,14 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
         ensure_socket(record.cookie, from_start);
         return true;
     }
+    if from_start {
+        // Whoever's it is: positions are the peer's only from the first byte on.
+        ensure_socket(record.cookie, true);
+    }
+    if rust_tls::is_used_by(header.tgid) {
+        ensure_socket(record.cookie, false);
+        return true;
+    }
     if header.direction != direction::SEND || len < FINGERPRINT as u32 {
         return false;
     }
@@ -218,14 +227,17 @@ pub fn sent(slot: u32, cookie: u64, thread: u64, ends: Ends) {
     let writes = tls_moved(cookie, thread, 0, 0, ends.0);
     if enabled(feature::TLS_GO) && writes != 0 {
         tls_go::wrote(slot, cookie, thread, writes);
+    } else {
+        rust_tls::moved(cookie, thread, 0);
     }
 }
 
-/// The same of a receive. `arrived`: when the first and the last of its bytes became readable; 0 where that
+/// The same of a receive of `len` bytes. `arrived`: when the first and the last of its bytes became readable; 0 where that
 /// is not known.
 #[inline(always)]
-pub fn received(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends) {
+pub fn received(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends, len: u32) {
     tls_moved(cookie, thread, arrived.0, arrived.1, ends.0);
+    rust_tls::moved(cookie, thread, len);
 }
 
 /// A global function, which the verifier looks at once by itself. Gives the goroutine whose write this is the

@@ -15,6 +15,7 @@ mod hooks;
 mod kernel;
 mod maps;
 mod probes;
+mod rust_tls;
 mod settings;
 mod shed;
 mod socket;

@@ -5,12 +5,13 @@
 //! running processes have mapped, and each executable mapping that is made from then on.
 //!
 //! - [`library`]: which functions of which library, and their argument conventions: one table each.
-//! - [`openssl`], [`gnutls`], [`nss`]: the tables. [`go`]: what has none, Go's own TLS.
+//! - [`openssl`], [`gnutls`], [`nss`]: the tables. [`rustls`]: its methods, by their mangled names. [`go`]:
+//!   Go's own TLS, by its instructions.
 //! - [`target`]: a file to its functions.
 //! - [`find`]: files that are mapped now, or that the loader would find.
 //! - [`mappings`]: files as they are mapped.
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
-//! - [`service`]: the thread that puts it together.
+//! - [`service`]: the thread that puts it together. [`survey`]: what is not covered, for `doctor`.
 
 pub mod find;
 mod gnutls;
@@ -20,7 +21,9 @@ mod mappings;
 mod nss;
 mod openssl;
 pub mod program;
+mod rustls;
 pub mod service;
+pub mod survey;
 #[expect(unsafe_code, reason = "bpf and perf_event_open have no safe wrapper for what is needed")]
 mod sys;
 mod target;

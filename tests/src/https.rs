@@ -26,6 +26,8 @@ pub enum Program {
     Node,
     /// CPython's `ssl`: OpenSSL.
     Python,
+    /// hyper with rustls: this program.
+    Rustls(&'static str),
 }
 
 impl Program {
@@ -36,6 +38,7 @@ impl Program {
             Program::Lighttpd(module) => format!("lighttpd-{module}"),
             Program::Node => "node".to_owned(),
             Program::Python => "python".to_owned(),
+            Program::Rustls(_) => "rustls".to_owned(),
         }
     }
 }
@@ -55,6 +58,7 @@ enum Running {
     Nginx(Nginx),
     Lighttpd(Process),
     Script(Python),
+    Own(Process),
 }
 
 impl Server {
@@ -91,6 +95,11 @@ impl Server {
             Program::Python => {
                 Running::Script(Python::serve(scenario, &name, "server.py", &script, &[]))
             }
+            Program::Rustls(path) => {
+                let mut command = Command::new(path);
+                command.args(["serve", &text, &certificate, &key]);
+                Running::Own(Process::start(command, scenario.dir(), &name))
+            }
         };
         until(&format!("{name} listens"), READY, || TcpStream::connect(("127.0.0.1", port)).ok());
         Server { program, port, running }
@@ -110,7 +119,7 @@ impl Server {
     pub fn pids(&self) -> Vec<u32> {
         match &self.running {
             Running::Nginx(nginx) => nginx.pids(),
-            Running::Lighttpd(process) => family(process.pid()),
+            Running::Lighttpd(process) | Running::Own(process) => family(process.pid()),
             Running::Script(script) => family(script.pid()),
         }
     }

@@ -76,6 +76,47 @@ fn gnutls_and_nss() {
     spans_of("tls modules", &[Program::Lighttpd("gnutls"), Program::Lighttpd("nss")]);
 }
 
+/// rustls at both ends, and at one with OpenSSL and GnuTLS at the other: TLS 1.2 and 1.3, with and without
+/// tokio.
+#[test]
+fn rustls() {
+    const OWN: &str = env!("CARGO_BIN_EXE_rustls_http");
+    let Some(scenario) = Scenario::begin("tls rustls", &PROGRAMS) else { return };
+    let certificates = Certificates::make(&scenario);
+    let servers = [Program::Rustls(OWN), Program::Nginx]
+        .map(|program| Server::start(&scenario, program, &certificates));
+    let agent = Agent::run(&scenario, &["--ring-size", "64MiB"]);
+    let mut asked = [0, 0];
+    asked[0] += servers[0].ask(&scenario, scaled(10, 50), 1);
+    asked[0] += servers[0].ask(&scenario, scaled(96, 500), 32);
+    for (server, asked) in servers.iter().zip(&mut asked) {
+        for (verb, version) in [("ask", "1.3"), ("ask", "1.2"), ("ask-blocking", "1.3")] {
+            for (count, width) in [(scaled(10, 50), 1), (scaled(96, 500), 32)] {
+                let mut client = Command::new(OWN);
+                let (port, count_text) = (server.port.to_string(), count.to_string());
+                client.args([verb, &port, &server.path(), &count_text, &width.to_string()]);
+                client.env("TLS_VERSION", version);
+                Process::start(client, scenario.dir(), "rustls-client").succeed(LIMIT);
+                *asked += count;
+            }
+        }
+    }
+    let covered = agent.status()["tls"]["covered"].to_string();
+    let report = agent.stop();
+    assert!(covered.contains(OWN), "{covered}");
+    let mut complaints = Vec::new();
+    for (server, count) in servers.iter().zip(&asked) {
+        let spans = report.telemetry.under(&format!("/{}/", server.program.name()));
+        let request = Request::get(&server.path(), SIZE as i64);
+        let found = judge(&spans, &vec![request; usize::try_from(*count).unwrap_or(0)]);
+        complaints.extend(found.into_iter().map(|c| format!("{}: {c}", server.program.name())));
+        complaints.extend(spans.iter().filter_map(|span| unlike_tls(span, server.port)));
+    }
+    complaints.truncate(40);
+    assert!(complaints.is_empty(), "{}\n{:?}", complaints.join("\n"), report.ledger);
+    say(&format!("tls rustls: {asked:?} requests, all pairs joined"));
+}
+
 /// Connections that are older than the agent: from their first turn on they are as any other.
 #[test]
 fn connections_older_than_the_agent() {
@@ -150,6 +191,11 @@ fn a_library_that_is_not_covered_is_named() {
     };
     let status = agent.status();
     assert!(named(&status), "{}", status["tls"]);
+    let told = kernspan_tests::agent::once(&scenario, "doctor", &["doctor", "--json"]).stdout;
+    let told: Value = serde_json::from_str(&told).expect("what doctor says");
+    let facts = told["facts"].as_array().cloned().unwrap_or_default();
+    let fact = facts.iter().find(|fact| fact["name"] == "TLS of all programs in clear");
+    assert!(fact.is_some_and(|fact| fact["detail"].to_string().contains("mbedTLS")), "{facts:?}");
     let report = agent.stop();
     assert!(
         format!("{:?}", report.ledger).contains("with_uncovered_library"),

@@ -333,6 +333,24 @@ pub fn gather(
     gathering.get().0 as u32
 }
 
+/// The same with a single piece, behind what was gathered.
+#[inline(always)]
+pub fn append(room: Room, gathering: &mut Gathering, address: u64, want: u32) -> u32 {
+    let (have, _) = gathering.get();
+    let at = bounded(have + 1, i64::from(MAX_CAPTURE));
+    let len = bounded(u64::from(want), i64::from(MAX_CAPTURE));
+    if let (Some(at), Some(len)) = (at, len) {
+        // SAFETY: as in `gather`.
+        let copied = unsafe {
+            bpf_probe_read_user(room.0.add(at as usize).cast(), len, address as *const _)
+        };
+        if copied == 0 {
+            gathering.set(have + u64::from(len), 0);
+        }
+    }
+    gathering.get().0 as u32
+}
+
 /// Copies `len` bytes of a scratch room to `to`, which has room for `ROOM`.
 #[inline(always)]
 pub fn copy_scratch<const ROOM: i64>(to: *mut u8, len: u32, from: *const u8) -> bool {

@@ -10,7 +10,11 @@ use aya_ebpf::{
 
 use agent_common::settings::feature;
 
-use super::{compat, load, task::Task, user::Buffer};
+use super::{
+    compat, load,
+    task::Task,
+    user::{Buffer, message},
+};
 use crate::settings::{enabled, offset};
 
 // Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
@@ -121,6 +125,26 @@ pub fn buffer(task: Task, file: u64, sending: bool) -> Option<Buffer> {
             Buffer::Messages { array: address, count, compat: false }
         }
     })
+}
+
+/// Where the registers say that the running call has its bytes: an address, and of how many pieces (0:
+/// the bytes themselves). Whose registers they are is not asked: what lies there has to prove itself.
+#[inline(always)]
+pub fn hint(task: Task) -> Option<(u64, u64)> {
+    if !task.may_call() || is_compat(task) {
+        return None;
+    }
+    let regs = saved(task)?;
+    if load::<i64>(regs, AX) != STILL_INSIDE {
+        return None;
+    }
+    let address: u64 = load(regs, SI);
+    match load::<u64>(regs, ORIG_AX) {
+        READ | WRITE | SENDTO | RECVFROM => Some((address, 0)),
+        READV | WRITEV | PREADV2 | PWRITEV2 => Some((address, load(regs, DX))),
+        SENDMSG | RECVMSG => message(address, false),
+        _ => None,
+    }
 }
 
 /// First argument of a Go function, and the running goroutine (Go's internal ABI, since 1.17).

@@ -11,6 +11,7 @@
 //! | `go` | uprobe in Go's HTTP client | who asks |
 //! | `tls` | uprobes on functions of TLS libraries | plaintext |
 //! | `tls_go` | uprobes in Go's `crypto/tls` | the same |
+//! | `tls_rust` | uprobes on methods of rustls | plaintext |
 //! | `flow` | `inet_sock_set_state`, `tcp_*_reset`, the payload hooks, cgroup UDP hooks, an iterator | conversations |
 //! | `process` | `sched_process_{fork,exec,exit}` | processes |
 
@@ -24,5 +25,6 @@ pub mod send_time;
 pub mod state;
 pub mod tls;
 pub mod tls_go;
+pub mod tls_rust;
 
 pub use flow::FlowState;

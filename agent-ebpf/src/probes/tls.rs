@@ -183,6 +183,16 @@ fn gave_nothing(call: &OpenCall, socket: &mut TlsSocket) {
     }
 }
 
+/// Plaintext that a call has moved.
+#[derive(Clone, Copy)]
+pub struct Moving {
+    pub sending: bool,
+    pub began_ns: u64,
+    pub len: u32,
+    /// The program is in Go: its goroutine says for whom it works.
+    pub go: bool,
+}
+
 /// Writes what the call moved, by way of `record`; with `go`, for whom its goroutine works.
 #[inline(always)]
 pub(super) fn report(
@@ -193,8 +203,28 @@ pub(super) fn report(
     go: bool,
     record: &mut Payload,
 ) {
+    let moving = Moving { sending: !call.site.receives(), began_ns: call.began_ns, len, go };
+    let Some(want) = prepare(&moving, cookie, socket, record) else { return };
+    if call.site.is_unseen() {
+        return write::unreachable(record);
+    }
+    match want {
+        0 => write::bare(record),
+        want => write_all(record, want, call.buffer),
+    }
+}
+
+/// Moves the socket's positions on. Fills in the record, and gives how many bytes belong to it; `None` when
+/// none is wanted.
+#[inline(always)]
+pub fn prepare(
+    moving: &Moving,
+    cookie: u64,
+    socket: &mut TlsSocket,
+    record: &mut Payload,
+) -> Option<u32> {
     let boot_ns = now();
-    let sending = !call.site.receives();
+    let Moving { sending, began_ns, len, .. } = *moving;
     let (position, opposite) = if sending {
         (socket.send_position, socket.receive_position)
     } else {
@@ -203,7 +233,7 @@ pub(super) fn report(
     let after = position + u64::from(len);
     let (first_ns, last_ns) = if sending {
         socket.send_position = after;
-        let first = if socket.tried_ns == 0 { call.began_ns } else { socket.tried_ns };
+        let first = if socket.tried_ns == 0 { began_ns } else { socket.tried_ns };
         socket.tried_ns = 0;
         (first, first)
     } else {
@@ -216,7 +246,7 @@ pub(super) fn report(
     socket.refresh_verdict(cookie);
     if socket.has(flag::MUTED) {
         count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, u64::from(len)));
-        return;
+        return None;
     }
     let task = Task::current();
     let mut flags = record_flag::PLAINTEXT | record_flag::COUNTED | record_flag::TRUE_FIRST;
@@ -246,13 +276,13 @@ pub(super) fn report(
     };
     if enabled(feature::SHEDDING) {
         if turned {
-            shed::begin_plain(socket, sending, &record);
+            shed::begin_plain(socket, sending, record);
         }
-        if shed::takes(&mut socket.shed, &mut record) {
-            return;
+        if shed::takes(&mut socket.shed, record) {
+            return None;
         }
     }
-    if go {
+    if moving.go {
         record.context = tls_go::context(record.header.tgid, socket, sending, turned);
     } else if turned
         && sending
@@ -261,13 +291,7 @@ pub(super) fn report(
     {
         record.header.flags |= record_flag::PUBLISHED;
     }
-    if call.site.is_unseen() {
-        return write::unreachable(record);
-    }
-    match socket.allowance(len) {
-        0 => write::bare(record),
-        want => write_all(record, want, call.buffer),
-    }
+    Some(socket.allowance(len))
 }
 
 /// Records that a call's bytes may take: four hold the longest TLS record.

@@ -7,6 +7,7 @@ use crate::probe::load::{FeatureReport, LoadConfig, load};
 use crate::probe::plan::{Feature, PLAN};
 use crate::probe::running::BTF_PATH;
 use crate::process::io_uring;
+use crate::uprobe::survey;
 use agent_common::settings::{MAX_CAPTURE, Settings};
 use std::path::Path;
 
@@ -37,6 +38,7 @@ fn examine(btf: Option<&Path>) -> Report {
             "--cgroup has to name a directory of another mount",
         ),
     ];
+    facts.extend(uncovered_fact());
     let hooks = match load(crate::probe::OBJECTS, &everything(btf)) {
         Ok(loaded) => loaded.features.iter().map(hook_report).collect(),
         Err(error) => {
@@ -107,6 +109,30 @@ fn existing(name: &str, path: &Path, without: &str) -> Fact {
 fn io_uring_users() -> Vec<(u32, String)> {
     let name = |tgid| (tgid, super::status::task_name(tgid));
     io_uring::with_rings().into_iter().map(name).collect()
+}
+
+/// Programs named in a fact; the rest are counted.
+const MOST_NAMED: usize = 16;
+
+/// Who uses a TLS library that is not covered, where anybody does.
+fn uncovered_fact() -> Option<Fact> {
+    let uncovered = survey::uncovered();
+    if uncovered.is_empty() {
+        return None;
+    }
+    let mut detail: Vec<_> = uncovered
+        .iter()
+        .take(MOST_NAMED)
+        .map(|one| format!("{} ({}): {}", super::status::task_name(one.pid), one.pid, one.library))
+        .collect();
+    if uncovered.len() > MOST_NAMED {
+        detail.push(format!("{} more", uncovered.len() - MOST_NAMED));
+    }
+    Some(Fact {
+        name: "TLS of all programs in clear".to_owned(),
+        available: false,
+        detail: format!("not of {}", detail.join(", ")),
+    })
 }
 
 fn capability_fact() -> Fact {

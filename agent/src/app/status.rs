@@ -57,9 +57,9 @@ impl Status {
     /// Libraries that are covered, by file, and processes with one that is not.
     fn tls(&self) -> Value {
         let known = self.0.libraries.get();
-        let covered = known.covered.iter().map(
-            |(path, libraries)| json!({"path": path.to_string_lossy(), "libraries": libraries}),
-        );
+        let covered = known.covered.iter().map(|((path, _, inode), libraries)| {
+            json!({"path": path.to_string_lossy(), "inode": inode, "libraries": libraries})
+        });
         let uncovered = known.uncovered.iter().map(|one| {
             json!({"pid": one.pid, "library": one.library, "path": one.path.to_string_lossy()})
         });

@@ -337,7 +337,7 @@ impl Plan<'_> {
             }
         }
         if settings.features & feature::TLS == 0 {
-            for name in ["TLS_CALLS", "TLS_GO_CALLS", "TLS_OBJECTS", "TLS_SOCKETS", "TLS_WIRE"] {
+            for name in TLS_MAPS {
                 loader.map_max_entries(name, 1);
             }
         }
@@ -396,6 +396,21 @@ impl Plan<'_> {
         report
     }
 }
+
+/// Maps that only the probes on TLS libraries use.
+const TLS_MAPS: [&str; 11] = [
+    "TLS_CALLS",
+    "TLS_GO_CALLS",
+    "TLS_OBJECTS",
+    "TLS_SOCKETS",
+    "TLS_WIRE",
+    "RUST_PROCESSES",
+    "RUST_CALLS",
+    "RUST_OBJECTS",
+    "RUST_RECEIVED",
+    "RUST_WIRE",
+    "RUST_ROOMS",
+];
 
 /// A ring that is not used: a page.
 const SMALLEST_RING: u32 = 4096;

@@ -53,8 +53,9 @@ pub struct Inside {
 
 /// Known by texts that every build has: paths of their sources in messages.
 pub const INSIDE: [Inside; 2] = [
-    Inside { mark: b"boringssl/src/ssl/", name: "BoringSSL (no symbols)" },
-    Inside { mark: b"/rustls-0.", name: "rustls" },
+    // OpenSSL's is a C file.
+    Inside { mark: b"ssl/ssl_lib.cc", name: "BoringSSL (no symbols)" },
+    Inside { mark: b"/rustls-0.", name: "rustls (no symbols)" },
 ];
 
 /// Known by the names of their files.

@@ -3,20 +3,28 @@
 use super::sys::{self, Way};
 use agent_common::tls::Site;
 use aya::Ebpf;
-use aya::maps::Map;
+use aya::maps::{HashMap, Map, MapData};
 use aya_obj::Object;
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// Loaded; attached by [`Programs::attach`].
 pub struct Programs {
-    entry: OwnedFd,
-    on_return: OwnedFd,
+    calls: Pair,
+    rust: Pair,
     /// For Go's `crypto/tls`, where goroutines can be told apart.
     go: Option<OwnedFd>,
+    /// [`RustProcess`](agent_common::tls::RustProcess) by process.
+    rust_processes: Option<HashMap<MapData, u32, [u64; 2]>>,
     way: Way,
+}
+
+/// What runs at the entry of a function, and at its return.
+struct Pair {
+    entry: OwnedFd,
+    on_return: OwnedFd,
 }
 
 /// Probes on one file. They end with this value.
@@ -42,6 +50,15 @@ impl Programs {
     /// Go's `crypto/tls` is covered.
     pub fn cover_go(&self) -> bool {
         self.go.is_some()
+    }
+
+    /// Processes whose rustls has another layout than is known: none of their calls was as expected.
+    pub fn strangers(&self) -> Vec<u32> {
+        let entries = self.rust_processes.iter().flat_map(HashMap::iter).flatten();
+        entries
+            .filter(|(_, [fit, strange])| *fit == 0 && *strange > 0)
+            .map(|(tgid, _)| tgid)
+            .collect()
     }
 
     /// Kind of attachment, as shown.
@@ -74,13 +91,17 @@ impl Programs {
             sys::load(&function.instructions, &program.license, way)
                 .map_err(|reason| format!("{name} was refused: {reason}"))
         };
-        let (entry, on_return) = (load("tls_entry")?, load("tls_return")?);
+        let pair = |entry, on_return| {
+            Ok::<_, String>(Pair { entry: load(entry)?, on_return: load(on_return)? })
+        };
+        let calls = pair("tls_entry", "tls_return")?;
+        let rust = pair("rust_entry", "rust_return")?;
         let go =
             if go { load("tls_go") } else { Err("goroutines cannot be told apart".to_owned()) };
         let go = go.inspect_err(|reason| {
             tracing::warn!("TLS of programs in Go is not seen in clear: {reason}");
         });
-        Ok(Programs { entry, on_return, go: go.ok(), way })
+        Ok(Programs { calls, rust, go: go.ok(), rust_processes: rust_processes(ebpf), way })
     }
 
     fn proves_itself(&self) -> Result<(), String> {
@@ -98,45 +119,61 @@ impl Programs {
     /// The kernel's word.
     pub fn attach(&self, file: &File, sites: &[(u64, Site)]) -> Result<Attached, String> {
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
-        let some = |wanted: fn(&Site) -> bool| -> Vec<_> {
+        let of = |wanted: fn(&Site) -> bool| -> Vec<_> {
             sites.iter().copied().filter(|(_, site)| wanted(site)).collect()
         };
-        let with_return = some(|site| !site.is_go() && site.has_return());
-        let (others, go) = (some(|site| !site.is_go()), some(|site| site.is_go()));
-        let mut held = Vec::new();
-        // Returns first: an entry without its return would leave a call open.
-        for (program, sites, on_return) in [
-            (Some(&self.on_return), with_return, true),
-            (Some(&self.entry), others, false),
-            (self.go.as_ref(), go, false),
-        ] {
-            let Some(program) = program.filter(|_| !sites.is_empty()) else { continue };
-            let (offsets, cookies): (Vec<u64>, Vec<u64>) =
-                sites.iter().map(|(offset, site)| (*offset, site.0)).unzip();
-            match self.way {
-                Way::Multi => {
-                    let link =
-                        sys::link_multi(program.as_fd(), &path, &offsets, &cookies, on_return);
-                    held.push(link.map_err(|error| error.to_string())?);
-                }
-                Way::Perf => {
-                    let kind = perf_kind()?;
-                    for (offset, cookie) in offsets.into_iter().zip(cookies) {
-                        let config = u64::from(on_return) << kind.return_bit;
-                        let link = sys::link_perf(
-                            program.as_fd(),
-                            &path,
-                            offset,
-                            cookie,
-                            kind.number,
-                            config,
-                        );
-                        held.extend(link.map_err(|error| error.to_string())?);
-                    }
-                }
-            }
+        let calls = of(|site| !site.is_go() && !site.is_rust());
+        let mut held = self.attach_pair(&self.calls, &path, &calls)?;
+        held.extend(self.attach_pair(&self.rust, &path, &of(|site| site.is_rust()))?);
+        if let Some(go) = &self.go {
+            held.extend(self.attach_one(go, false, &path, &of(|site| site.is_go()))?);
         }
         Ok(Attached(held))
+    }
+
+    fn attach_pair(
+        &self,
+        pair: &Pair,
+        path: &CStr,
+        sites: &[(u64, Site)],
+    ) -> Result<Vec<OwnedFd>, String> {
+        let with_return: Vec<_> =
+            sites.iter().copied().filter(|(_, site)| site.has_return()).collect();
+        // Returns first: an entry without its return would leave a call open.
+        let mut held = self.attach_one(&pair.on_return, true, path, &with_return)?;
+        held.extend(self.attach_one(&pair.entry, false, path, sites)?);
+        Ok(held)
+    }
+
+    fn attach_one(
+        &self,
+        program: &OwnedFd,
+        on_return: bool,
+        path: &CStr,
+        sites: &[(u64, Site)],
+    ) -> Result<Vec<OwnedFd>, String> {
+        if sites.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (offsets, cookies): (Vec<u64>, Vec<u64>) =
+            sites.iter().map(|(offset, site)| (*offset, site.0)).unzip();
+        let failed = |error: std::io::Error| error.to_string();
+        match self.way {
+            Way::Multi => sys::link_multi(program.as_fd(), path, &offsets, &cookies, on_return)
+                .map(|link| vec![link])
+                .map_err(failed),
+            Way::Perf => {
+                let kind = perf_kind()?;
+                let config = u64::from(on_return) << kind.return_bit;
+                let mut held = Vec::new();
+                for (offset, cookie) in offsets.into_iter().zip(cookies) {
+                    let fd = program.as_fd();
+                    let link = sys::link_perf(fd, path, offset, cookie, kind.number, config);
+                    held.extend(link.map_err(failed)?);
+                }
+                Ok(held)
+            }
+        }
     }
 }
 
@@ -181,6 +218,13 @@ fn perf_kind() -> Result<PerfKind, String> {
             .filter(|bit| *bit < 64)
             .ok_or_else(|| strange(&bit))?,
     })
+}
+
+/// A view of what is known of programs with rustls.
+fn rust_processes(ebpf: &Ebpf) -> Option<HashMap<MapData, u32, [u64; 2]>> {
+    let Map::LruHashMap(data) = ebpf.map("RUST_PROCESSES")? else { return None };
+    let fd = data.fd().as_fd().try_clone_to_owned().ok()?;
+    HashMap::try_from(Map::from_map_data(MapData::from_fd(fd).ok()?).ok()?).ok()
 }
 
 fn descriptor(map: &Map) -> Option<RawFd> {

@@ -4,6 +4,7 @@ use super::{
     find::{self, Mapping},
     mappings::Mappings,
     program::{Attached, Programs},
+    rustls,
     target::{FileKey, Findings, examine},
 };
 use crate::runtime::context::{ContextCounts, Contexts, Exported};
@@ -45,8 +46,9 @@ pub struct Uncovered {
 /// What is known of libraries.
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
-    /// Files with probes, each with the libraries in it.
-    pub covered: BTreeMap<PathBuf, Vec<&'static str>>,
+    /// Files with probes, each with the libraries in it. By path, as their processes see it, device and
+    /// inode: the same path is another file in each container.
+    pub covered: BTreeMap<(PathBuf, u64, u64), Vec<&'static str>>,
     /// Libraries in use that are not covered.
     pub uncovered: Vec<Uncovered>,
     /// Files looked into.
@@ -251,7 +253,7 @@ impl Work {
             if self.known.len() >= MAX_KNOWN {
                 self.known.retain(|_, known| known.attached.is_some());
             }
-            let known = self.examine(file, path, mapping.is_none());
+            let known = self.examine(file, &key, path, mapping.is_none());
             self.known.insert(key, known);
         }
         let Some(known) = self.known.get_mut(&key) else { return false };
@@ -268,7 +270,7 @@ impl Work {
         !known.blind.is_empty() || known.context.is_some()
     }
 
-    fn examine(&self, file: &File, path: &Path, well_known: bool) -> Known {
+    fn examine(&self, file: &File, key: &FileKey, path: &Path, well_known: bool) -> Known {
         let mut findings = examine(file, path);
         let Some(programs) = &self.programs else {
             findings.sites.clear();
@@ -288,7 +290,8 @@ impl Work {
             match programs.attach(file, &findings.sites) {
                 Ok(probes) => {
                     attached = Some(probes);
-                    shared.covered.insert(path.to_owned(), findings.covered.clone());
+                    let place = (path.to_owned(), key.device, key.inode);
+                    shared.covered.insert(place, findings.covered.clone());
                     tracing::debug!("{}: {} probed", path.display(), findings.covered.join(", "));
                 }
                 Err(reason) => {
@@ -303,6 +306,11 @@ impl Work {
     /// Lets go of files that nobody maps any more, and of processes that are gone.
     fn sweep(&mut self) {
         self.swept = Instant::now();
+        for pid in self.programs.iter().flat_map(Programs::strangers) {
+            // One that is gone is in the kernel's list a while longer.
+            let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) else { continue };
+            name(&self.shared, Uncovered { pid, library: rustls::STRANGE, path });
+        }
         self.shared
             .lock()
             .uncovered
@@ -318,8 +326,9 @@ impl Work {
         let gone: Vec<FileKey> =
             self.known.iter().filter(|(_, known)| idle(known)).map(|(key, _)| *key).collect();
         let mut ended = Vec::new();
-        for known in gone.iter().filter_map(|key| self.known.remove(key)) {
-            self.shared.lock().covered.remove(&known.path);
+        for key in gone {
+            let Some(known) = self.known.remove(&key) else { continue };
+            self.shared.lock().covered.remove(&(known.path, key.device, key.inode));
             ended.extend(known.attached);
         }
         end(ended);

@@ -2,9 +2,10 @@
 
 use super::go;
 use super::library::{BLIND, INSIDE, LIBRARIES, Library};
+use super::rustls;
 use crate::runtime::context::Exported;
 use agent_common::tls::Site;
-use agent_core::elf::{Elf, Image};
+use agent_core::elf::{Elf, Functions, Image};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -65,29 +66,51 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     findings.blind.extend(blind.map(|blind| blind.name));
     let Some(elf) = Elf::parse(Pieces(file)) else { return findings };
     findings.context = Exported::by(&elf);
+    // What is linked into a program is not exported as a rule, but named in its full symbol table.
+    let hidden = elf.functions(&|name| is_librarys(name) || rustls::is_method(name));
     for library in LIBRARIES {
-        look_for(library, &elf, &mut findings);
+        look_for(library, &elf, &hidden, &mut findings);
+    }
+    let methods = rustls::methods(&hidden);
+    if !methods.is_empty() {
+        findings.sites.extend(methods);
+        findings.covered.push(rustls::NAME);
     }
     if elf.is_program() {
         go::look(file, &elf, &mut findings);
     }
-    if findings.covered.is_empty() && elf.is_program() {
+    let is_small = file.metadata().is_ok_and(|meta| meta.len() <= MAX_SEARCHED);
+    if findings.covered.is_empty() && (elf.is_program() || is_small) {
         let marks = INSIDE.map(|inside| inside.mark);
         let found = elf.contains(&marks);
         let inside = INSIDE.iter().filter(|inside| found.contains(&inside.mark));
         findings.blind.extend(inside.map(|inside| inside.name));
+        findings.blind.dedup();
     }
     findings.sites.sort_unstable_by_key(|(offset, _)| *offset);
     findings.sites.dedup_by_key(|(offset, _)| *offset);
     findings
 }
 
-fn look_for(library: &Library, elf: &Elf<Pieces<'_>>, findings: &mut Findings) {
-    if elf.exported(library.marks).len() < library.marks.len() {
+/// Longest shared library that is searched for texts: its programs' first calls wait meanwhile.
+const MAX_SEARCHED: u64 = 64 << 20;
+
+fn is_librarys(name: &str) -> bool {
+    let mut functions = LIBRARIES.iter().flat_map(|library| library.functions);
+    functions.any(|function| function.symbol == name)
+}
+
+fn look_for(library: &Library, elf: &Elf<Pieces<'_>>, hidden: &Functions, findings: &mut Findings) {
+    let exported;
+    let found = if elf.exported(library.marks).len() == library.marks.len() {
+        let names: Vec<&str> = library.functions.iter().map(|function| function.symbol).collect();
+        exported = elf.exported(&names);
+        &exported
+    } else if library.marks.iter().all(|mark| hidden.contains_key(*mark)) {
+        hidden
+    } else {
         return;
-    }
-    let names: Vec<&str> = library.functions.iter().map(|function| function.symbol).collect();
-    let found = elf.exported(&names);
+    };
     let sites = library.functions.iter().filter_map(|function| {
         let offset = *found.get(function.symbol)?;
         Some((cheapest(offset, &elf.bytes(offset, 16)), function.site))

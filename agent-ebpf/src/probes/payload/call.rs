@@ -287,7 +287,7 @@ fn muted_tls(
     let now = now();
     let arrived = received
         .map_or((0, 0), |received| (known_or(received.first, now), known_or(received.last, now)));
-    tls::received(state.cookie, thread, arrived, ends);
+    tls::received(state.cookie, thread, arrived, ends, len);
 }
 
 // --- the call's bytes ---
@@ -381,7 +381,7 @@ impl Call {
                 tls::sent(self.scratch, state.cookie, thread, ends);
             } else {
                 let arrived = (work.record.first_ns, work.record.last_ns);
-                tls::received(state.cookie, thread, arrived, ends);
+                tls::received(state.cookie, thread, arrived, ends, len);
             }
         }
     }

@@ -1,0 +1,456 @@
+//! Which socket an encrypter or decrypter of rustls works for.
+//!
+//! A program with rustls does its input and output itself, before and after the library's work. So an
+//! object ([`RustObject`]) belongs to the socket
+//! - from which this thread has just received the very record that is being decrypted; or,
+//! - to which the very record is sent that it has made ([`RUST_WIRE`]). Plaintext waits for that in a
+//!   room ([`Waiting`]).
+//!
+//! What was found once holds for the object's life. That needs no look at where it is freed: an object
+//! numbers its records from 0, and each call says the number, so one that comes to lie where another lay
+//! is not taken for it.
+
+use agent_common::{
+    counter,
+    record::Payload,
+    settings::{MAX_CAPTURE, feature},
+    tls::{FINGERPRINT, RustProcess, Site},
+};
+
+use crate::{
+    emit::{count, count_both},
+    kernel::{
+        registers,
+        task::Task,
+        user::{BEHIND, Gathering, Layout, Room, append, gather, read_user},
+    },
+    maps::{
+        ROOM, RUST_OBJECTS, RUST_PROCESSES, RUST_RECEIVED, RUST_ROOMS, RUST_TAKEN, RUST_WIRE,
+        TLS_SOCKETS,
+    },
+    probes::{
+        payload::write,
+        tls::{Moving, prepare},
+    },
+    settings::enabled,
+    tls::{ObjectKey, OpenCall, WireKey, socket},
+};
+
+/// Rooms: a power of two.
+pub const ROOMS: u32 = 128;
+
+/// An encrypter or decrypter.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RustObject {
+    /// Number of the record that comes next.
+    pub next: u64,
+    /// When it was seen first: tells it from others at its place.
+    pub born: u64,
+    /// Socket, 0 as long as none is known.
+    pub cookie: u64,
+    /// Room with plaintext that waits, counted from 1; 0 without.
+    pub room: u64,
+}
+
+/// Who made a record.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Maker {
+    pub handle: u64,
+    /// [`RustObject::born`].
+    pub born: u64,
+}
+
+/// Records that a thread received last, each by its beginning.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Received {
+    pub cookie: u64,
+    pub records: [Beginning; MAX_RECEIVED],
+}
+
+/// Header of a record, without type and version, and [`COMPARED`] bytes behind it; else 0.
+type Beginning = [u64; 3];
+
+/// A method that a thread is in. 0 in `stack`: none.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RustCall {
+    pub stack: u64,
+    pub site: Site,
+    /// Where the result goes.
+    pub result: u64,
+    pub handle: u64,
+    /// The record's number.
+    pub number: u64,
+    pub began_ns: u64,
+    pub text: Text,
+    /// Socket, 0 as long as none is known.
+    pub cookie: u64,
+}
+
+/// Bytes that are given to a method.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Text {
+    /// The bytes, or `[&[u8]; count]`.
+    pub address: u64,
+    pub count: u64,
+    /// Bytes before those that are meant.
+    pub skip: u64,
+    pub len: u64,
+    /// Content type, by rustls's numbers.
+    pub kind: u64,
+}
+
+/// Plaintext between encrypting and sending.
+#[repr(C)]
+pub struct Waiting {
+    /// Whose it is; `born` is 0 while it is changed.
+    pub owner: Maker,
+    pub tgid: u32,
+    pub tid: u32,
+    pub began_ns: u64,
+    /// Bytes in all, of which the room may have only the first.
+    pub total: u64,
+    pub whole: u32,
+    pub have: u32,
+    pub record: Payload,
+    pub gathering: Gathering,
+    pub bytes: [u8; ROOM + BEHIND],
+}
+
+/// Records of one receive that are remembered.
+const MAX_RECEIVED: usize = 4;
+/// Pieces of a send that are looked at for records.
+const MAX_SENT: u64 = 4;
+/// Bytes of ciphertext that are compared: a tag's length, which every record has.
+const COMPARED: usize = 16;
+/// What belongs to a [`Beginning`] in its last word.
+const BEGINNING_END: u64 = (1 << 40) - 1;
+
+// --- seen from the socket ---
+
+/// A process calls rustls.
+#[inline(always)]
+pub fn is_used_by(tgid: u32) -> bool {
+    RUST_PROCESSES.get_ptr(tgid).is_some()
+}
+
+/// A call moved bytes through a socket that carries TLS: `received` of them, or some were sent. Empty, as those
+/// that it calls, where TLS is off: a kernel may refuse them there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rust_moved(cookie: u64, thread: u64, received: u32) -> u32 {
+    let tgid = (thread >> 32) as u32;
+    if !enabled(feature::TLS) || !is_used_by(tgid) || OpenCall::of(thread).is_some() {
+        return 0;
+    }
+    let Some((address, count)) = registers::hint(Task::current()) else { return 0 };
+    if received != 0 {
+        let at = if count == 0 { Some(address) } else { read_user::<u64>(address) };
+        if let Some(at) = at {
+            rust_received(cookie, thread, at, u64::from(received));
+        }
+        return 0;
+    }
+    let mut index = 0;
+    while index < MAX_SENT {
+        if index > 0 && index >= count {
+            break;
+        }
+        let at = if count == 0 { Some(address) } else { read_user::<u64>(address + index * 16) };
+        if let Some(at) = at {
+            rust_sent(cookie, u64::from(tgid), at);
+        }
+        index += 1;
+    }
+    0
+}
+
+/// [`rust_moved`].
+#[inline(always)]
+pub fn moved(cookie: u64, thread: u64, received: u32) {
+    rust_moved(cookie, thread, received);
+}
+
+/// Remembers the records that `len` bytes at `address` begin with. A later part of a long record leaves
+/// what is known of its beginning.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rust_received(cookie: u64, thread: u64, address: u64, len: u64) -> u32 {
+    if !enabled(feature::TLS) {
+        return 0;
+    }
+    let mut received = Received { cookie, records: [[0; 3]; MAX_RECEIVED] };
+    let (mut at, mut index) = (0, 0);
+    while index < MAX_RECEIVED && at + 24 <= len {
+        let Some(mut words) = read_user::<Beginning>(address + at) else { break };
+        let [kind, major, _, high, low, ..] = words[0].to_le_bytes();
+        if !matches!(kind, 20..=23) || major != 3 {
+            break;
+        }
+        words[0] &= !0xff_ffff;
+        words[2] &= BEGINNING_END;
+        received.records[index] = words;
+        at += 5 + (u64::from(high) << 8 | u64::from(low));
+        index += 1;
+    }
+    if at != 0 {
+        let _ = RUST_RECEIVED.insert(thread, received, 0);
+    }
+    0
+}
+
+/// What is sent may begin with a record that somebody made: the maker's socket is this one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rust_sent(cookie: u64, tgid: u64, address: u64) -> u32 {
+    if !enabled(feature::TLS) {
+        return 0;
+    }
+    let Some(bytes) = read_user::<[u64; FINGERPRINT / 8]>(address) else { return 0 };
+    let key = WireKey { tgid, bytes };
+    // SAFETY: the value is copied out.
+    let Some(maker) = unsafe { RUST_WIRE.get(key) }.copied() else { return 0 };
+    let _ = RUST_WIRE.remove(key);
+    let Some(object) = object(ObjectKey { tgid, handle: maker.handle }) else { return 0 };
+    if object.born != maker.born || object.cookie != 0 {
+        return 0;
+    }
+    object.cookie = cookie;
+    let room = object.room;
+    object.room = 0;
+    if room != 0 {
+        rust_release(room as u32 - 1, cookie, maker.born);
+    }
+    0
+}
+
+/// Reports what waited in a room.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rust_release(slot: u32, cookie: u64, born: u64) -> u32 {
+    if !enabled(feature::TLS) {
+        return 0;
+    }
+    let Some(room) = room(slot) else { return 0 };
+    let Some(socket) = socket(cookie) else { return 0 };
+    if room.owner.born != born {
+        return 0;
+    }
+    let len = room.total as u32;
+    let moving = Moving { sending: true, began_ns: room.began_ns, len, go: false };
+    room.total = 0;
+    let Some(want) = prepare(&moving, cookie, socket, &mut room.record) else { return 0 };
+    room.record.header.tid = room.tid;
+    store(room, want, born);
+    0
+}
+
+/// Writes the record of a room with the bytes that it has.
+#[inline(always)]
+fn store(room: &'static mut Waiting, want: u32, born: u64) {
+    let have = if room.have < want { room.have } else { want };
+    // SAFETY: a live value; volatile, so that it is asked now: another thread may have taken the room
+    // since, if all of them were in use.
+    let still = unsafe { (&raw const room.owner.born).read_volatile() } == born;
+    if have == 0 || !still {
+        return write::bare(&mut room.record);
+    }
+    let start = Room(room.bytes.as_mut_ptr()).start();
+    write::gathered(&mut room.record, have, start, core::ptr::null_mut());
+}
+
+// --- seen from the library ---
+
+/// A live object.
+#[inline(always)]
+pub fn object(key: ObjectKey) -> Option<&'static mut RustObject> {
+    // SAFETY: a live map value; calls on one object follow each other.
+    unsafe { RUST_OBJECTS.get_ptr_mut(key)?.as_mut() }
+}
+
+#[inline(always)]
+fn room(slot: u32) -> Option<&'static mut Waiting> {
+    // SAFETY: a live map value; who reads it asks whose it is before and after.
+    unsafe { RUST_ROOMS.get_ptr_mut(slot & (ROOMS - 1))?.as_mut() }
+}
+
+/// The object's socket, if it is known and open.
+#[inline(always)]
+pub fn socket_of(object: &RustObject) -> u64 {
+    if object.cookie != 0 && TLS_SOCKETS.get_ptr(object.cookie).is_some() {
+        object.cookie
+    } else {
+        0
+    }
+}
+
+/// The call went as expected, or not.
+#[inline(always)]
+pub fn note(tgid: u32, fits: bool) {
+    // SAFETY: a live map value; a lost update costs one of many counts.
+    match unsafe { RUST_PROCESSES.get_ptr_mut(tgid).and_then(|process| process.as_mut()) } {
+        Some(process) if fits => process.fit = process.fit.wrapping_add(1),
+        Some(process) => process.strange = process.strange.wrapping_add(1),
+        None => {
+            let process = RustProcess { fit: u64::from(fits), strange: u64::from(!fits) };
+            let _ = RUST_PROCESSES.insert(tgid, process, 0);
+        }
+    }
+    if !fits {
+        count(counter::TLS_STRANGE, 1);
+    }
+}
+
+/// Plaintext whose socket is not known.
+#[inline(always)]
+pub fn unmatched(len: u64) {
+    count_both((counter::TLS_UNMATCHED_CALLS, 1), (counter::TLS_UNMATCHED_BYTES, len));
+}
+
+/// The socket from which the thread received the record that it is about to decrypt, 0 when it did not:
+/// the record's length and first bytes are among what it received last.
+#[inline(always)]
+pub fn origin(thread: u64, text: Text) -> u64 {
+    // SAFETY: a live map value that only this thread uses.
+    let Some(last) = RUST_RECEIVED.get_ptr(thread).and_then(|last| unsafe { last.as_ref() }) else {
+        return 0;
+    };
+    let Some(body) = read_user::<[u8; COMPARED]>(text.address) else { return 0 };
+    let mut bytes = [0_u8; 24];
+    bytes[3] = (text.len >> 8) as u8;
+    bytes[4] = text.len as u8;
+    bytes[5..5 + COMPARED].copy_from_slice(&body);
+    // SAFETY: both are plain bytes of the same length.
+    let wanted = unsafe { core::mem::transmute::<[u8; 24], Beginning>(bytes) };
+    let mut index = 0;
+    while index < MAX_RECEIVED {
+        if last.records[index] == wanted {
+            return last.cookie;
+        }
+        index += 1;
+    }
+    0
+}
+
+/// Remembers a record by its first bytes: whoever sends it is the maker's socket. `address`: of what
+/// follows its header.
+#[inline(always)]
+pub fn remember(tgid: u64, maker: Maker, kind: u8, address: u64, len: u64) {
+    let Some(body) = read_user::<[u8; FINGERPRINT - 5]>(address) else { return };
+    let mut bytes = [0_u8; FINGERPRINT];
+    bytes[0] = kind;
+    bytes[1] = 3;
+    bytes[2] = 3;
+    bytes[3] = (len >> 8) as u8;
+    bytes[4] = len as u8;
+    bytes[5..].copy_from_slice(&body);
+    // SAFETY: both are plain bytes of the same length.
+    let bytes = unsafe { core::mem::transmute::<[u8; FINGERPRINT], [u64; FINGERPRINT / 8]>(bytes) };
+    let _ = RUST_WIRE.insert(WireKey { tgid, bytes }, maker, 0);
+}
+
+/// Reports plaintext in pieces that goes to the socket `cookie`, through a room.
+#[inline(always)]
+pub fn report_pieces(call: &RustCall, cookie: u64, maker: Maker) {
+    let slot = take(maker, call);
+    fill(slot, call);
+    rust_release(slot, cookie, maker.born);
+}
+
+/// Keeps plaintext until its socket is known: behind what waits already.
+#[inline(always)]
+pub fn wait(object: &mut RustObject, call: &RustCall) {
+    let maker = Maker { handle: call.handle, born: object.born };
+    let waiting = if object.room == 0 { None } else { room(object.room as u32 - 1) };
+    match waiting {
+        Some(room) if room.owner.born == object.born => {}
+        _ => object.room = u64::from(take(maker, call)) + 1,
+    }
+    fill(object.room as u32 - 1, call);
+}
+
+/// A room for this owner.
+#[inline(always)]
+fn take(owner: Maker, call: &RustCall) -> u32 {
+    let Some(taken) = RUST_TAKEN.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a live map value.
+    let slot = unsafe { crate::kernel::atomic::fetch_add(taken, 1) } as u32;
+    let slot = slot & (ROOMS - 1);
+    if let Some(room) = room(slot) {
+        // SAFETY: a live map value; volatile, so that nobody takes what is being changed for theirs.
+        unsafe { (&raw mut room.owner.born).write_volatile(0) };
+        if room.total != 0 {
+            unmatched(room.total);
+        }
+        let task = Task::current();
+        room.tgid = task.tgid();
+        room.tid = task.tid();
+        room.began_ns = call.began_ns;
+        room.total = 0;
+        room.have = 0;
+        room.whole = 1;
+        room.gathering.begin(0);
+        room.owner.handle = owner.handle;
+        // SAFETY: as above.
+        unsafe { (&raw mut room.owner.born).write_volatile(owner.born) };
+    }
+    slot
+}
+
+/// Adds a call's plaintext to a room.
+#[inline(always)]
+fn fill(slot: u32, call: &RustCall) {
+    let Text { address, count, skip, len, .. } = call.text;
+    rust_fill(slot, address, count, skip, len);
+}
+
+/// [`fill`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rust_fill(slot: u32, address: u64, pieces: u64, skip: u64, len: u64) -> u32 {
+    if !enabled(feature::TLS) {
+        return 0;
+    }
+    let Some(room) = room(slot) else { return 0 };
+    room.total += len;
+    // Bytes that do not adjoin are never joined; a fragment from within pieces is a later part of a
+    // long message.
+    if room.whole == 0 || skip != 0 {
+        room.whole = 0;
+        return 0;
+    }
+    let left = u64::from(MAX_CAPTURE - 1).saturating_sub(u64::from(room.have));
+    let want = if len < left { len } else { left } as u32;
+    let to = Room(room.bytes.as_mut_ptr());
+    let had = room.have;
+    room.have = if pieces == 0 {
+        append(to, &mut room.gathering, address, want)
+    } else {
+        gather(to, &mut room.gathering, (address, pieces), Layout::Program, had + want)
+    };
+    if u64::from(room.have) < room.total {
+        room.whole = 0;
+    }
+    0
+}
+
+/// The call as the reports of other libraries take it.
+#[inline(always)]
+pub fn plain(call: &RustCall, buffer: u64) -> OpenCall {
+    let site =
+        if call.site.receives() { Site::receive(0, 1, true) } else { Site::send(0, 1, true) };
+    OpenCall {
+        handle: call.handle,
+        buffer,
+        count_at: 0,
+        site,
+        stack: call.stack,
+        inner_stack: 0,
+        began_ns: call.began_ns,
+        cookie: call.cookie,
+    }
+}

@@ -1,0 +1,141 @@
+//! TLS libraries in unusual places: on stacks of their own, within each other, in containers.
+
+use kernspan_tests::agent::Agent;
+use kernspan_tests::certificates::Certificates;
+use kernspan_tests::counts::{Request, judge};
+use kernspan_tests::https::{Program, SIZE, Server, copy_libraries};
+use kernspan_tests::otlp::Kind;
+use kernspan_tests::process::{Process, free_port, until};
+use kernspan_tests::python::Python;
+use kernspan_tests::scenario::{Scenario, say};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const REQUESTS: u64 = 10;
+
+/// OpenSSL's asynchronous mode works on a stack of its own (a fiber), from which it may come back in the
+/// middle: `openssl s_server` and `s_client` with it, one against the other and against curl.
+#[test]
+fn openssl_asynchronous() {
+    let Some(scenario) = Scenario::begin("tls asynchronous", &["openssl", "curl"]) else { return };
+    let certificates = Certificates::make(&scenario);
+    let path = format!("/asynchronous/size/{SIZE}");
+    let file = scenario.path(path.trim_start_matches('/'));
+    std::fs::create_dir_all(file.parent().expect("it has one")).expect("a directory");
+    let body = "x".repeat(SIZE);
+    std::fs::write(&file, format!("HTTP/1.0 200 OK\r\nContent-Length: {SIZE}\r\n\r\n{body}"))
+        .expect("the answer");
+    let port = free_port();
+    let mut server = Command::new("openssl");
+    let (certificate, key) = (certificates.file("server.crt"), certificates.file("server.key"));
+    server.args(["s_server", "-HTTP", "-async", "-quiet", "-accept", &format!("127.0.0.1:{port}")]);
+    server.args(["-cert", &certificate, "-key", &key]).current_dir(scenario.dir());
+    let _server = Process::start(server, scenario.dir(), "s_server");
+    until("s_server listens", LIMIT, || TcpStream::connect(("127.0.0.1", port)).ok());
+    let agent = Agent::run(&scenario, &[]);
+    let request = scenario.file(
+        "request",
+        format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n").as_bytes(),
+    );
+    for _ in 0..REQUESTS {
+        let mut curl = Command::new("curl");
+        let url = format!("https://127.0.0.1:{port}{path}");
+        curl.args(["-sS", "--insecure", "--http1.0", "-o", "/dev/null", &url]);
+        Process::start(curl, scenario.dir(), "curl").succeed(LIMIT);
+        let mut client = Command::new("sh");
+        let line = format!(
+            "openssl s_client -async -quiet -connect 127.0.0.1:{port} < {}",
+            request.display()
+        );
+        client.args(["-c", &line]);
+        Process::start(client, scenario.dir(), "s_client").wait(LIMIT);
+    }
+    let report = agent.stop();
+    let truth = vec![Request::get(&path, SIZE as i64); 2 * REQUESTS as usize];
+    let complaints = judge(&report.telemetry.under("/asynchronous/"), &truth);
+    assert!(complaints.is_empty(), "{}\n{:?}", complaints.join("\n"), report.ledger);
+    say(&format!("tls asynchronous: {} requests, all pairs joined", 2 * REQUESTS));
+}
+
+/// TLS within TLS: curl through an HTTPS proxy. What is within is not read, and given to no connection.
+#[test]
+fn tls_within_tls_is_no_other_connections() {
+    let Some(scenario) = Scenario::begin("tls within tls", &["nginx", "curl"]) else { return };
+    let certificates = Certificates::make(&scenario);
+    let server = Server::start(&scenario, Program::Nginx, &certificates);
+    let port = free_port().to_string();
+    let (certificate, key) = (certificates.file("server.crt"), certificates.file("server.key"));
+    let arguments = ["--port", &port, "--certificate", &certificate, "--key", &key];
+    let proxy = Python::serve(&scenario, "proxy", "proxy.py", &arguments, &[]);
+    let agent = Agent::run(&scenario, &[]);
+    for _ in 0..REQUESTS {
+        let mut curl = Command::new("curl");
+        let through = format!("https://127.0.0.1:{port}");
+        curl.args(["-sS", "--insecure", "--proxy-insecure", "--http1.1", "-o", "/dev/null"]);
+        curl.args(["--proxy", &through, &server.url()]);
+        Process::start(curl, scenario.dir(), "curl").succeed(LIMIT);
+    }
+    let report = agent.stop();
+    drop(proxy);
+    let spans = report.telemetry.under("/nginx/");
+    let servers = spans.iter().filter(|span| span.kind == Kind::Server).count() as u64;
+    assert_eq!((servers, spans.len() as u64), (REQUESTS, REQUESTS), "{:?}", report.ledger);
+    let nested = report.ledger.lines.iter().find(|line| line.cause == "tls_nested");
+    assert!(nested.is_some_and(|line| line.count >= REQUESTS), "{:?}", report.ledger);
+    say(&format!(
+        "tls within tls: {servers} requests seen by the server, none of curl's inner ones"
+    ));
+}
+
+/// A program with libraries of its own in mount and process namespaces of its own.
+#[test]
+fn a_container_with_libraries_of_its_own() {
+    let Some(scenario) = Scenario::begin("tls container", &["nginx", "curl", "unshare"]) else {
+        return;
+    };
+    let certificates = Certificates::make(&scenario);
+    let server = Server::start(&scenario, Program::Nginx, &certificates);
+    let root = scenario.path("root");
+    for (names, directory) in [(&["lib"][..], "lib/x86_64-linux-gnu"), (&["ld-linux"], "lib64")] {
+        copy_libraries("/usr/bin/curl", names, &root.join(directory));
+    }
+    std::fs::copy("/usr/bin/curl", root.join("curl")).expect("a copy");
+    std::fs::copy("/lib64/ld-linux-x86-64.so.2", root.join("lib64/ld-linux-x86-64.so.2"))
+        .expect("the loader");
+    let gate = root.join("gate");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &gate, 0o600.into()).expect("a pipe with a name");
+    let library = std::fs::read_dir(root.join("lib/x86_64-linux-gnu")).expect("the copies");
+    let library = library
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("libssl.so"))
+        .expect("curl uses OpenSSL");
+    let inode = library.metadata().expect("a file").ino();
+    let agent = Agent::run(&scenario, &[]);
+    let mut curl = Command::new("unshare");
+    curl.args(["--mount", "--pid", "--fork", "chroot"]).arg(&root).arg("/curl");
+    curl.args(["-sS", "--insecure", "--http1.1", "-o", "/answer", "file:///gate"]);
+    for _ in 0..REQUESTS {
+        curl.args(["-o", "/answer", &server.url()]);
+    }
+    let curl = Process::start(curl, scenario.dir(), "container");
+    let path = Path::new("/lib/x86_64-linux-gnu").join(library.file_name());
+    until("the container's library is covered", LIMIT, || {
+        let status = agent.status();
+        let covered = status["tls"]["covered"].as_array().cloned().unwrap_or_default();
+        let same = |file: &&serde_json::Value| file["inode"].as_u64() == Some(inode);
+        let file = covered.iter().find(same).cloned()?;
+        let seen = Path::new(file["path"].as_str().unwrap_or_default()).to_owned();
+        (seen == path && file["libraries"].to_string().contains("OpenSSL")).then_some(())
+    });
+    std::fs::write(&gate, b"open").expect("curl goes on");
+    curl.succeed(LIMIT);
+    let report = agent.stop();
+    let truth = vec![Request::get(&server.path(), SIZE as i64); REQUESTS as usize];
+    let complaints = judge(&report.telemetry.under("/nginx/"), &truth);
+    assert!(complaints.is_empty(), "{}\n{:?}", complaints.join("\n"), report.ledger);
+    say(&format!("tls container: {REQUESTS} requests, all pairs joined"));
+}
