@@ -195,13 +195,14 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
 #[inline(always)]
 pub fn moved(cookie: u64, thread: u64, received: u32, arrived: Option<(u64, u64)>) {
     let (first, last) = arrived.unwrap_or((0, 0));
-    tls_moved(cookie, thread, first, last, received);
+    tls_moved(cookie, thread, first, last);
+    rust_tls::moved(cookie, thread, received);
 }
 
 /// A global function, which the verifier looks at once by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, received: u32) -> u32 {
+extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64) -> u32 {
     if !enabled(feature::TLS) {
         return 0;
     }
@@ -214,9 +215,8 @@ extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, receive
         }
         socket.last_ns = last;
     }
-    match OpenCall::of(thread) {
-        Some(call) => call.uses((thread >> 32) as u32, cookie),
-        None => rust_tls::moved(cookie, thread, received),
+    if let Some(call) = OpenCall::of(thread) {
+        call.uses((thread >> 32) as u32, cookie);
     }
     0
 }

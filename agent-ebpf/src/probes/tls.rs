@@ -191,7 +191,8 @@ pub struct Moving {
 #[inline(always)]
 pub fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
     let moving = Moving { sending: !call.site.receives(), began_ns: call.began_ns, len };
-    let Some((mut record, want)) = prepare(&moving, cookie, socket) else { return };
+    let mut record = Payload::default();
+    let Some(want) = prepare(&moving, cookie, socket, &mut record) else { return };
     if call.site.is_unseen() {
         return write::unreachable(&mut record);
     }
@@ -201,10 +202,15 @@ pub fn report(call: &OpenCall, cookie: u64, socket: &mut TlsSocket, len: u32) {
     }
 }
 
-/// Moves the socket's positions on. Gives the record, and how many bytes belong to it; `None` when
-/// userspace wants none.
+/// Moves the socket's positions on. Fills the record, and gives how many bytes belong to it; `None` when
+/// userspace wants no record.
 #[inline(always)]
-pub fn prepare(moving: &Moving, cookie: u64, socket: &mut TlsSocket) -> Option<(Payload, u32)> {
+pub fn prepare(
+    moving: &Moving,
+    cookie: u64,
+    socket: &mut TlsSocket,
+    record: &mut Payload,
+) -> Option<u32> {
     let boot_ns = now();
     let Moving { sending, began_ns, len } = *moving;
     let (position, opposite) = if sending {
@@ -238,7 +244,7 @@ pub fn prepare(moving: &Moving, cookie: u64, socket: &mut TlsSocket) -> Option<(
     if socket.turn(sending) {
         flags |= record_flag::TURN;
     }
-    let record = Payload {
+    *record = Payload {
         header: Header {
             direction: if sending { direction::SEND } else { direction::RECEIVE },
             flags,
@@ -255,7 +261,7 @@ pub fn prepare(moving: &Moving, cookie: u64, socket: &mut TlsSocket) -> Option<(
         last_ns,
         context: 0,
     };
-    Some((record, socket.allowance(len)))
+    Some(socket.allowance(len))
 }
 
 /// Records that a call's bytes may take: four hold the longest TLS record.
