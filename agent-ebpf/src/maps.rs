@@ -160,6 +160,10 @@ pub static RUST_OBJECTS: LruHashMap<ObjectKey, RustObject> =
 #[map]
 pub static RUST_RECEIVED: LruHashMap<u64, Received> = LruHashMap::with_max_entries(4096, 0);
 
+/// A new entry of it: 0. Never written.
+#[map]
+pub static RUST_BLANK: Array<Received> = Array::with_max_entries(1, 0);
+
 /// Records that such a process has made and not sent yet, with who made them.
 #[map]
 pub static RUST_WIRE: LruHashMap<WireKey, Maker> = LruHashMap::with_max_entries(4096, 0);

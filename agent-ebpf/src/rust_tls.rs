@@ -25,8 +25,8 @@ use crate::{
         user::{BEHIND, Gathering, Layout, Room, append, gather, read_user},
     },
     maps::{
-        ROOM, RUST_OBJECTS, RUST_PROCESSES, RUST_RECEIVED, RUST_ROOMS, RUST_TAKEN, RUST_WIRE,
-        TLS_SOCKETS,
+        ROOM, RUST_BLANK, RUST_OBJECTS, RUST_PROCESSES, RUST_RECEIVED, RUST_ROOMS, RUST_TAKEN,
+        RUST_WIRE, TLS_SOCKETS,
     },
     probes::{
         payload::write,
@@ -138,41 +138,46 @@ pub fn is_used_by(tgid: u32) -> bool {
     RUST_PROCESSES.get_ptr(tgid).is_some()
 }
 
-/// A call moved bytes through a socket that carries TLS: `received` of them, or some were sent. Empty, as those
-/// that it calls, where TLS is off: a kernel may refuse them there.
+/// A call moved bytes through a socket that carries TLS: `received` of them, or some were sent. Gives the
+/// room whose plaintext is to be reported, counted from 1, else 0: the stacks of functions that call each
+/// other add up, so that the caller does it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn rust_moved(cookie: u64, thread: u64, received: u32) -> u32 {
+    if !enabled(feature::TLS) {
+        return 0;
+    }
     let tgid = (thread >> 32) as u32;
-    if !enabled(feature::TLS) || !is_used_by(tgid) || OpenCall::of(thread).is_some() {
+    if !is_used_by(tgid) || OpenCall::of(thread).is_some() {
         return 0;
     }
     let Some((address, count)) = registers::hint(Task::current()) else { return 0 };
-    if received != 0 {
-        let at = if count == 0 { Some(address) } else { read_user::<u64>(address) };
-        if let Some(at) = at {
-            rust_received(cookie, thread, at, u64::from(received));
-        }
-        return 0;
-    }
+    let mut room = 0;
     let mut index = 0;
     while index < MAX_SENT {
-        if index > 0 && index >= count {
+        if index > 0 && (index >= count || received != 0) {
             break;
         }
         let at = if count == 0 { Some(address) } else { read_user::<u64>(address + index * 16) };
         if let Some(at) = at {
-            rust_sent(cookie, u64::from(tgid), at);
+            if received != 0 {
+                rust_received(cookie, thread, at, u64::from(received));
+            } else if room == 0 {
+                room = rust_sent(cookie, u64::from(tgid), at);
+            }
         }
         index += 1;
     }
-    0
+    room
 }
 
-/// [`rust_moved`].
+/// [`rust_moved`], and what follows from it.
 #[inline(always)]
 pub fn moved(cookie: u64, thread: u64, received: u32) {
-    rust_moved(cookie, thread, received);
+    let room = rust_moved(cookie, thread, received);
+    if room != 0 {
+        rust_release(room - 1, cookie, 0);
+    }
 }
 
 /// Remembers the records that `len` bytes at `address` begin with. A later part of a long record leaves
@@ -183,27 +188,44 @@ extern "C" fn rust_received(cookie: u64, thread: u64, address: u64, len: u64) ->
     if !enabled(feature::TLS) {
         return 0;
     }
-    let mut received = Received { cookie, records: [[0; 3]; MAX_RECEIVED] };
+    // SAFETY: a live map value that only this thread uses.
+    let known = || unsafe { RUST_RECEIVED.get_ptr_mut(thread).and_then(|last| last.as_mut()) };
+    if known().is_none()
+        && let Some(blank) = RUST_BLANK.get(0)
+    {
+        let _ = RUST_RECEIVED.insert(thread, blank, 0);
+    }
+    let Some(last) = known() else { return 0 };
     let (mut at, mut index) = (0, 0);
-    while index < MAX_RECEIVED && at + 24 <= len {
-        let Some(mut words) = read_user::<Beginning>(address + at) else { break };
+    while index < MAX_RECEIVED {
+        let mut words = None;
+        if at + 24 <= len {
+            words = read_user::<Beginning>(address + at);
+        }
+        let Some(mut words) = words else { break };
         let [kind, major, _, high, low, ..] = words[0].to_le_bytes();
         if !matches!(kind, 20..=23) || major != 3 {
             break;
         }
         words[0] &= !0xff_ffff;
         words[2] &= BEGINNING_END;
-        received.records[index] = words;
+        last.cookie = cookie;
+        last.records[index] = words;
         at += 5 + (u64::from(high) << 8 | u64::from(low));
         index += 1;
     }
-    if at != 0 {
-        let _ = RUST_RECEIVED.insert(thread, received, 0);
+    // Those of an earlier receive are none of this socket's.
+    while index < MAX_RECEIVED {
+        if at != 0 {
+            last.records[index] = [0; 3];
+        }
+        index += 1;
     }
     0
 }
 
-/// What is sent may begin with a record that somebody made: the maker's socket is this one.
+/// What is sent may begin with a record that somebody made: the maker's socket is this one. As
+/// [`rust_moved`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn rust_sent(cookie: u64, tgid: u64, address: u64) -> u32 {
@@ -213,22 +235,22 @@ extern "C" fn rust_sent(cookie: u64, tgid: u64, address: u64) -> u32 {
     let Some(bytes) = read_user::<[u64; FINGERPRINT / 8]>(address) else { return 0 };
     let key = WireKey { tgid, bytes };
     // SAFETY: the value is copied out.
-    let Some(maker) = unsafe { RUST_WIRE.get(key) }.copied() else { return 0 };
-    let _ = RUST_WIRE.remove(key);
+    let Some(maker) = unsafe { RUST_WIRE.get(&key) }.copied() else { return 0 };
+    let _ = RUST_WIRE.remove(&key);
     let Some(object) = object(ObjectKey { tgid, handle: maker.handle }) else { return 0 };
     if object.born != maker.born || object.cookie != 0 {
         return 0;
     }
     object.cookie = cookie;
-    let room = object.room;
+    let slot = object.room;
     object.room = 0;
-    if room != 0 {
-        rust_release(room as u32 - 1, cookie, maker.born);
+    match room(slot.wrapping_sub(1) as u32) {
+        Some(room) if slot != 0 && room.owner.born == maker.born => slot as u32,
+        _ => 0,
     }
-    0
 }
 
-/// Reports what waited in a room.
+/// Reports what waited in a room. `born`: its owner's, 0 where that has been asked.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn rust_release(slot: u32, cookie: u64, born: u64) -> u32 {
@@ -237,7 +259,8 @@ extern "C" fn rust_release(slot: u32, cookie: u64, born: u64) -> u32 {
     }
     let Some(room) = room(slot) else { return 0 };
     let Some(socket) = socket(cookie) else { return 0 };
-    if room.owner.born != born {
+    let owner = room.owner.born;
+    if owner == 0 || born != 0 && owner != born {
         return 0;
     }
     let len = room.total as u32;
@@ -245,7 +268,7 @@ extern "C" fn rust_release(slot: u32, cookie: u64, born: u64) -> u32 {
     room.total = 0;
     let Some(want) = prepare(&moving, cookie, socket, &mut room.record) else { return 0 };
     room.record.header.tid = room.tid;
-    store(room, want, born);
+    store(room, want, owner);
     0
 }
 
