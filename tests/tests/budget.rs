@@ -138,6 +138,8 @@ fn a_process_beyond_its_rate_costs_no_other_process() {
 fn a_ring_that_is_nearly_full_takes_no_new_requests() {
     let Some(scenario) = Scenario::begin("full ring", &["nginx", "wrk", "curl"]) else { return };
     let (nginx, listen) = nginx(&scenario);
+    // Captured whole: a quarter of the requests fills the ring.
+    Nginx::page(&scenario, "load", 5000);
     let agent = Agent::run(&scenario, &["--ring-size", "1MiB", "--poll-interval", "200ms"]);
     let asked = wrk(&scenario, &format!("http://{listen}/load"), CONNECTIONS, scaled(3, 60));
     std::thread::sleep(Duration::from_secs(1));

@@ -255,6 +255,11 @@ fn assert_udp(report: &Report, truth: &[Value], pid: u32) {
             let counted: Vec<_> =
                 report.ended.stderr.lines().filter(|line| line.contains("datagram")).collect();
             let record = latest.get(&ports).unwrap_or_else(|| {
+                eprintln!(
+                    "ALL {:#?}\nSTDERR {}",
+                    latest.iter().collect::<Vec<_>>(),
+                    report.ended.stderr
+                );
                 panic!("no record of {line} {role}; there are {of_socket:?}; {counted:?}")
             });
             for (name, expected) in [
