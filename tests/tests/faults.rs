@@ -170,7 +170,7 @@ fn a_killed_agent_leaves_nothing() {
     assert!(held.iter().any(|(kind, _)| *kind == "prog"), "the agent holds programs: {held:?}");
     agent.kill();
     for (kind, id) in &held {
-        until(&format!("{kind} {id} is gone"), Duration::from_secs(5), || {
+        until(&format!("{kind} {id} is gone"), Duration::from_secs(60), || {
             let mut show = Command::new("bpftool");
             show.args([kind, "show", "id", &id.to_string()]);
             show.output().is_ok_and(|output| !output.status.success()).then_some(())

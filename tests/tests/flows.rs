@@ -251,11 +251,9 @@ fn assert_udp(report: &Report, truth: &[Value], pid: u32) {
             ((local, remote), "sent", "received", "client"),
             ((remote, local), "received", "sent", "server"),
         ] {
-            let of_socket: Vec<_> = latest.keys().filter(|(local, _)| *local == ports.0).collect();
-            let counted: Vec<_> =
-                report.ended.stderr.lines().filter(|line| line.contains("datagram")).collect();
             let record = latest.get(&ports).unwrap_or_else(|| {
-                panic!("no record of {line} {role}; there are {of_socket:?}; {counted:?}")
+                let (all, log) = (latest.values(), &report.ended.stderr);
+                panic!("no record of {line} {role}; there are {:#?}\n{log}", Vec::from_iter(all))
             });
             for (name, expected) in [
                 ("kernspan.flow.packets_sent", &line[sent]),

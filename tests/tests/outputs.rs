@@ -87,9 +87,11 @@ fn a_pipe_that_nobody_reads_costs_only_what_it_does_not_take() {
     const FEW: usize = 10;
     let Some(scenario) = Scenario::begin("unread pipe", &["ab", "curl"]) else { return };
     let (_server, port) = server(&scenario);
-    // Spans alone: what else an agent reports of a machine may be longer than the pipe.
-    let only = ["--output", "json", "--probes", "http", "--process-metrics", "off"];
-    let (agent, mut unread) = Agent::run_into_pipe(&scenario, &only);
+    // These spans alone: what else an agent reports of a machine may be longer than the pipe.
+    let watched = port.to_string();
+    let only = ["--probes", "http", "--process-metrics", "off", "--port", &watched];
+    let words = [&["--output", "json"], &only[..]].concat();
+    let (agent, mut unread) = Agent::run_into_pipe(&scenario, &words);
     // The pipe takes these whole, be they one line or several. The load waits for them: together with its
     // first spans they would be a line that no pipe takes.
     ask(&scenario, port, FEW);
@@ -156,10 +158,10 @@ fn a_run_ends_with_the_last_reader_of_its_last_output() {
     let mut command = agent::command();
     command.args(["run", "--output", "console"]);
     let (process, reader) = Process::start_into_pipe(command, scenario.dir(), "alone");
-    until("ready", Duration::from_secs(20), || process.stderr().contains("ready").then_some(()));
+    until("ready", Duration::from_secs(60), || process.stderr().contains("ready").then_some(()));
     drop(reader);
     ask(&scenario, port, 20);
-    let ended = process.succeed(Duration::from_secs(20));
+    let ended = process.succeed(Duration::from_secs(60));
     assert!(ended.stderr.contains("nobody reads"), "{}", ended.stderr);
 }
 
