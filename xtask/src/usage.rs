@@ -64,7 +64,7 @@ pub fn kernel_memory(pid: u32) -> Result<u64> {
 }
 
 /// The number behind a label at the beginning of a line.
-fn number(text: &str, label: &str) -> Option<u64> {
+pub fn number(text: &str, label: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
     rest.split_whitespace().next()?.parse().ok()
 }
