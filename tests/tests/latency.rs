@@ -66,7 +66,11 @@ fn paced(scenario: &Scenario, what: &str, port: u16, path: &str, flags: &[&str])
         let end = now();
         assert!(!report.telemetry.under(path).is_empty(), "the agent saw nothing of it");
         with.push((begin, end));
-        parts.extend([("coming", (begin, ready)), ("there", (ready, ending)), ("going", (ending, end))]);
+        parts.extend([
+            ("coming", (begin, ready)),
+            ("there", (ready, ending)),
+            ("going", (ending, end)),
+        ]);
     }
     let requests: Vec<(f64, f64)> = client
         .stop()

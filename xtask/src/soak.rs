@@ -36,7 +36,7 @@ const STEP: Duration = Duration::from_secs(5);
 /// Runs, prints, and fails when something grew.
 pub fn run(options: &Options) -> Result<()> {
     ensure!(geteuid().is_root(), "the agent needs root: run this as root");
-    let agent = options.agent.clone().map_or_else(build::run, Ok)?;
+    let agent = build::agent(options.agent.as_deref())?;
     let home = scratch("soak")?;
     let result = watch(options, &agent, &home);
     fs::remove_dir_all(&home)?;

@@ -119,7 +119,7 @@ impl Web<'_> {
 }
 
 fn program(name: &str) -> Result<String> {
-    let path =
-        paths::program(name).with_context(|| format!("{name} is missing: run `cargo xtask setup`"))?;
+    let path = paths::program(name)
+        .with_context(|| format!("{name} is missing: run `cargo xtask setup`"))?;
     Ok(path.to_string_lossy().into_owned())
 }

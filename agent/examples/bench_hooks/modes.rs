@@ -66,7 +66,11 @@ pub const MODES: &[Mode] = &[
     mode("payload, left at once", &[Feature::Payload], Does::Leaves),
     mode("payload, muted", &[Feature::Payload], Does::Mutes),
     mode("payload", &[Feature::Payload], Does::Captures),
-    mode("payload, connection state", &[Feature::Payload, Feature::ConnectionState], Does::Captures),
+    mode(
+        "payload, connection state",
+        &[Feature::Payload, Feature::ConnectionState],
+        Does::Captures,
+    ),
     mode("payload, send time", &[Feature::Payload, Feature::SendTime], Does::Captures),
     mode("payload, arrival", &[Feature::Payload, Feature::Arrival], Does::Captures),
     mode("flows alone", FLOWS, Does::Captures),

@@ -32,17 +32,9 @@ pub const SSL: Library = Library {
     ],
     inner: &[
         // int ssl_read_internal(SSL *, void *, size_t, size_t *)
-        Inner {
-            exact: "SSL_read_ex",
-            others: &["SSL_read"],
-            site: Site::receive_counted(0, 1, 3),
-        },
+        Inner { exact: "SSL_read_ex", others: &["SSL_read"], site: Site::receive_counted(0, 1, 3) },
         // int ssl_write_internal(SSL *, const void *, size_t, uint64_t, size_t *), since 3.3
-        Inner {
-            exact: "SSL_write_ex2",
-            others: &["SSL_write"],
-            site: Site::send_counted(0, 1, 4),
-        },
+        Inner { exact: "SSL_write_ex2", others: &["SSL_write"], site: Site::send_counted(0, 1, 4) },
         // int ssl_write_internal(SSL *, const void *, size_t, size_t *)
         Inner { exact: "SSL_write_ex", others: &["SSL_write"], site: Site::send_counted(0, 1, 3) },
     ],

@@ -146,15 +146,21 @@ mod tests {
     /// Debian 12's libraries, where they are installed: each has shapes that the tables know.
     #[test]
     fn calls_of_installed_libraries_are_probed_where_it_is_cheap() {
-        for (path, receive, send) in [
-            ("/usr/lib/x86_64-linux-gnu/libssl.so.3", Site::receive_counted(0, 1, 3), Site::send_counted(0, 1, 3)),
-        ] {
+        for (path, receive, send) in [(
+            "/usr/lib/x86_64-linux-gnu/libssl.so.3",
+            Site::receive_counted(0, 1, 3),
+            Site::send_counted(0, 1, 3),
+        )] {
             let Ok(file) = File::open(path) else { continue };
             let findings = examine(&file, Path::new(path));
             let pieces = Pieces(&file);
             for site in [receive, send] {
-                let found: Vec<u64> =
-                    findings.sites.iter().filter(|(_, one)| *one == site).map(|(at, _)| *at).collect();
+                let found: Vec<u64> = findings
+                    .sites
+                    .iter()
+                    .filter(|(_, one)| *one == site)
+                    .map(|(at, _)| *at)
+                    .collect();
                 let [at] = found[..] else { panic!("{path}: {found:?}") };
                 assert!(place::is_cheap(&pieces.read(at, 8).unwrap()), "{path}: {at:#x}");
             }

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ pub struct Options {
     /// Connections that are open at a time; both ends are on this machine.
     #[arg(long, default_value_t = 50_000)]
     connections: u32,
+    /// An agent that is built already.
+    #[arg(long)]
+    agent: Option<PathBuf>,
 }
 
 /// Of one end: the state of its socket, what its shard and the assembler keep.
@@ -52,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
         Rlimit { current: Some(needed), maximum: limit.maximum.map(|most| most.max(needed)) };
     setrlimit(Resource::Nofile, wanted)
         .with_context(|| format!("{needed} open files are not allowed"))?;
-    let agent = build::run()?;
+    let agent = build::agent(options.agent.as_deref())?;
     let home = scratch("connections")?;
     let result = both(options, &agent, &home);
     let removed = fs::remove_dir_all(&home);

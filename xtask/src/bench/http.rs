@@ -3,12 +3,12 @@
 
 use super::aims::{self, Aim};
 use super::report::{self, Mode, Round, Seen};
+use crate::build;
 use crate::command::{command, output};
 use crate::service::{Service, free_ports, scratch};
 use crate::usage;
 use crate::watcher::{Receiver, Watcher, losses};
 use crate::web::{Certificate, Web};
-use crate::build;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use rustix::process::geteuid;
@@ -47,6 +47,9 @@ pub struct Options {
     /// Who answers.
     #[arg(long, value_enum, default_value_t = Server::Nginx)]
     server: Server,
+    /// An agent that is built already.
+    #[arg(long)]
+    agent: Option<PathBuf>,
     /// Measures the agent of this file as well, in the same rounds: another build.
     #[arg(long)]
     other: Option<PathBuf>,
@@ -117,7 +120,7 @@ pub fn run(options: &Options) -> Result<()> {
         vec![Plan::without("none"), Plan::without("none again")]
     } else {
         ensure!(geteuid().is_root(), "the agent needs root: run this as root");
-        plans(options, &build::run()?)
+        plans(options, &build::agent(options.agent.as_deref())?)
     };
     let home = scratch("bench")?;
     warn_of_others()?;
@@ -173,7 +176,8 @@ impl Rig<'_> {
         let agent = Watcher::start(agent, self.home, Some(receiver), plan.arguments)?;
         println!("  agent ready after {:.2} s", agent.ready);
         let round = self.load(Some(&agent), receiver)?;
-        let mut seen = Seen { ready: agent.ready, age: show_ages(receiver)?, ..show_agent(&agent)? };
+        let mut seen =
+            Seen { ready: agent.ready, age: show_ages(receiver)?, ..show_agent(&agent)? };
         seen.stopped = agent.stop()?;
         println!("  agent stopped after {:.2} s", seen.stopped);
         Ok(Round { seen: Some(seen), ..round })

@@ -25,6 +25,9 @@ pub struct Options {
     /// Thousands of requests in a part, for each request that a packet has.
     #[arg(long, default_value_t = 200)]
     thousands: u32,
+    /// An agent that is built already.
+    #[arg(long)]
+    agent: Option<PathBuf>,
 }
 
 /// Requests that redis-benchmark sends at once.
@@ -39,7 +42,7 @@ pub fn run(options: &Options) -> Result<()> {
     for name in ["redis-server", "redis-benchmark"] {
         program(name)?;
     }
-    let agent = build::run()?;
+    let agent = build::agent(options.agent.as_deref())?;
     let home = scratch("redis")?;
     warn_of_others()?;
     let result = measure(options, &agent, &home);
@@ -111,8 +114,17 @@ fn show_account(pipeline: u32, ledger: &[Value]) -> Result<()> {
         of("kernel_payload", "in"),
         of("kernel_payload", "lost")
     );
-    for line in ledger.iter().filter(|line| text(line, "cause").contains("muted")) {
-        println!("  {} {}: {} {}", text(line, "stage"), text(line, "unit"), text(line, "cause"), count(line));
+    let is_muted = |line: &&Value| {
+        ["muted", "unclassified"].iter().any(|word| text(line, "cause").contains(word))
+    };
+    for line in ledger.iter().filter(is_muted) {
+        println!(
+            "  {} {}: {} {}",
+            text(line, "stage"),
+            text(line, "unit"),
+            text(line, "cause"),
+            count(line)
+        );
     }
     let lost = losses(ledger);
     ensure!(lost.is_empty(), "the agent lost something:\n  {}", lost.join("\n  "));

@@ -158,7 +158,8 @@ impl Load {
     /// Questions and answers, a socket for a hundred of them.
     fn datagrams(&self) {
         let exchange = || -> std::io::Result<()> {
-            let (asks, answers) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+            let (asks, answers) =
+                (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
             asks.connect(answers.local_addr()?)?;
             for socket in [&asks, &answers] {
                 socket.set_read_timeout(Some(Duration::from_secs(1)))?;
