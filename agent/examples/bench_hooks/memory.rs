@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 /// What the maps take, and what each connection takes over what it does without probes.
 pub fn measure(connections: u32, options: &Options) -> Result<()> {

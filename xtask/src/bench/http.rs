@@ -47,6 +47,10 @@ pub struct Options {
     /// Who answers.
     #[arg(long, value_enum, default_value_t = Server::Nginx)]
     server: Server,
+    /// Counts the CPU time of server, wrk and agent alone, in place of the whole machine's: for a machine
+    /// that others use as well.
+    #[arg(long)]
+    shared: bool,
     /// An agent that is built already.
     #[arg(long)]
     agent: Option<PathBuf>,
@@ -123,7 +127,9 @@ pub fn run(options: &Options) -> Result<()> {
         plans(options, &build::agent(options.agent.as_deref())?)
     };
     let home = scratch("bench")?;
-    warn_of_others()?;
+    if !options.shared {
+        warn_of_others()?;
+    }
     let result = measure(options, &plans, &home);
     let removed = fs::remove_dir_all(&home);
     report::print(&result?);
@@ -143,8 +149,8 @@ pub fn warn_of_others() -> Result<()> {
 
 fn measure(options: &Options, plans: &[Plan], home: &Path) -> Result<Vec<Mode>> {
     let [port] = free_ports()?;
-    let rig = Rig { home, port, options };
-    let _server = rig.start_server()?;
+    let mut rig = Rig { home, port, options, server: None };
+    rig.server = Some(rig.start_server()?);
     let receiver = Receiver::start(home)?;
     let mut modes: Vec<_> = plans
         .iter()
@@ -167,6 +173,7 @@ struct Rig<'a> {
     home: &'a Path,
     port: u16,
     options: &'a Options,
+    server: Option<Service>,
 }
 
 impl Rig<'_> {
@@ -185,19 +192,38 @@ impl Rig<'_> {
 
     fn load(&self, agent: Option<&Watcher>, receiver: &Receiver) -> Result<Round> {
         let agent_cpu = || agent.map_or(Ok(Duration::ZERO), |agent| usage::process(agent.pid()));
-        let before = (usage::machine()?, usage::process(receiver.pid())?, agent_cpu()?);
+        let now =
+            || anyhow::Ok((self.spent(agent)?, usage::process(receiver.pid())?, agent_cpu()?));
+        let before = now()?;
         let requests = self.wrk()?;
         thread::sleep(SETTLE);
-        let after = (usage::machine()?, usage::process(receiver.pid())?, agent_cpu()?);
+        let after = now()?;
         let per_request = |time: Duration| time.as_secs_f64() * 1e6 / requests;
-        let (machine, receiver) = (after.0 - before.0, after.1 - before.1);
+        let (spent, receiver) = (after.0.saturating_sub(before.0), after.1 - before.1);
+        let besides = if self.options.shared { Duration::ZERO } else { receiver };
         Ok(Round {
             rate: requests / f64::from(self.options.seconds),
-            cpu: per_request(machine.saturating_sub(receiver)),
+            cpu: per_request(spent.saturating_sub(besides)),
             receiver: per_request(receiver),
             agent: per_request(after.2 - before.2),
             seen: None,
         })
+    }
+
+    /// CPU time so far, of those that are counted.
+    fn spent(&self, agent: Option<&Watcher>) -> Result<Duration> {
+        if !self.options.shared {
+            return usage::machine();
+        }
+        // wrk is a child of this process that has ended.
+        let mut sum = usage::ended_children()?;
+        for pid in self.server.iter().map(Service::pid).chain(agent.map(Watcher::pid)) {
+            sum += usage::process(pid)?;
+            for child in usage::children(pid) {
+                sum += usage::process(child)?;
+            }
+        }
+        Ok(sum)
     }
 
     /// Runs wrk; the number of requests it says were answered.
