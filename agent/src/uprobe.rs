@@ -7,7 +7,7 @@
 //! - [`library`]: which functions of which library, and their argument conventions: one table each.
 //! - [`openssl`], [`gnutls`], [`nss`]: the tables. [`rustls`]: its methods, by their mangled names. [`go`]:
 //!   Go's own TLS, by its instructions.
-//! - [`target`]: a file to its functions.
+//! - [`target`]: a file to its functions. [`place`]: where in a function a probe costs least.
 //! - [`find`]: files that are mapped now, or that the loader would find.
 //! - [`mappings`]: files as they are mapped.
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
@@ -20,6 +20,7 @@ pub mod library;
 mod mappings;
 mod nss;
 mod openssl;
+mod place;
 pub mod program;
 mod rustls;
 pub mod service;

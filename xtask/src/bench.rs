@@ -4,9 +4,9 @@ mod age;
 mod aims;
 mod connections;
 mod http;
+mod redis;
 mod report;
 mod sink;
-mod usage;
 
 use crate::build;
 use crate::command::{self, command};
@@ -30,6 +30,8 @@ enum Subject {
     },
     /// CPU of the whole machine per HTTP request, with and without the agent.
     Http(http::Options),
+    /// The same for a protocol that is not known, and what is lost meanwhile.
+    Redis(redis::Options),
     /// Memory of an idle connection, in the kernel and in the agent.
     Connections(connections::Options),
     /// Records to spans in userspace, on one core, without a kernel.
@@ -51,6 +53,7 @@ pub fn run(options: &Options) -> Result<()> {
     match &options.subject {
         Subject::Hooks { arguments } => example("bench_hooks", arguments),
         Subject::Http(options) => http::run(options),
+        Subject::Redis(options) => redis::run(options),
         Subject::Connections(options) => connections::run(options),
         Subject::Core { arguments } => example("bench_core", arguments),
         Subject::Sink { port } => sink::serve(*port),

@@ -2,17 +2,18 @@
 //! number of connections is opened twice, without the agent and with it.
 
 use super::aims::Aim;
-use super::usage;
-use crate::command::{self, command};
-use crate::service::{Service, free_ports, scratch};
-use crate::{build, paths};
+use crate::build;
+use crate::service::{free_ports, scratch};
+use crate::usage;
+use crate::watcher::Watcher;
+use crate::web::Web;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ pub struct Options {
     /// Connections that are open at a time; both ends are on this machine.
     #[arg(long, default_value_t = 50_000)]
     connections: u32,
+    /// An agent that is built already.
+    #[arg(long)]
+    agent: Option<PathBuf>,
 }
 
 /// Of one end: the state of its socket, what its shard and the assembler keep.
@@ -51,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
         Rlimit { current: Some(needed), maximum: limit.maximum.map(|most| most.max(needed)) };
     setrlimit(Resource::Nofile, wanted)
         .with_context(|| format!("{needed} open files are not allowed"))?;
-    let agent = build::run()?;
+    let agent = build::agent(options.agent.as_deref())?;
     let home = scratch("connections")?;
     let result = both(options, &agent, &home);
     let removed = fs::remove_dir_all(&home);
@@ -61,29 +65,30 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn both(options: &Options, agent: &Path, home: &Path) -> Result<(Memory, Memory)> {
-    let [web, listen] = free_ports()?;
+    let [web] = free_ports()?;
     let without = once(options, None, web, home)?;
-    let address = format!("127.0.0.1:{listen}");
-    let mut run =
-        command(&agent.to_string_lossy(), ["run", "--output", "none", "--listen", &address]);
-    let mut agent = Service::start("kernspan", &mut run, home)?;
-    let ready = format!("http://{address}/readyz");
-    agent.until(Duration::from_secs(20), || {
-        command::succeeds(&mut command("curl", ["-sf", "--max-time", "2", &ready]))
-    })?;
+    let agent = Watcher::start(agent, home, None, &[])?;
     let with = once(options, Some(&agent), web, home)?;
-    let url = format!("http://{address}/metrics");
-    let metrics = command::output(&mut command("curl", ["-sf", "--max-time", "5", &url]))?;
+    let metrics = agent.page("/metrics")?;
     let held =
         metrics.lines().find(|line| line.starts_with("kernspan_connection_connections_held "));
     println!("{}", held.unwrap_or("the agent does not say how many connections it knows"));
-    agent.stop(Duration::from_secs(10))?;
+    agent.stop()?;
     Ok((without, with))
 }
 
 /// What so many connections add.
-fn once(options: &Options, agent: Option<&Service>, web: u16, home: &Path) -> Result<Memory> {
-    let nginx = start_nginx(web, home)?;
+fn once(options: &Options, agent: Option<&Watcher>, web: u16, home: &Path) -> Result<Memory> {
+    let server = Web {
+        name: "nginx",
+        home,
+        workers: 2,
+        connections: 100_000,
+        plain: Some(web),
+        tls: None,
+        everywhere: true,
+    };
+    let nginx = server.nginx()?;
     thread::sleep(SETTLE);
     let before = memory(agent)?;
     let connections = open(options.connections, web)?;
@@ -97,7 +102,7 @@ fn once(options: &Options, agent: Option<&Service>, web: u16, home: &Path) -> Re
     })
 }
 
-fn memory(agent: Option<&Service>) -> Result<Memory> {
+fn memory(agent: Option<&Watcher>) -> Result<Memory> {
     let info = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
     let kernel = kib(&info, "SUnreclaim:").context("/proc/meminfo has no SUnreclaim")?;
     let agent = agent.map_or(Ok(0), |agent| usage::memory(agent.pid()).map(|(_, own)| own))?;
@@ -123,26 +128,6 @@ fn open(count: u32, port: u16) -> Result<Vec<TcpStream>> {
         connections.push(stream);
     }
     Ok(connections)
-}
-
-fn start_nginx(port: u16, home: &Path) -> Result<Service> {
-    let config = format!(
-        "daemon off;\nworker_processes 2;\nworker_rlimit_nofile 200000;\nuser root;\n\
-         pid {home}/nginx.pid;\nevents {{ worker_connections 100000; }}\nhttp {{\naccess_log off;\n\
-         keepalive_timeout 3600;\nclient_body_temp_path {home}/body;\n\
-         proxy_temp_path {home}/proxy;\nfastcgi_temp_path {home}/fastcgi;\n\
-         uwsgi_temp_path {home}/uwsgi;\nscgi_temp_path {home}/scgi;\n\
-         server {{ listen {port} backlog=4096; location / {{ return 200 \"ok\"; }} }}\n}}\n",
-        home = home.display()
-    );
-    let file = home.join("nginx.conf");
-    fs::write(&file, config)?;
-    let program = paths::program("nginx").context("nginx is missing: run `cargo xtask setup`")?;
-    let error_log = format!("{}/error.log", home.display());
-    let mut nginx = command(&program.to_string_lossy(), ["-e", &error_log, "-c"]);
-    let mut service = Service::start("nginx", nginx.arg(file), home)?;
-    service.until_listening(port)?;
-    Ok(service)
 }
 
 fn print(connections: u32, without: Memory, with: Memory) {
