@@ -101,4 +101,9 @@ calls! {
     TLS_NESTED = "tls_nested",
     /// TLS objects that used two sockets which were both open: neither is taken.
     TLS_CONFLICTS = "tls_conflicts",
+    /// Calls on sockets on which the kernel does TLS, in the call's direction.
+    KTLS_CALLS = "ktls_calls",
+    /// Those of which nothing is reported: TLS is not asked for, the kernel does it one way only, or does
+    /// not show which.
+    KTLS_UNREPORTED = "ktls_unreported",
 }

@@ -61,6 +61,8 @@ pub mod feature {
     pub const ATOMIC_FETCH: u32 = 1 << 11;
     /// The thread pointer of a task is known: goroutines can be read.
     pub const GO: u32 = 1 << 19;
+    /// It is known how a socket says that the kernel does TLS on it.
+    pub const KTLS: u32 = 1 << 17;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function

@@ -281,6 +281,19 @@ fn copy_path(unix_sock: u64, to: *mut u8) -> u32 {
 }
 
 impl Tcp {
+    /// Address of the protocol that was put upon it (`struct tcp_ulp_ops`), and of what it keeps; 0
+    /// without one.
+    #[inline(always)]
+    pub fn upper(self) -> (u64, u64) {
+        (load(self.0, offset!(tcp_ulp_ops)), load(self.0, offset!(tcp_ulp_data)))
+    }
+
+    /// There is a protocol upon it.
+    #[inline(always)]
+    pub fn has_upper(self) -> bool {
+        load::<u64>(self.0, offset!(tcp_ulp_ops)) != 0
+    }
+
     /// Sequence number of the next byte that a send will queue.
     #[inline(always)]
     pub fn write_seq(self) -> u32 {

@@ -25,6 +25,9 @@ const BOOT: Duration = Duration::from_secs(60);
 /// Begins the line with which a run ends.
 const RESULT: &str = "kernspan-vm-core: ";
 
+/// The program with io_uring and MPTCP, out of the tests' crate.
+const URING: &str = "uring_http";
+
 /// What is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
@@ -46,13 +49,16 @@ pub fn run(
         None => build::run()?,
     };
     let go = go_program()?;
+    let programs = programs()?;
     let mut runs = Vec::new();
     for kernel in &KERNELS {
         let ways = ways(kernel, extent);
         if ways.is_empty() || !only.is_empty() && !only.iter().any(|name| name == kernel.series) {
             continue;
         }
-        let script = script(&agent.display().to_string(), &go, ways);
+        let files = paths::cache("kernels").join(kernel.series);
+        let environment = format!("{programs}export KERNSPAN_VM_KERNEL='{}'\n", files.display());
+        let script = environment + &script(&agent.display().to_string(), &go, ways);
         // Emulated processors stall at times: a kernel gets one more chance, and it is said.
         let once = || on_kernel(kernel, ways, &script);
         let result = once().or_else(|error| {
@@ -97,6 +103,28 @@ fn go_program() -> Result<String> {
     build.arg(&program).arg(".").current_dir(paths::root().join("tests/vm/core/go"));
     command::run(build.env("CGO_ENABLED", "0"))?;
     Ok(program.display().to_string())
+}
+
+/// Other programs that checks need, as lines of the environment: their paths, or `none`.
+fn programs() -> Result<String> {
+    let mut cargo = command("cargo", ["build", "--package", "kernspan-tests", "--bin", URING]);
+    command::run(cargo.current_dir(paths::root()))?;
+    let uring = paths::target().join("debug").join(URING);
+    let narrow = paths::target().join("vm-core/http32");
+    let flags = ["-m32", "-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie"];
+    let mut compile = command("gcc", flags);
+    compile.arg("-fno-stack-protector").arg("-o").arg(&narrow);
+    compile.arg(paths::root().join("tests/vm/core/http32.c"));
+    std::fs::create_dir_all(paths::target().join("vm-core"))?;
+    let narrow = match command::run(&mut compile) {
+        Ok(()) => narrow.display().to_string(),
+        Err(error) => {
+            println!("vm: no 32-bit program: {error:#}");
+            "none".to_owned()
+        }
+    };
+    let uring = uring.display();
+    Ok(format!("export KERNSPAN_VM_URING='{uring}' KERNSPAN_VM_HTTP32='{narrow}'\n"))
 }
 
 /// `btf` is the kprobe plan where the kernel's own type information is hidden, and given as a file.

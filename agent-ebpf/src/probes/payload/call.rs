@@ -9,7 +9,7 @@ use agent_common::{
 
 use super::{
     connection::introduce,
-    in_kernel,
+    in_kernel, ktls,
     work::{self, Work, way},
 };
 use crate::{
@@ -182,6 +182,9 @@ fn watched(
         return None;
     };
     let state = socket::get(sock, stream, true)?;
+    if ktls::takes(sock, stream, state, scratch, sending, ret) {
+        return None;
+    }
     // The agent's own sockets are never muted.
     if state.has(flag::MUTED) && !reopens(state) {
         muted(sock, state, stream, sending, ret);
