@@ -182,10 +182,9 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
 }
 
 /// A call moved bytes through a socket that is known to carry TLS. `arrived`: when the first and the
-/// last of those received became readable.
+/// last of those received became readable; 0 where that is not known, and of a send.
 #[inline(always)]
-pub fn moved(cookie: u64, thread: u64, arrived: Option<(u64, u64)>) {
-    let (first, last) = arrived.unwrap_or((0, 0));
+pub fn moved(cookie: u64, thread: u64, (first, last): (u64, u64)) {
     tls_moved(cookie, thread, first, last);
 }
 

@@ -282,10 +282,11 @@ fn copy_path(unix_sock: u64, to: *mut u8) -> u32 {
 
 impl Tcp {
     /// Address of the protocol that was put upon it (`struct tcp_ulp_ops`), and of what it keeps; 0
-    /// without one.
+    /// without one. As numbers: one is reckoned with.
     #[inline(always)]
     pub fn upper(self) -> (u64, u64) {
-        (load(self.0, offset!(tcp_ulp_ops)), load(self.0, offset!(tcp_ulp_data)))
+        let base = self.0 as u64;
+        (probe_field(base, offset!(tcp_ulp_ops)), probe_field(base, offset!(tcp_ulp_data)))
     }
 
     /// There is a protocol upon it.

@@ -257,24 +257,24 @@ fn muted(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, ret
 /// The ciphertext of a library that is watched: its arrival is that of the plaintext.
 #[inline(always)]
 fn muted_tls(sock: Sock, state: &mut SocketState, stream: Stream, sending: bool, len: u32) {
-    let mut arrived = None;
-    if !sending {
-        let received = match stream {
-            Stream::Tcp => sock.tcp().map(|tcp| state.end_receive(sock, tcp, len)),
-            Stream::Unix => Some(state.end_receive_unix(sock, len)),
-            Stream::Mptcp => {
-                state.receive_position += u64::from(len);
-                None
-            }
-        };
+    // No option of what a receive found: the kernel refuses how the compiler describes its layout.
+    let (mut first, mut last) = (0, 0);
+    if sending {
+        if stream != Stream::Tcp {
+            state.send_position += u64::from(len);
+        }
+    } else if stream == Stream::Mptcp {
+        state.receive_position += u64::from(len);
+    } else {
         let now = now();
-        arrived =
-            received.map(|received| (known_or(received.first, now), known_or(received.last, now)));
-    } else if stream != Stream::Tcp {
-        state.send_position += u64::from(len);
+        let received = match sock.tcp() {
+            Some(tcp) if stream == Stream::Tcp => state.end_receive(sock, tcp, len),
+            _ => state.end_receive_unix(sock, len),
+        };
+        (first, last) = (known_or(received.first, now), known_or(received.last, now));
     }
     let (_, _, thread) = current_ids();
-    tls::moved(state.cookie, thread, arrived);
+    tls::moved(state.cookie, thread, (first, last));
 }
 
 // --- the call's bytes ---
@@ -362,7 +362,8 @@ impl Call {
             && (state.has(flag::TLS) || work::is_librarys(self.scratch))
         {
             state.flags |= flag::TLS;
-            let arrived = (!self.sending).then_some((work.record.first_ns, work.record.last_ns));
+            let record = &work.record;
+            let arrived = if self.sending { (0, 0) } else { (record.first_ns, record.last_ns) };
             tls::moved(state.cookie, self.thread(), arrived);
         }
     }
@@ -424,8 +425,8 @@ impl Call {
     #[inline(always)]
     fn taken(&self, work: &mut Work, len: u32) {
         let (socket, sequence) = match self.stream {
-            Stream::Tcp => (self.sock.0 as u64, Some(work.record.position as u32)),
-            Stream::Unix => (self.sock.peer(), None),
+            Stream::Tcp => (self.sock.0 as u64, work.record.position as u32),
+            Stream::Unix => (self.sock.peer(), 0),
             Stream::Mptcp => return,
         };
         let header = &work.record.header;

@@ -121,7 +121,8 @@ fn examine(sock: Sock, state: &mut SocketState, slot: u32, sending: bool, len: u
         return then::NOTHING;
     }
     if OpenCall::of(thread).is_some() {
-        tls::moved(state.cookie, thread, (!sending).then_some((first_ns, last_ns)));
+        let arrived = if sending { (0, 0) } else { (first_ns, last_ns) };
+        tls::moved(state.cookie, thread, arrived);
         return then::NOTHING;
     }
     if !enabled(feature::TLS) || !is_known || !sends || !receives {
