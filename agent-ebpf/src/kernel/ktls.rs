@@ -2,11 +2,7 @@
 
 use agent_common::settings::MISSING;
 
-use super::{
-    probe, probe_field,
-    sock::Tcp,
-    user::read_user,
-};
+use super::{probe, probe_field, sock::Tcp, user::read_user};
 use crate::settings::offset;
 
 /// `"tls"`, the name of the protocol (net/tls/tls_main.c).
@@ -42,11 +38,7 @@ pub fn directions(tcp: Tcp) -> Option<Directions> {
         return Some(Directions { sends: true, receives: true, is_known: false });
     }
     let conf: u8 = if context == 0 { 0 } else { probe(context + offset!(tls_conf)) };
-    Some(Directions {
-        sends: conf & SENDS != 0,
-        receives: conf & RECEIVES != 0,
-        is_known: true,
-    })
+    Some(Directions { sends: conf & SENDS != 0, receives: conf & RECEIVES != 0, is_known: true })
 }
 
 /// The message of a sendmsg or recvmsg at `address` (`struct user_msghdr`, or a 32-bit program's) is said

@@ -202,11 +202,20 @@ impl Sock {
         probe_field(self.0 as u64, offset!(mptcp_write_seq))
     }
 
-    /// MPTCP: sequence number of the first byte ever received.
+    /// MPTCP: sequence number of the next byte expected.
+    #[inline(always)]
+    pub fn mptcp_next_received(self) -> u64 {
+        probe_field(self.0 as u64, offset!(mptcp_ack_seq))
+    }
+
+    /// MPTCP: sequence number of the first byte ever received; 0 where the kernel does not tell.
     #[inline(always)]
     pub fn mptcp_first_received(self) -> u64 {
-        let next: u64 = probe_field(self.0 as u64, offset!(mptcp_ack_seq));
-        next.wrapping_sub(probe_field(self.0 as u64, offset!(mptcp_bytes_received)))
+        if offset!(mptcp_bytes_received) as u32 == MISSING {
+            return 0;
+        }
+        let received: u64 = probe_field(self.0 as u64, offset!(mptcp_bytes_received));
+        self.mptcp_next_received().wrapping_sub(received)
     }
 
     /// MPTCP: bytes that the program has read, where the kernel counts them.

@@ -229,9 +229,7 @@ extern "C" fn payload_is_control(slot: u32, sending: u32) -> u32 {
     }
     let Some(work) = of(slot) else { return 0 };
     match registers::buffer(Task::current(), work.file, sending != 0) {
-        Some(Buffer::Message { address, compat }) => {
-            u32::from(ktls::is_control(address, compat))
-        }
+        Some(Buffer::Message { address, compat }) => u32::from(ktls::is_control(address, compat)),
         _ => 0,
     }
 }

@@ -28,17 +28,17 @@ impl FeatureReport {
 /// What programs of another feature do as well: that they do, or why not. `asked` has what was asked for,
 /// `settings` what came of it.
 pub(super) fn shared(features: &mut [FeatureReport], asked: &Settings, settings: &Settings) {
-    let has_payload =
-        features.iter().any(|one| one.feature == Feature::Payload && one.is_active());
+    let has_payload = features.iter().any(|one| one.feature == Feature::Payload && one.is_active());
     if !has_payload || asked.features & feature::FLOW == 0 {
         return;
     }
     let traffic = features.iter_mut().find(|one| one.feature == Feature::FlowCalls);
     let Some(report) = traffic.filter(|one| !one.is_active()) else { return };
     if settings.features & feature::FLOW == 0 {
-        report.why = "conversations are counted by programs with types, and payload is captured by \
+        report.why =
+            "conversations are counted by programs with types, and payload is captured by \
                       kprobes"
-            .to_owned();
+                .to_owned();
     } else {
         report.hooks = vec!["the payload hooks".to_owned()];
         report.why = "counted where payload is captured".to_owned();

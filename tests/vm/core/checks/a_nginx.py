@@ -5,7 +5,7 @@ import json
 import nginx
 
 FEATURE = "HTTP: curl, nginx"
-PORT, COUNT = 18080, 20
+PORT, COUNT = 18080, 10
 
 SERVER = """
         listen 127.0.0.1:18080;
