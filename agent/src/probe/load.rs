@@ -17,6 +17,7 @@ use crate::uprobe::program::Programs;
 use agent_common::settings::{Offsets, Settings, check, feature};
 use aya::{Ebpf, EbpfLoader};
 pub use report::FeatureReport;
+pub use report::beside;
 use report::goroutines;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -193,8 +194,8 @@ impl Plan<'_> {
             }
             let active = features.iter().filter(|one| one.is_active()).map(|one| one.feature);
             if refused.len() == before || active.collect::<HashSet<_>>() == guess {
-                let mut later = in_kernel::prepare(&mut ebpf, self.running, &settings);
-                later.extend(goroutines(&settings));
+                let mut later = in_kernel::prepare(&mut ebpf, self.running, self.side, &settings);
+                later.extend(goroutines(&settings, self.side));
                 let mut features: Vec<_> = features.into_iter().chain(later).collect();
                 report::shared(&mut features, &self.config.settings, &settings);
                 let (libraries, report) = self.libraries(&object, &ebpf, &features);
@@ -395,14 +396,6 @@ impl Plan<'_> {
         }
         report.why = reasons.join("; ");
         report
-    }
-}
-
-/// Why what is in the other object cannot be had: its programs would not share maps with these.
-fn beside(side: Side) -> &'static str {
-    match side {
-        Side::Typed => "kprobes do not serve beside programs with types, which are in use",
-        Side::Untyped => "programs with types do not serve beside kprobes, which capture payload",
     }
 }
 

@@ -39,7 +39,7 @@ def insert(known, builtin, name):
     if os.path.exists(f"/sys/module/{name}") or f"/{name}.ko" in builtin.replace("-", "_"):
         return
     if name not in known:
-        raise LookupError(f"no file of {name}")
+        raise LookupError("no such file in its package")
     text = image(known[name])
     for other in depends(text):
         insert(known, builtin, other)

@@ -135,7 +135,7 @@ class Bench:
             modules.load(os.environ.get("KERNSPAN_VM_KERNEL", ""), name)
         except (OSError, LookupError) as error:
             if not optional:
-                raise Lacks(f"the kernel's module {name}: {error}") from error
+                raise Lacks(f"the kernel has no module {name} ({error})") from error
 
     def connected(self, port, *command):
         """Runs a program whose descriptors 0 and 1 are a connection to this port."""
@@ -159,6 +159,12 @@ class Bench:
             if one["feature"] == feature:
                 return one["hook"], one["why"]
         return None, "the agent does not know it"
+
+    def needs(self, *features):
+        for feature in features:
+            hook, why = self.hook(feature)
+            if hook is None:
+                raise Lacks(why)
 
     def run(self, *command):
         """Runs a program to its end; it has to end well."""

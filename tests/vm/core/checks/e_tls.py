@@ -2,7 +2,6 @@
 connection for each request, then one connection for all."""
 
 import nginx
-from run import Lacks
 
 FEATURE = "TLS: curl, nginx (OpenSSL)"
 PORT, COUNT = 18443, 5
@@ -21,9 +20,7 @@ def start(bench):
 
 
 def drive(bench):
-    hook, why = bench.hook("TLS")
-    if hook is None:
-        raise Lacks(why)
+    bench.needs("TLS")
     bench.until("libssl is covered", lambda: "libssl" in str(bench.status()["tls"]["covered"]))
     for i in range(COUNT):
         bench.curl("-k", f"https://127.0.0.1:{PORT}/tls/{i}")

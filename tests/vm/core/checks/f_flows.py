@@ -3,17 +3,12 @@ program counted itself (tests/workloads/flows.py)."""
 
 import json
 
-from run import Lacks
-
 FEATURE = "Flows: totals of TCP and UDP conversations"
 TCP, UDP = 8, 5
 
 
 def drive(bench):
-    for feature in ("flows", "flow traffic"):
-        hook, why = bench.hook(feature)
-        if hook is None:
-            raise Lacks(why)
+    bench.needs("flows", "flow traffic")
     work = bench.tree / "tests/workloads/flows.py"
     for mode, count in (("tcp", TCP), ("udp", UDP)):
         log = bench.work / f"flows-{mode}.json"

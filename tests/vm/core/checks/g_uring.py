@@ -1,7 +1,5 @@
 """HTTP by io_uring on both sides (tests/src/bin/uring_http.rs): the spans of ordinary calls."""
 
-from run import Lacks
-
 FEATURE = "HTTP by io_uring"
 PORT, CONNECTIONS, REQUESTS = 18084, 4, 8
 # The first receive by a ring may be one that only attaches the program which reads it.
@@ -9,9 +7,7 @@ NAME = "uring_http"
 
 
 def drive(bench):
-    hook, why = bench.hook("received packets")
-    if hook is None:
-        raise Lacks(why)
+    bench.needs("received packets")
     program = bench.program("KERNSPAN_VM_URING", "the program with io_uring")
     server = bench.spawn(program, "serve", "uring", str(PORT), ready="ready")
     bench.run(program, "ask", "uring", str(PORT), str(CONNECTIONS), str(REQUESTS))

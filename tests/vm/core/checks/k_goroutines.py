@@ -9,9 +9,7 @@ COUNT, WIDTH = 6, 3
 def drive(bench):
     if bench.go == "none":
         raise Lacks("no Go on the host that builds")
-    hook, why = bench.hook("goroutines")
-    if hook is None:
-        raise Lacks(why)
+    bench.needs("goroutines")
     # Kept connections, so that the client's goroutines are older than the requests.
     for i in range(COUNT):
         bench.curl(f"http://127.0.0.1:18083/fan/{i}")
