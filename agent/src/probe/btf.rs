@@ -340,6 +340,11 @@ mod tests {
         assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_RDWR"), Some(2));
         assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_NOTHING"), None);
         assert_eq!(btf.enumerator("no_such_enumeration", "SHUT_RDWR"), None);
+        // include/net/tls.h: a bit field has no offset in bytes, and a field no width in bits.
+        let bits = btf.bit_field("tls_context", "rx_conf");
+        assert!(bits.is_none_or(|(at, width)| at % 8 == 3 && width == 3), "{bits:?}");
+        assert_eq!(btf.offset("tls_context", "rx_conf"), None);
+        assert_eq!(btf.bit_field("task_struct", "tgid"), None);
         assert!(btf.has_tracepoint("inet_sock_set_state") && btf.has_function("inet_sendmsg"));
     }
 
