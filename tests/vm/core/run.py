@@ -15,6 +15,9 @@ A check is a module in `checks/`, taken in the order of the names, with
                  reported, without ids, times and ports, which must be equal on every kernel and plan.
 A check that needs what this kernel lacks raises `Lacks(reason)`.
 
+A kernel may not show a call to a program that was put off its processor (counted as kernel_skipped; ARCHITECTURE,
+known gaps): what is wrong then is accepted, as far as those calls explain it, and said: `"skipped": CALLS`.
+
 xtask tells in the environment where programs of the host that builds are (KERNSPAN_VM_URING,
 KERNSPAN_VM_HTTP32: `none` without them), and the kernels' files (KERNSPAN_VM_KERNEL).
 """
@@ -220,6 +223,15 @@ def attempt(act, lacking, name):
         lacking[name] = str(reason)
 
 
+# What one call that was not shown can spoil: its request, both spans of it, and the next on its connection.
+SPOILT = 6
+
+
+def skipped(state):
+    """Calls that the kernel did not show to the agent's programs."""
+    return sum(one["count"] for one in state["ledger"] if one["stage"] == "kernel_skipped" and one["side"] == "lost")
+
+
 def judged(bench, check, report, lacks):
     try:
         if lacks:
@@ -227,6 +239,10 @@ def judged(bench, check, report, lacks):
         wrong, seen = check.judge(bench, report)
     except Lacks as reason:
         return {"feature": check.FEATURE, "lacks": str(reason)}
+    calls = skipped(bench.state)
+    if wrong and len(wrong) <= SPOILT * calls:
+        print(f"{check.__name__}: {calls} calls were not shown: {wrong}", file=sys.stderr)
+        return {"feature": check.FEATURE, "skipped": calls}
     return {"feature": check.FEATURE, "wrong": wrong, "seen": sorted(seen)}
 
 
@@ -247,7 +263,7 @@ def main():
                 began = time.monotonic()
                 attempt(lambda check=check: check.drive(bench), lacking, name)
                 print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
-        state = status()
+        bench.state = state = status()
         stop_agent(bench, child)
         report = Report(bench.work / "out.json")
         for name, check in checks.items():

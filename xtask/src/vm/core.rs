@@ -181,10 +181,15 @@ fn one(series: &str, way: &str, value: &Value) -> Result<(Run, Seen)> {
     for (name, check) in checks {
         let lines = check["seen"].as_array().map(Vec::as_slice).unwrap_or_default();
         let lacks = check["lacks"].as_str();
-        if lacks.is_none() {
+        let skipped = check["skipped"].as_u64().is_some();
+        if lacks.is_none() && !skipped {
             seen.insert(name.clone(), lines.iter().map(text).collect());
         }
-        let result = lacks.map_or_else(|| "yes".to_owned(), |reason| format!("no: {reason}"));
+        let result = match lacks {
+            Some(reason) => format!("no: {reason}"),
+            None if skipped => "yes, but for calls that the kernel does not show".to_owned(),
+            None => "yes".to_owned(),
+        };
         outcomes.insert(name.clone(), Outcome { feature: text(&check["feature"]), result });
     }
     let hooks = hooks.iter().map(|(feature, hook)| (feature.clone(), text(hook))).collect();
@@ -237,6 +242,15 @@ mod tests {
         assert!(same(&[run("6.1", "y"), run("6.12", "y")]).is_ok());
         let error = same(&[run("6.1", "y"), run("6.12", "z")]).unwrap_err().to_string();
         assert_eq!(error, "a: 6.12 auto and 6.1 auto: only the first has [z], only the second [y]");
+    }
+
+    #[test]
+    fn a_check_that_lost_calls_to_the_kernel_is_not_compared() {
+        let text =
+            r#"{"release": "7.3", "hooks": {}, "checks": {"a": {"feature": "A", "skipped": 3}}}"#;
+        let (run, seen) = one("newest", "auto", &serde_json::from_str(text).unwrap()).unwrap();
+        assert!(run.outcomes["a"].result.starts_with("yes, but"), "{:?}", run.outcomes);
+        assert!(seen.is_empty());
     }
 
     #[test]
