@@ -105,4 +105,9 @@ calls! {
     PUBLISHED_CONTEXTS = "published_contexts",
     /// Calls of rustls whose arguments or results do not look as expected: they are not reported.
     TLS_STRANGE = "tls_strange",
+    /// Calls on sockets on which the kernel does TLS, in the call's direction.
+    KTLS_CALLS = "ktls_calls",
+    /// Those of which nothing is reported: TLS is not asked for, the kernel does it one way only, or does
+    /// not show which.
+    KTLS_UNREPORTED = "ktls_unreported",
 }

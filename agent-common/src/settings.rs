@@ -66,6 +66,8 @@ pub mod feature {
     pub const GO: u32 = 1 << 19;
     /// The same, and processes are followed: trace contexts that threads publish can be read.
     pub const THREAD_CONTEXT: u32 = 1 << 20;
+    /// It is known how a socket says that the kernel does TLS on it.
+    pub const KTLS: u32 = 1 << 17;
 }
 
 /// Number of a helper that does not exist. The loader makes a call of the kernel function

@@ -59,6 +59,8 @@ pub mod flag {
     pub const ANSWERS: u32 = 1 << 11;
     /// This end asks: the same.
     pub const ASKS: u32 = 1 << 12;
+    /// The kernel does its TLS, in both directions.
+    pub const KTLS: u32 = 1 << 17;
 }
 
 /// What is asked of every call comes first, and fills the first cache line (56 bytes: the kernel

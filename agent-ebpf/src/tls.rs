@@ -276,8 +276,9 @@ pub fn closed(cookie: u64) {
     let _ = TLS_SOCKETS.remove(cookie);
 }
 
+/// Makes the plaintext streams of a socket where there are none. `from_start`: no plaintext went before.
 #[inline(always)]
-fn ensure_socket(cookie: u64, from_start: bool) {
+pub fn ensure_socket(cookie: u64, from_start: bool) {
     if TLS_SOCKETS.get_ptr(cookie).is_some() {
         return;
     }

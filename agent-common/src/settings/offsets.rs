@@ -112,6 +112,11 @@ pub struct Offsets {
     pub mptcp_bytes_received: u32,
     pub mptcp_bytes_consumed: u32,
     pub task_fsbase: u32,
+    pub tcp_ulp_ops: u32,
+    pub tcp_ulp_data: u32,
+    pub tcp_ulp_name: u32,
+    /// The byte of `struct tls_context` with `tx_conf` in its bits 0 to 2 and `rx_conf` in 3 to 5.
+    pub tls_conf: u32,
 }
 
 /// Number of fields in [`Offsets`].
@@ -214,5 +219,9 @@ impl Offsets {
         mptcp_bytes_received: MISSING,
         mptcp_bytes_consumed: MISSING,
         task_fsbase: MISSING,
+        tcp_ulp_ops: MISSING,
+        tcp_ulp_data: MISSING,
+        tcp_ulp_name: MISSING,
+        tls_conf: MISSING,
     };
 }

@@ -9,6 +9,7 @@ pub mod atomic;
 mod compat;
 pub mod goroutine;
 pub mod iterator;
+pub mod ktls;
 pub mod messages;
 pub mod packet;
 pub mod pages;

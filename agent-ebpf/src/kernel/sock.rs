@@ -202,11 +202,20 @@ impl Sock {
         probe_field(self.0 as u64, offset!(mptcp_write_seq))
     }
 
-    /// MPTCP: sequence number of the first byte ever received.
+    /// MPTCP: sequence number of the next byte expected.
+    #[inline(always)]
+    pub fn mptcp_next_received(self) -> u64 {
+        probe_field(self.0 as u64, offset!(mptcp_ack_seq))
+    }
+
+    /// MPTCP: sequence number of the first byte ever received; 0 where the kernel does not tell.
     #[inline(always)]
     pub fn mptcp_first_received(self) -> u64 {
-        let next: u64 = probe_field(self.0 as u64, offset!(mptcp_ack_seq));
-        next.wrapping_sub(probe_field(self.0 as u64, offset!(mptcp_bytes_received)))
+        if offset!(mptcp_bytes_received) as u32 == MISSING {
+            return 0;
+        }
+        let received: u64 = probe_field(self.0 as u64, offset!(mptcp_bytes_received));
+        self.mptcp_next_received().wrapping_sub(received)
     }
 
     /// MPTCP: bytes that the program has read, where the kernel counts them.
@@ -281,6 +290,20 @@ fn copy_path(unix_sock: u64, to: *mut u8) -> u32 {
 }
 
 impl Tcp {
+    /// Address of the protocol that was put upon it (`struct tcp_ulp_ops`), and of what it keeps; 0
+    /// without one. As numbers: one is reckoned with.
+    #[inline(always)]
+    pub fn upper(self) -> (u64, u64) {
+        let base = self.0 as u64;
+        (probe_field(base, offset!(tcp_ulp_ops)), probe_field(base, offset!(tcp_ulp_data)))
+    }
+
+    /// There is a protocol upon it.
+    #[inline(always)]
+    pub fn has_upper(self) -> bool {
+        load::<u64>(self.0, offset!(tcp_ulp_ops)) != 0
+    }
+
     /// Sequence number of the next byte that a send will queue.
     #[inline(always)]
     pub fn write_seq(self) -> u32 {

@@ -8,6 +8,7 @@
 //! The attachments are in `typed.rs` (and `hooks/calls.rs`, for kernels with neither). [`call`] is their
 //! body: filters, position and times, whose bytes.
 //! [`write`]: size classes, the way into the ring. [`connection`]: who talks to whom.
+//! [`ktls`]: plaintext of sockets on which the kernel does TLS.
 //! [`work`]: the steps of a call that the verifier takes one by one. [`in_kernel`]: receives that no registers explain.
 //!
 //! Not the system calls: there a hook taxes every call of every process, and a table of
@@ -16,5 +17,6 @@
 pub mod call;
 mod connection;
 mod in_kernel;
+mod ktls;
 pub mod work;
 pub mod write;

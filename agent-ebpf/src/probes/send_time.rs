@@ -37,7 +37,9 @@ fn send_time_fentry(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 pub fn begin(sock: Sock, message: *const u8) {
     let Some(state) = socket::get(sock, Stream::Tcp, true) else { return };
-    if state.has(flag::LEFT_OUT | flag::MUTED) {
+    // Of a socket on which the kernel does TLS the time counts, not the ciphertext that is sent.
+    let mutes = flag::LEFT_OUT | flag::MUTED;
+    if state.has(mutes) && state.flags & (mutes | flag::KTLS) != flag::MUTED | flag::KTLS {
         return;
     }
     let (tgid, tid, _) = current_ids();

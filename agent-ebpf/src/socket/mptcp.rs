@@ -29,12 +29,18 @@ impl SocketState {
 
     /// At first sight: the sequence number of the first byte ever, and what was read before the `len`
     /// bytes that were read just now. A kernel that does not count that (before 6.17) is believed to be
-    /// at the beginning.
+    /// at the beginning; one that does not count what it received either (6.1), to have nothing unread.
+    /// What is believed in vain leaves the ends apart.
     #[inline(always)]
     fn find_read(&mut self, sock: Sock, len: u32) {
         if self.receive_position == 0 {
-            let consumed = sock.mptcp_read().unwrap_or(u64::from(len));
-            let next = sock.mptcp_first_received().wrapping_add(consumed) as u32;
+            let next = match sock.mptcp_first_received() {
+                0 => sock.mptcp_next_received() as u32,
+                first => {
+                    let consumed = sock.mptcp_read().unwrap_or(u64::from(len));
+                    first.wrapping_add(consumed) as u32
+                }
+            };
             self.receive_position = extend(0, next.wrapping_sub(len));
         }
     }

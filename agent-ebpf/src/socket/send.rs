@@ -136,6 +136,17 @@ impl SocketState {
         }
     }
 
+    /// When the send of this thread that ends now began, where that is known, whatever it sent.
+    #[inline(always)]
+    pub fn end_send_of(&mut self, tid: u32) -> Option<u64> {
+        let (slot, _) = self.slots(tid);
+        let is_own = slot.tid == tid;
+        if is_own {
+            slot.tid = 0;
+        }
+        is_own.then_some(slot.first_ns)
+    }
+
     /// The slot of a thread that begins: its own, else a free one, else the older one. So two threads
     /// never take each other's.
     #[inline(always)]

@@ -179,6 +179,20 @@ impl Btf {
         Some(total)
     }
 
+    /// Offset and width of a bit field, in bits. `None` when absent, or no bit field.
+    pub fn bit_field(&self, structure: &str, name: &str) -> Option<(u32, u32)> {
+        let id = self.structure(structure)?;
+        let info = self.read(*self.types.get(id as usize)?)?;
+        if !info.bitfields {
+            return None;
+        }
+        (0..info.count).map(|index| info.tail + index * 12).find_map(|at| {
+            let found = self.name(u32_at(&self.data, at)? as usize) == name.as_bytes();
+            let raw = u32_at(&self.data, at + 8)?;
+            (found && raw >> 24 != 0).then_some((raw & 0x00ff_ffff, raw >> 24))
+        })
+    }
+
     /// The number behind a name of an enumeration. `None` when absent, or wider than 32 bits.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
         let id = *self.enums.get(enumeration.as_bytes())?;
@@ -326,6 +340,11 @@ mod tests {
         assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_RDWR"), Some(2));
         assert_eq!(btf.enumerator("sock_shutdown_cmd", "SHUT_NOTHING"), None);
         assert_eq!(btf.enumerator("no_such_enumeration", "SHUT_RDWR"), None);
+        // include/net/tls.h: a bit field has no offset in bytes, and a field no width in bits.
+        let bits = btf.bit_field("tls_context", "rx_conf");
+        assert!(bits.is_none_or(|(at, width)| at % 8 == 3 && width == 3), "{bits:?}");
+        assert_eq!(btf.offset("tls_context", "rx_conf"), None);
+        assert_eq!(btf.bit_field("task_struct", "tgid"), None);
         assert!(btf.has_tracepoint("inet_sock_set_state") && btf.has_function("inet_sendmsg"));
     }
 

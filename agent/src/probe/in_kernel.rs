@@ -8,7 +8,7 @@
 use super::{
     attach::kernel_word,
     control::{MapFault, typed},
-    load::FeatureReport,
+    load::{FeatureReport, beside},
     offsets, page_test,
     plan::{Feature, Side},
     running::Running,
@@ -70,25 +70,31 @@ pub fn threads(settings: &Settings) -> u32 {
 
 /// Finds out where pages lie, and loads what [`Packets`] attaches. One report a feature; none when
 /// payload is not wanted.
-pub fn prepare(ebpf: &mut Ebpf, running: &Running, settings: &Settings) -> Vec<FeatureReport> {
+pub fn prepare(
+    ebpf: &mut Ebpf,
+    running: &Running,
+    side: Side,
+    settings: &Settings,
+) -> Vec<FeatureReport> {
     if settings.head_bytes == 0 {
         return Vec::new();
     }
     let types = running.typed.as_ref();
+    let untyped = || (side == Side::Untyped).then(|| Err(beside(side).to_owned()));
     let pages = match types.filter(|_| settings.features & feature::PAGES != 0) {
-        None => {
+        None => untyped().unwrap_or_else(|| {
             Err("it needs tcp_sendmsg_locked with types, and sends of pages that go through it \
                      (Linux 6.5)"
                 .into())
-        }
+        }),
         Some(types) => page_test::run(ebpf, types, &running.btf),
     };
     let packets = match types.filter(|_| settings.features & feature::PACKETS != 0) {
-        None => {
+        None => untyped().unwrap_or_else(|| {
             Err("it needs bpf_rdonly_cast (Linux 6.2), programs with types, and the tracepoints \
                      skb_copy_datagram_iovec and io_uring_create"
                 .into())
-        }
+        }),
         Some(types) => load_packets(ebpf, types),
     };
     vec![

@@ -9,7 +9,7 @@ use super::{
     Objects, attach,
     control::PAYLOAD_RINGS,
     in_kernel, offsets, patch,
-    plan::{Choice, Entry, Feature, PLAN, Side},
+    plan::{Choice, Entry, Feature, Needs, PLAN, Side},
     returns::{self, Return},
     running::{BtfFault, Running},
 };
@@ -17,6 +17,7 @@ use crate::uprobe::program::Programs;
 use agent_common::settings::{Offsets, Settings, check, feature};
 use aya::{Ebpf, EbpfLoader};
 pub use report::FeatureReport;
+pub use report::beside;
 use report::{goroutines, thread_contexts};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -186,17 +187,20 @@ impl Plan<'_> {
                 .collect();
             if cast.is_some() && refused.len() > before {
                 // A kernel that has the function and refuses it: it must not cost a feature.
+                for (_, choice, reason) in refused.0.iter().skip(before) {
+                    tracing::warn!("without bpf_rdonly_cast, because of {choice}: {reason}");
+                }
                 cast = None;
                 refused = Refused::default();
                 continue;
             }
             let active = features.iter().filter(|one| one.is_active()).map(|one| one.feature);
             if refused.len() == before || active.collect::<HashSet<_>>() == guess {
-                let mut later = in_kernel::prepare(&mut ebpf, self.running, &settings);
-                later.extend(goroutines(&settings));
+                let mut later = in_kernel::prepare(&mut ebpf, self.running, self.side, &settings);
+                later.extend(goroutines(&settings, self.side));
                 later.extend(thread_contexts(&settings));
-                let features = features.into_iter().chain(later).collect();
-                let mut features: Vec<_> = features;
+                let mut features: Vec<_> = features.into_iter().chain(later).collect();
+                report::shared(&mut features, &self.config.settings, &settings);
                 let (libraries, report) =
                     self.libraries(&object, &ebpf, &features, settings.features);
                 features.push(report);
@@ -205,9 +209,9 @@ impl Plan<'_> {
         }
     }
 
-    /// They are in the object for kernels with types.
+    /// Asked for, and the kernel can tell a program what its attachment is for.
     fn wants_tls(&self) -> bool {
-        self.config.wanted.contains(&Feature::Tls) && self.side == Side::Typed
+        self.config.wanted.contains(&Feature::Tls) && self.running.is(ATTACH_COOKIES)
     }
 
     /// Programs for functions of libraries; they serve only where sockets are seen.
@@ -229,8 +233,13 @@ impl Plan<'_> {
         if !self.config.wanted.contains(&Feature::Tls) {
             return (None, report);
         }
-        if !self.wants_tls() || !features.iter().any(payload) {
-            report.why = "it needs payload from tracepoints or fexit".to_owned();
+        if !features.iter().any(payload) {
+            report.why = "it needs payload".to_owned();
+            return (None, report);
+        }
+        if !self.wants_tls() {
+            let (major, minor) = ATTACH_COOKIES.since;
+            report.why = format!("it needs Linux {major}.{minor} ({})", ATTACH_COOKIES.what);
             return (None, report);
         }
         match Programs::load(object, ebpf, bits & feature::TLS_GO != 0) {
@@ -299,9 +308,7 @@ impl Plan<'_> {
             return Some(format!("only {only} hooks are asked for"));
         }
         if choice.side != self.side {
-            return self.running.lacks(choice).or_else(|| {
-                Some("what payload is captured with needs the other kernel object".to_owned())
-            });
+            return self.running.lacks(choice).or_else(|| Some(beside(self.side).to_owned()));
         }
         self.running.lacks(choice)
     }
@@ -412,6 +419,9 @@ const TLS_MAPS: [&str; 11] = [
     "RUST_ROOMS",
 ];
 
+/// What the programs for functions of libraries ask which function it is.
+const ATTACH_COOKIES: Needs = Needs { since: (5, 15), what: "bpf_get_attach_cookie" };
+
 /// A ring that is not used: a page.
 const SMALLEST_RING: u32 = 4096;
 
@@ -424,6 +434,7 @@ fn bits(guess: &HashSet<Feature>, offsets: &Offsets, cast: bool) -> u32 {
         (send_time && offsets::knows_iterator(offsets), feature::SEND_SOURCE),
         (guess.contains(&Feature::Arrival), feature::ARRIVAL),
         (cast, feature::CAST),
+        (offsets::knows_kernel_tls(offsets), feature::KTLS),
         // Older verifiers take minutes for what reads goroutines: they follow loops that later ones
         // see through.
         (cast && knows_thread, feature::GO),

@@ -27,6 +27,7 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
                 type_word: structure("timespec64"),
                 iter_is_bvec: numbers.2,
                 page_size: btf.size("page").unwrap_or(MISSING),
+                tls_conf: kernel_tls(btf).unwrap_or(MISSING),
             }
         };
     }
@@ -121,15 +122,42 @@ pub fn resolve(btf: &Btf) -> (Offsets, Vec<&'static str>) {
         mptcp_bytes_received: "mptcp_sock"."bytes_received";
         mptcp_bytes_consumed: "mptcp_sock"."bytes_consumed";
         task_fsbase: "task_struct"."thread.fsbase";
+        tcp_ulp_ops: "tcp_sock"."inet_conn.icsk_ulp_ops";
+        tcp_ulp_data: "tcp_sock"."inet_conn.icsk_ulp_data";
+        tcp_ulp_name: "tcp_ulp_ops"."name";
     };
     (offsets, missing)
 }
 
+/// Where a socket says which directions the kernel encrypts: two bit fields of three bits in one byte.
+fn kernel_tls(btf: &Btf) -> Option<u32> {
+    let (sends, width) = btf.bit_field("tls_context", "tx_conf")?;
+    let receives = btf.bit_field("tls_context", "rx_conf")?;
+    let as_expected = sends % 8 == 0 && width == 3 && receives == (sends + 3, 3);
+    as_expected.then_some(sends / 8)
+}
+
+/// It is known what a socket says of TLS that the kernel does on it.
+pub fn knows_kernel_tls(offsets: &Offsets) -> bool {
+    let needed = [offsets.tcp_ulp_ops, offsets.tcp_ulp_data, offsets.tcp_ulp_name];
+    needed.iter().all(|field| *field != MISSING)
+}
+
 /// The programs read this field wherever they run; without others a feature is poorer.
 pub fn is_needed(field: &str) -> bool {
-    !["iter_", "sock_v6_", "unix_", "skb_", "bvec_", "mptcp_", "tcp_cb_", "page_", "task_fsbase"]
-        .iter()
-        .any(|subject| field.starts_with(subject))
+    let optional = [
+        "iter_",
+        "sock_v6_",
+        "unix_",
+        "skb_",
+        "bvec_",
+        "mptcp_",
+        "tcp_cb_",
+        "tcp_ulp_",
+        "page_",
+        "task_fsbase",
+    ];
+    !optional.iter().any(|subject| field.starts_with(subject))
 }
 
 /// Everything is known that tells where a send takes its bytes from (6.0 and later).
@@ -181,5 +209,6 @@ mod tests {
         assert_eq!(missing, Vec::<&str>::new());
         assert!(knows_iterator(&offsets), "{offsets:?}");
         assert!(knows_pages(&offsets) && knows_packets(&offsets), "{offsets:?}");
+        assert!(knows_kernel_tls(&offsets), "{offsets:?}");
     }
 }

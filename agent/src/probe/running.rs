@@ -102,7 +102,11 @@ impl Running {
 
     /// Programs may add and fetch at once.
     pub fn fetches(&self) -> bool {
-        let needs = Needs { since: (5, 12), what: "" };
+        self.is(Needs { since: (5, 12), what: "" })
+    }
+
+    /// It is as new as that.
+    pub fn is(&self, needs: Needs) -> bool {
         needs.lacking(&rustix::system::uname().release().to_string_lossy()).is_empty()
     }
 

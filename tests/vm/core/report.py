@@ -22,6 +22,8 @@ class Span:
         self.path = "/" + url.split("://", 1)[-1].split("/", 1)[-1] if "://" in url else url
         self.method = found.get("http.request.method")
         self.code = found.get("http.response.status_code")
+        self.body = found.get("http.response.body.size")
+        self.port = int(found.get("server.port", 0))
 
     def __str__(self):
         return f"{self.kind} {self.service} {self.method} {self.path} {self.code}"
@@ -57,9 +59,17 @@ class Report:
         """Each span with its parent, as a line."""
         return [f"{span} < {self.parent(span) or 'none'}" for span in spans]
 
-    def wrong(self, spans, expected):
+    def on_port(self, prefix, port):
+        """The same of requests to a server at this port."""
+        return [span for span in self.below(prefix) if span.port == port]
+
+    @staticmethod
+    def attributes(record):
+        return attributes(record)
+
+    def wrong(self, spans, expected, status=lambda path: (200, "200"), joined=True):
         """Sentences where kinds, paths and services differ from `expected`, (kind, service, path) of
-        each span; and where a server span has no client span around it."""
+        each span; and, when `joined`, where a server span has no client span around it."""
         want = sorted(expected)
         have = sorted((s.kind, str(s.service), s.path) for s in spans)
         sentences = []
@@ -69,9 +79,9 @@ class Report:
             sentences.append(f"{len(have)} spans, {len(want)} expected; lacking {lacking}, strange {strange}")
         for span in spans:
             parent = self.parent(span)
-            if span.code not in ("200", 200):
-                sentences.append(f"{span} has another status than 200")
-            if span.kind != "SERVER":
+            if span.code not in status(span.path):
+                sentences.append(f"{span} has another status than {status(span.path)[0]}")
+            if span.kind != "SERVER" or not joined:
                 continue
             if parent is None or parent.kind != "CLIENT" or parent.path != span.path:
                 sentences.append(f"{span} is not joined to its client span: {parent}")

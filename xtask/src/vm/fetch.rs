@@ -58,10 +58,12 @@ fn fetch(kernel: &Kernel, home: &Path) -> Result<String> {
     if !pinned {
         println!("vm: {} is gone from {}: taking {release}", kernel.pinned, kernel.suite);
     }
-    // Since 6.19 the image is a package of its own.
+    // Since 6.19 the image is a package of its own, and the modules, which checks load, are another.
     let split = output(apt.cache().args(["pkgnames", &format!("linux-binary-{release}")]))?;
-    let kind = if split.trim().is_empty() { "image" } else { "binary" };
-    unpack(&apt, &format!("linux-{kind}-{release}"), &home.join(&release))?;
+    let kinds: &[&str] = if split.trim().is_empty() { &["image"] } else { &["binary", "modules"] };
+    for kind in kinds {
+        unpack(&apt, &format!("linux-{kind}-{release}"), &home.join(&release))?;
+    }
     Ok(release)
 }
 

@@ -9,7 +9,7 @@ use agent_common::{
 
 use super::{
     connection::introduce,
-    in_kernel,
+    in_kernel, ktls,
     work::{self, Work, way},
 };
 use crate::{
@@ -182,6 +182,9 @@ fn watched(
         return None;
     };
     let state = socket::get(sock, stream, true)?;
+    if ktls::takes(sock, stream, state, scratch, sending, ret) {
+        return None;
+    }
     // The agent's own sockets are never muted.
     if state.has(flag::MUTED) && !reopens(state) {
         muted(sock, state, stream, sending, ret, scratch);
@@ -276,17 +279,18 @@ fn muted_tls(
         }
         return tls::sent(scratch, state.cookie, thread, ends);
     }
-    let received = match stream {
-        Stream::Tcp => sock.tcp().map(|tcp| state.end_receive(sock, tcp, len)),
-        Stream::Unix => Some(state.end_receive_unix(sock, len)),
-        Stream::Mptcp => {
-            state.receive_position += u64::from(len);
-            None
-        }
-    };
-    let now = now();
-    let arrived = received
-        .map_or((0, 0), |received| (known_or(received.first, now), known_or(received.last, now)));
+    // No option of what a receive found: the kernel refuses how the compiler describes its layout.
+    let mut arrived = (0, 0);
+    if stream == Stream::Mptcp {
+        state.receive_position += u64::from(len);
+    } else {
+        let now = now();
+        let received = match sock.tcp() {
+            Some(tcp) if stream == Stream::Tcp => state.end_receive(sock, tcp, len),
+            _ => state.end_receive_unix(sock, len),
+        };
+        arrived = (known_or(received.first, now), known_or(received.last, now));
+    }
     tls::received(state.cookie, thread, arrived, ends, len);
 }
 
@@ -460,8 +464,8 @@ impl Call {
     #[inline(always)]
     fn taken(&self, work: &mut Work, len: u32) {
         let (socket, sequence) = match self.stream {
-            Stream::Tcp => (self.sock.0 as u64, Some(work.record.position as u32)),
-            Stream::Unix => (self.sock.peer(), None),
+            Stream::Tcp => (self.sock.0 as u64, work.record.position as u32),
+            Stream::Unix => (self.sock.peer(), 0),
             Stream::Mptcp => return,
         };
         let header = &work.record.header;

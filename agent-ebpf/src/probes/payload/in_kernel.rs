@@ -178,20 +178,13 @@ impl Taken {
 
 // --- at the call's end ---
 
-/// What the running receive of `len` bytes took from packets of `socket`; for TCP it must begin with
-/// `sequence`.
+/// What the running receive of `len` bytes took from packets of `socket`; it must begin with
+/// `sequence`, which is 0 but for TCP. (No option: of one that is none the compiler moves a register about
+/// that holds nothing, and the verifier minds what it last held.)
 #[inline(always)]
-pub fn taken(
-    header: &Header,
-    thread: u64,
-    socket: u64,
-    sequence: Option<u32>,
-    len: u32,
-) -> Option<u32> {
+pub fn taken(header: &Header, thread: u64, socket: u64, sequence: u32, len: u32) -> Option<u32> {
     let taken = existing(thread)?;
-    let fits = taken.moved == len
-        && taken.socket == socket
-        && sequence.is_none_or(|sequence| taken.sequence == sequence);
+    let fits = taken.moved == len && taken.socket == socket && taken.sequence == sequence;
     taken.moved = 0;
     let have = bounded(u64::from(taken.have), i64::from(MAX_CAPTURE))?;
     if !fits {

@@ -11,6 +11,7 @@ use super::{in_kernel, write};
 use crate::{
     emit::count as count_by,
     kernel::{
+        ktls,
         messages::Moved,
         pages, registers,
         task::Task,
@@ -216,6 +217,30 @@ extern "C" fn payload_is_librarys(slot: u32) -> u32 {
 #[inline(always)]
 pub fn is_librarys(slot: u32) -> bool {
     payload_is_librarys(slot) != 0
+}
+
+/// Whether the running call moves something else than the program's data on a socket on which the kernel
+/// does TLS: an alert, a part of a handshake. 1 or 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn payload_is_control(slot: u32, sending: u32) -> u32 {
+    if !enabled(feature::KTLS) {
+        return 0;
+    }
+    let Some(work) = of(slot) else { return 0 };
+    match registers::buffer(Task::current(), work.file, sending != 0) {
+        Some(Buffer::Message { address, compat }) => u32::from(ktls::is_control(address, compat)),
+        _ => 0,
+    }
+}
+
+/// [`payload_is_control`], of the call on the socket whose `struct file` is `file`.
+#[inline(always)]
+pub fn is_control(slot: u32, file: u64, sending: bool) -> bool {
+    let Some(work) = of(slot) else { return false };
+    // SAFETY: as in [`locate`].
+    unsafe { (&raw mut work.file).write_volatile(file) };
+    payload_is_control(slot, u32::from(sending)) != 0
 }
 
 /// [`payload_locate`].

@@ -1,6 +1,6 @@
 // A Go service and a Go client for `cargo xtask vm core`.
 //
-//	core-go serve ADDRESS            answers with "go PATH"
+//	core-go serve ADDRESS            answers with "go PATH"; /fan/… asks the Python server three times at once
 //	core-go get URL COUNT            COUNT requests in turn on kept connections, URL/0, URL/1, …
 package main
 
@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 )
 
 func main() {
@@ -20,6 +21,7 @@ func main() {
 	}
 	switch os.Args[1] {
 	case "serve":
+		http.HandleFunc("/fan/", fan)
 		http.HandleFunc("/", func(answer http.ResponseWriter, request *http.Request) {
 			fmt.Fprintf(answer, "go %s\n", request.URL.Path)
 		})
@@ -33,6 +35,20 @@ func main() {
 			get(fmt.Sprintf("%s/%d", os.Args[2], i))
 		}
 	}
+}
+
+// fan asks from goroutines of its own.
+func fan(answer http.ResponseWriter, request *http.Request) {
+	var all sync.WaitGroup
+	for i := range 3 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			get(fmt.Sprintf("http://127.0.0.1:18082%s/%d", request.URL.Path, i))
+		}()
+	}
+	all.Wait()
+	fmt.Fprintln(answer, "all")
 }
 
 func get(url string) {

@@ -165,7 +165,9 @@ fn rendered(runs: &[Run]) -> String {
     });
     text.push_str(
         "\n## What works under which hooks\n\nThe same spans in every column; `btf` is `--btf FILE` on a \
-         kernel that shows no type information of its own.\n\n",
+         kernel that shows no type information of its own. Calls that a kernel does not show are those that a \
+         program misses while another run of it is put off the same processor: under emulation they are far \
+         more than on a machine. They are counted (`kernel_skipped`).\n\n",
     );
     let lacking = matrix().filter(|(series, way)| !has(runs, series, way));
     let lacking: Vec<_> = lacking.map(|(series, way)| format!("{series} {way}")).collect();
