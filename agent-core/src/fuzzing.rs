@@ -41,6 +41,11 @@ pub fn golang(bytes: &[u8]) {
             assert!(first <= last, "{first:#x} {last:#x}");
         }
     }
+    if let Ok(Some(places)) = golang::tls(&mut file) {
+        let sorted = places.is_sorted_by(|(one, _), (other, _)| one < other);
+        assert!(sorted, "each place once: {places:?}");
+    }
+    golang::check_exits(bytes);
 }
 
 /// Reads a DNS answer, and records of the flow ring.

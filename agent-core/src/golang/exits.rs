@@ -156,6 +156,30 @@ impl Decoded {
     }
 }
 
+/// Looks for exits in any bytes, taken for a function; for tests.
+///
+/// # Panics
+/// When one is no instruction of its kind.
+#[doc(hidden)]
+pub fn check(bytes: &[u8]) {
+    const ADDRESS: u64 = 0x10_0000;
+    let Some(code) = Decoded::new(bytes, ADDRESS) else { return };
+    let starts: Vec<usize> = (0..code.0.len()).map(|index| code.offset(index)).collect();
+    let aims: Vec<u64> = code.0.iter().filter_map(called).take(MAX_CALLS).collect();
+    for aim in aims {
+        for wanted in [Wanted::Call(aim), Wanted::Behind(aim)] {
+            let Exits { place, returns } = code.exits(wanted, &[ADDRESS]);
+            for exit in returns.iter().chain(&place) {
+                assert!(starts.binary_search(exit).is_ok(), "{exit} is inside an instruction");
+            }
+            assert!(place.is_none_or(|place| !returns.contains(&place)), "{place:?}");
+            if let (Some(place), Wanted::Call(_)) = (place, wanted) {
+                assert_eq!(bytes.get(place), Some(&0xe8), "a call");
+            }
+        }
+    }
+}
+
 /// Where a jump leads to.
 fn target(instruction: &Instruction) -> Option<u64> {
     let jumps = is_near(instruction) && instruction.mnemonic() != Mnemonic::Call;
@@ -288,6 +312,29 @@ mod tests {
         let mut code = call(0).to_vec();
         code.extend([0xff, 0xe0, 0xc3]);
         assert_eq!(exits(&code, Wanted::Call(0x2000)), Exits { place: None, returns: vec![7] });
+    }
+
+    proptest::proptest! {
+        /// Pieces of code in any order: calls, jumps to anywhere near, returns.
+        #[test]
+        fn whatever_is_decoded_exits_are_instructions(
+            pieces in proptest::collection::vec((0..8_usize, proptest::prelude::any::<u8>()), 0..60),
+        ) {
+            let mut code = Vec::new();
+            for (kind, byte) in pieces {
+                match kind {
+                    0 => code.extend(call(code.len())),
+                    1 => code.extend([0x74, byte]),
+                    2 => code.extend([0xeb, byte]),
+                    3 => code.push(0xc3),
+                    4 => code.extend([0x48, 0x85, 0xdb]),
+                    5 => code.extend([0x48, 0x89, 0x44, 0x24, byte]),
+                    6 => code.extend([0xb8, 0xc3, byte, 0xc3, 0xe8]),
+                    _ => code.extend([0x0f, 0x84, byte, 0, 0, 0]),
+                }
+            }
+            check(&code);
+        }
     }
 
     #[test]

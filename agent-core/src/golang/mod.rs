@@ -15,7 +15,7 @@
 mod buildinfo;
 mod code;
 mod elf;
-pub(crate) mod exits;
+mod exits;
 mod layout;
 mod pclntab;
 #[cfg(test)]
@@ -23,6 +23,7 @@ mod tests;
 mod tls;
 
 pub use buildinfo::Version;
+pub use exits::check as check_exits;
 pub use layout::{Layout, NONE, layout};
 pub use pclntab::Function;
 pub use tls::{Place, Places, tls};

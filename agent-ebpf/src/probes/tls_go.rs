@@ -122,11 +122,17 @@ fn left(site: Site, key: GoCallKey, registers: &GoRegisters) {
     }
     let was = call.state;
     call.state = state::NONE;
-    let receives = match was {
-        state::READ => true,
-        state::WRITE => false,
-        // A read that is older than the probes; a write does not wait for long.
-        _ if place == go::COPIED => {
+    let receives = match (place, was) {
+        (go::COPIED | go::RETURN, state::READ) => true,
+        (go::WRITTEN | go::RETURN, state::WRITE) => false,
+        // A read that is older than the probes, or whose beginning the kernel did not show; a write does not
+        // wait for long.
+        (go::COPIED, _) => {
+            if was != state::UNSEEN {
+                // Of a call before.
+                call.cookie = 0;
+                call.received = 0;
+            }
             adopt(site, call, key, registers);
             true
         }
