@@ -115,9 +115,18 @@ fn selection(read: &mut Values<'_>) -> Selection {
 }
 
 fn probes(read: &mut Values<'_>) -> Vec<Probe> {
+    let mistakes = read.problems.iter().count();
     let given = read.many("probes", value::probes);
     if given.is_empty() {
         return Probe::ALL.to_vec();
+    }
+    let named = |probe| given.iter().find(|(probes, _)| probes.contains(&probe));
+    // Not beside a name that is wrong: it may have been meant to be `http`.
+    if read.problems.iter().count() == mistakes
+        && let (Some((_, place)), None) = (named(Probe::Tls), named(Probe::Http))
+    {
+        let what = "tls without http shows nothing: what it reads are requests";
+        read.problems.add(place, Wrong::new(what, "add http, or leave out tls"));
     }
     let named = given.into_iter().flat_map(|(probes, _)| probes);
     sorted(named.chain([Probe::Process]).collect())

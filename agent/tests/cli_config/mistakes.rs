@@ -104,6 +104,18 @@ fn single_mistakes_of_flags() {
             "--probes: \"\" is no probe; allowed: process, http, exec, tls, flow",
         ),
         (
+            "encrypted requests, but no requests",
+            "run",
+            &["--probes=flow", "--probes=tls,exec"],
+            "--probes: tls without http shows nothing: what it reads are requests; add http, or leave out tls",
+        ),
+        (
+            "http may have been meant",
+            "record /tmp/x",
+            &["--probes=htttp", "--probes=tls"],
+            "--probes: \"htttp\" is no probe; did you mean http? allowed: process, http, exec, tls, flow",
+        ),
+        (
             "cert without key",
             "run",
             &["--otlp-client-cert=/dev/null"],
@@ -243,6 +255,13 @@ fn single_mistakes_of_files() {
             "sample: [0.1\n",
             vec![
                 "FILE:1:9: unclosed bracket '['; the file must be one YAML map of option names and values",
+            ],
+        ),
+        (
+            "encrypted requests, but no requests",
+            "probes: [exec, tls]\n",
+            vec![
+                "FILE:1:16: tls without http shows nothing: what it reads are requests; add http, or leave out tls",
             ],
         ),
         // What a flag hides is wrong all the same.
