@@ -9,7 +9,7 @@ use crate::flow::list::Lister;
 use crate::flow::watched::Watched;
 use crate::probe::attached::Attached;
 use agent_common::counter;
-use agent_core::flow::conversation::Endpoint;
+use agent_core::flow::conversation::{Conversation, Endpoint, Transport};
 use agent_core::flow::record::{FlowRecord, decode};
 use agent_core::flow::{FlowChange, FlowTable, Names, TableConfig, dns};
 use agent_core::ledger::{Entry, Side};
@@ -221,23 +221,13 @@ impl FlowThread {
     }
 
     fn give(&mut self, change: FlowChange) {
-        if self.is_own(&change) || !self.watched.takes(&change.conversation) {
+        if is_own(&change.conversation, self.own) || !self.watched.takes(&change.conversation) {
             return;
         }
         self.batch.push(change);
         if self.batch.len() >= BATCH {
             self.send_batch();
         }
-    }
-
-    /// A conversation with the agent: somebody asks its admin endpoint, or is sent to by it.
-    fn is_own(&self, change: &FlowChange) -> bool {
-        let flow = &change.conversation;
-        let agent = std::process::id();
-        let is_there = |own: Endpoint| {
-            flow.remote.port == own.port && (own.addr == [0; 16] || flow.remote.addr == own.addr)
-        };
-        flow.local_peer.is_some_and(|peer| peer.tgid == agent) || self.own.is_some_and(is_there)
     }
 
     fn send_batch(&mut self) {
@@ -254,5 +244,39 @@ impl FlowThread {
             self.closed = true;
             self.shared.stop.store(true, Ordering::Release);
         }
+    }
+}
+
+/// A conversation with the agent: somebody asks its admin endpoint at `own`, or is sent to by it. That
+/// endpoint speaks TCP: the same number of a UDP port is somebody else's.
+fn is_own(flow: &Conversation, own: Option<Endpoint>) -> bool {
+    let agent = std::process::id();
+    let is_there = |own: Endpoint| {
+        flow.transport == Transport::Tcp
+            && flow.remote.port == own.port
+            && (own.addr == [0; 16] || flow.remote.addr == own.addr)
+    };
+    flow.local_peer.is_some_and(|peer| peer.tgid == agent) || own.is_some_and(is_there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_common::record::{DatagramKey, Datagrams, Flow};
+    use agent_core::event::ProcessKey;
+
+    #[test]
+    fn a_port_is_the_agents_own_by_its_protocol() {
+        let addr = mapped(IpAddr::from([127, 0, 0, 1]));
+        let own = Some(Endpoint { addr, port: 9464 });
+        let key = DatagramKey { remote_addr: addr, remote_port: 9464, ..DatagramKey::default() };
+        let udp = Conversation::from_datagrams(&key, &Datagrams::default());
+        let flow = Flow { remote_addr: addr, remote_port: 9464, protocol: 6, ..Flow::default() };
+        let tcp = Conversation::from_record(&flow);
+        assert!(is_own(&tcp, own), "somebody asks the admin endpoint");
+        assert!(!is_own(&udp, own), "UDP has ports of its own");
+        assert!(!is_own(&tcp, None), "there is no endpoint");
+        let agent = ProcessKey { tgid: std::process::id(), start_ns: 0 };
+        assert!(is_own(&Conversation { local_peer: Some(agent), ..udp }, None), "sent to by it");
     }
 }
