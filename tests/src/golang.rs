@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long a program may take until it prints `ready`.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 
 /// Builds `workloads/go` with more options (`-ldflags=…`), by the toolchain `version` (`local`: the
 /// installed one). `None` when that cannot be had.

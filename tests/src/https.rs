@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Bytes of the page that every server has.
 pub const SIZE: usize = 700;
 
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A server program with its TLS library.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long nginx may take to listen.
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 
 /// What is behind one path prefix.
 #[derive(Clone, Debug)]

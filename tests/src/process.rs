@@ -247,6 +247,29 @@ pub fn anonymous_bytes(pid: u32) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
+/// CPU time that a process has used, threads that have ended included.
+///
+/// # Panics
+/// When the process is gone.
+pub fn cpu_time(pid: u32) -> Duration {
+    /// `USER_HZ`.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a live process");
+    // Behind the name, which may hold anything: state is the third of all fields, then come ten more
+    // before utime and stime.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+    TICK * ticks
+}
+
+/// For how long, since the start of this machine, some program has waited for a processor; nothing where
+/// the kernel does not say.
+pub fn waited_for_processors() -> Duration {
+    let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    let some = text.lines().find_map(|line| line.strip_prefix("some ")?.split_once("total="));
+    Duration::from_micros(some.and_then(|(_, total)| total.trim().parse().ok()).unwrap_or(0))
+}
+
 fn read(path: &Path) -> String {
     let mut bytes = Vec::new();
     if let Ok(mut file) = std::fs::File::open(path) {
@@ -258,6 +281,17 @@ fn read(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpu_time_is_what_was_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "while :; do :; done"]);
+        let process = Process::start(command, dir.path(), "busy");
+        until("it has worked", Duration::from_secs(60), || {
+            (cpu_time(process.pid()) >= Duration::from_millis(200)).then_some(())
+        });
+    }
 
     #[test]
     fn a_dropped_process_takes_its_children_with_it() {

@@ -15,7 +15,7 @@ const PYTHON: &str = "/usr/bin/python3";
 const NODE: &str = "/usr/bin/node";
 
 /// How long a program may take until it prints `ready`.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 
 /// A running Python program with a log of JSON lines, its ground truth.
 #[derive(Debug)]

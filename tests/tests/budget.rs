@@ -138,9 +138,13 @@ fn a_process_beyond_its_rate_costs_no_other_process() {
 fn a_ring_that_is_nearly_full_takes_no_new_requests() {
     let Some(scenario) = Scenario::begin("full ring", &["nginx", "wrk", "curl"]) else { return };
     let (nginx, listen) = nginx(&scenario);
-    let agent = Agent::run(&scenario, &["--ring-size", "1MiB", "--poll-interval", "200ms"]);
+    // Some hundred requests a second are enough to fill it, of nobody else.
+    let port = listen.rsplit(':').next().unwrap_or_default();
+    let arguments = ["--ring-size", "1MiB", "--poll-interval", "1s", "--port", port];
+    let agent = Agent::run(&scenario, &arguments);
     let asked = wrk(&scenario, &format!("http://{listen}/load"), CONNECTIONS, scaled(3, 60));
-    std::thread::sleep(Duration::from_secs(1));
+    // Until it has been read, and a second.
+    std::thread::sleep(Duration::from_secs(2));
     paced(&scenario, &listen, "after", 20);
     let report = agent.stop();
     drop(nginx);

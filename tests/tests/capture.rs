@@ -21,7 +21,7 @@ fn recorded_streams_are_what_the_sockets_moved() {
     if has(&agent, "sent pages") {
         calls.arg("pages");
     }
-    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(30));
+    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(60));
     // 3 families × (8 pairs of calls + 3), and 2 more on each TCP family; 2 ends, 2 directions.
     let report = judge(&scenario, agent, (3 * 11 + 2 * 2) * 4);
     assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
@@ -60,7 +60,7 @@ fn a_receive_with_a_time_limit_is_read_from_packets() {
     let log = scenario.path("calls.log");
     let mut calls = Command::new(env!("CARGO_BIN_EXE_calls"));
     calls.arg(&log).arg("timed");
-    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(30));
+    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(60));
     let report = judge(&scenario, agent, 2 * 4);
     let counts = ["packets_missed", "packet_receives"].map(|name| report.ledger.cause(name));
     assert!(counts[0] >= 1 && counts[1] >= 31, "missed and taken: {counts:?}");
@@ -76,7 +76,7 @@ fn what_mptcp_moves_is_recorded() {
     let log = scenario.path("calls.log");
     let mut calls = Command::new(env!("CARGO_BIN_EXE_calls"));
     calls.arg(&log).arg("mptcp");
-    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(30));
+    Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(60));
     // 7 pairs of calls, failures, a full buffer; 2 ends, 2 directions.
     drop(judge(&scenario, agent, 9 * 4));
 }

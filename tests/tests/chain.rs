@@ -4,9 +4,9 @@ use kernspan_tests::agent::Agent;
 use kernspan_tests::client::curl;
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
-use kernspan_tests::process::free_ports;
+use kernspan_tests::process::{cpu_time, free_ports, waited_for_processors};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, scaled};
+use kernspan_tests::scenario::{Scenario, say, scaled};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -52,16 +52,20 @@ fn four_programs_are_one_trace_of_six_spans_with_one_root() {
 fn it_starts_within_a_second_and_stops_within_two() {
     let Some(scenario) = Scenario::begin("start and stop", &[]) else { return };
     let runs = 5;
-    // The best of a few: what else this machine does is no cost of the agent.
+    // The best of a few, without the time in which a program waited for a processor: what else this machine
+    // does is no cost of the agent. That leaves little on a machine that is never idle; there the agent's CPU
+    // time tells.
     let started = (0..runs).map(|_| {
-        let begin = Instant::now();
+        let (begin, waited) = (Instant::now(), waited_for_processors());
         let agent = Agent::run(&scenario, &[]);
-        let took = begin.elapsed();
+        let (took, cpu) = (begin.elapsed(), cpu_time(agent.pid()));
+        let others = waited_for_processors().saturating_sub(waited);
         // Demands the two seconds.
         let _ = agent.stop();
-        took
+        (took.saturating_sub(others).max(cpu), took, cpu)
     });
-    let best = started.min().unwrap_or(Duration::MAX);
-    kernspan_tests::scenario::say(&format!("ready after {best:?} at best of {runs}"));
-    assert!(best <= Duration::from_secs(1), "ready after {best:?} at best of {runs}");
+    let (best, took, cpu) = started.min().unwrap_or((Duration::MAX, Duration::MAX, Duration::MAX));
+    let told = format!("ready after {took:?} with {cpu:?} of CPU time at best of {runs}");
+    say(&told);
+    assert!(best <= Duration::from_secs(1), "{told}");
 }

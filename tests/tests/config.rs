@@ -70,7 +70,7 @@ fn without_capabilities_it_says_so_in_one_sentence() {
     ] {
         let mut command = Command::new("setpriv");
         command.args(privileges).arg(binary()).args(run);
-        let ended = Process::start(command, scenario.dir(), "bare").wait(Duration::from_secs(10));
+        let ended = Process::start(command, scenario.dir(), "bare").wait(Duration::from_secs(60));
         assert_eq!(ended.status.code(), Some(2), "{why}: {}", ended.stderr);
         let lines: Vec<&str> = ended.stderr.lines().filter(|line| !line.is_empty()).collect();
         assert!(lines.len() <= 2 && ended.stderr.contains("CAP_"), "{why}: {}", ended.stderr);

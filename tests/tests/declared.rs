@@ -23,7 +23,7 @@ fn report(scenario: &Scenario, header: &str) -> Telemetry {
     let own = ["--port", &port_text, "--requests", &requests, "--first", "1"];
     let more = ["--concurrency", "16", "--path", "/tcp/{n}/size/5", "--header", header];
     let client = Python::start(scenario, "client", "client.py", &[own, more].concat(), &[]);
-    client.finish(Duration::from_secs(30));
+    client.finish(Duration::from_secs(60));
     agent.stop().telemetry
 }
 

@@ -194,7 +194,7 @@ fn idle(scenario: &Scenario, seconds: u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
         Process::start(Command::new("/bin/true"), scenario.dir(), "true")
-            .succeed(Duration::from_secs(5));
+            .succeed(Duration::from_secs(60));
         std::thread::sleep(Duration::from_secs(1));
     }
 }

@@ -19,7 +19,7 @@ fn service(scenario: &Scenario, script: &str, port: u16, next: Option<&str>) -> 
     let mut python = Command::new("/usr/bin/python3");
     python.arg(crate_dir("workloads").join(script)).arg(port.to_string()).args(next);
     let process = Process::start(python, scenario.dir(), script);
-    until(script, Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).ok());
+    until(script, Duration::from_secs(60), || TcpStream::connect(("127.0.0.1", port)).ok());
     process
 }
 

@@ -2,6 +2,7 @@
 
 use kernspan_tests::agent::{Agent, Report};
 use kernspan_tests::client::curl;
+use kernspan_tests::ledger::Ledger;
 use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{Process, free_port};
 use kernspan_tests::python::Python;
@@ -94,7 +95,7 @@ fn a_selected_program_of_a_named_process_is_seen_from_its_first_byte() {
     let pid = shell.pid().to_string();
     let agent = Agent::run(&scenario, &["--pid", &pid, "--include", "curl"]);
     std::fs::write(&go, b"go").expect("a file");
-    shell.succeed(Duration::from_secs(20));
+    shell.succeed(Duration::from_secs(60));
     // Another curl is no descendant, also when the last of the family has ended.
     std::thread::sleep(Duration::from_millis(300));
     let stranger = format!("http://127.0.0.1:{}/one/size/10", two.ports[0]);
@@ -119,7 +120,7 @@ fn a_reader_that_is_left_out_does_not_change_a_senders_times() {
         slow.args(["-sS", "-o", "/dev/null", "--limit-rate", "2M", "--unix-socket", &socket]);
         slow.arg("http://localhost/whole/size/3000000");
         let asked = Instant::now();
-        Process::start(slow, scenario.dir(), "curl").succeed(Duration::from_secs(20));
+        Process::start(slow, scenario.dir(), "curl").succeed(Duration::from_secs(60));
         assert!(asked.elapsed() > SLOW, "curl read slowly: {:?}", asked.elapsed());
     }
     let report = agent.stop();
@@ -144,7 +145,7 @@ fn a_socket_that_two_processes_use_is_seen_in_the_selected_one() {
     let second = second.expect("its number").to_string();
     let agent = Agent::run(&scenario, &["--pid", &second]);
     let words = ["--port", &port, "--requests", "60", "--concurrency", "20", "--path", "/n/{n}"];
-    Python::start(&scenario, "client", "client.py", &words, &[]).finish(Duration::from_secs(20));
+    Python::start(&scenario, "client", "client.py", &words, &[]).finish(Duration::from_secs(60));
     let report = agent.stop();
     let log = server.stop();
     let by_second = log.iter().filter(|line| line["by"] == "second");
@@ -231,12 +232,12 @@ fn connections_older_than_the_agent_are_used_at_once() {
         ],
         &[],
     );
-    kernspan_tests::process::until("the first half", Duration::from_secs(20), || {
+    kernspan_tests::process::until("the first half", Duration::from_secs(60), || {
         (server.log().len() == 40).then_some(())
     });
     let agent = Agent::run(&scenario, &[]);
     std::fs::write(&go, b"go").expect("a file");
-    client.finish(Duration::from_secs(20));
+    client.finish(Duration::from_secs(60));
     let report = agent.stop();
     let spans = report.telemetry.under("/old/");
     let of = |kind: Kind| spans.iter().copied().filter(move |span| span.kind == kind);
@@ -252,7 +253,11 @@ fn a_selection_that_is_still_being_made_harms_no_connection() {
     let Some(scenario) = Scenario::begin("selection under load", &[]) else { return };
     let port = free_port().to_string();
     let server = Python::serve(&scenario, "server", "server.py", &["--port", &port], &[]);
-    let words = ["--port", &port, "--requests", "40000", "--concurrency", "8"];
+    // However long the agent takes to attach, requests go on beyond that.
+    let enough = scenario.path("enough");
+    let until = enough.display().to_string();
+    let words =
+        ["--port", &port, "--requests", "10000000", "--concurrency", "8", "--until", &until];
     let client = Python::start(
         &scenario,
         "client",
@@ -260,12 +265,17 @@ fn a_selection_that_is_still_being_made_harms_no_connection() {
         &[&words[..], &["--path", "/load/size/10"]].concat(),
         &[],
     );
-    kernspan_tests::process::until("load", Duration::from_secs(20), || {
+    kernspan_tests::process::until("load", Duration::from_secs(60), || {
         (server.log().len() > 80).then_some(())
     });
     // Sends go on while the agent attaches, and before it knows which processes it is to watch.
     let agent = Agent::run(&scenario, &["--include", "*python*", "--port", &port]);
-    client.finish(Duration::from_secs(120));
+    kernspan_tests::process::until("a thousand spans", Duration::from_secs(120), || {
+        let ledger = Ledger::from_status(&agent.status());
+        (ledger.count("json", "spans", "out") > 2000).then_some(())
+    });
+    std::fs::write(&enough, b"enough").expect("a file");
+    client.finish(Duration::from_secs(60));
     let report = agent.stop();
     let spans = report.telemetry.under("/load/");
     let servers: Vec<_> = spans.into_iter().filter(|span| span.kind == Kind::Server).collect();

@@ -2,7 +2,7 @@
 
 use kernspan_tests::agent::{self, Agent, Report};
 use kernspan_tests::client::curl;
-use kernspan_tests::ledger::Line;
+use kernspan_tests::ledger::{Ledger, Line};
 use kernspan_tests::otlp::{Span, Telemetry};
 use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::python::Python;
@@ -84,12 +84,22 @@ fn what_was_seen_leaves_before_the_agent_does() {
 /// reads. The file beside it gets everything, and the account is exact.
 #[test]
 fn a_pipe_that_nobody_reads_costs_only_what_it_does_not_take() {
+    const FEW: usize = 10;
     let Some(scenario) = Scenario::begin("unread pipe", &["ab", "curl"]) else { return };
     let (_server, port) = server(&scenario);
-    let (agent, mut unread) = Agent::run_into_pipe(&scenario, &["--output", "json"]);
-    // A few lines that the pipe takes whole.
-    ask(&scenario, port, 20);
-    std::thread::sleep(Duration::from_millis(1500));
+    // These spans alone: what else an agent reports of a machine may be longer than the pipe.
+    let watched = port.to_string();
+    let only = ["--probes", "http", "--process-metrics", "off", "--port", &watched];
+    let words = [&["--output", "json"], &only[..]].concat();
+    let (agent, mut unread) = Agent::run_into_pipe(&scenario, &words);
+    // The pipe takes these whole, be they one line or several. The load waits for them: together with its
+    // first spans they would be a line that no pipe takes.
+    ask(&scenario, port, FEW);
+    let both = 2 * 2 * FEW as u64;
+    until("the first spans are in the file and in the pipe", Duration::from_secs(60), || {
+        let ledger = Ledger::from_status(&agent.status());
+        (ledger.count("json", "spans", "out") == both).then_some(())
+    });
     let url = format!("http://127.0.0.1:{port}/out/size/10");
     let (requests, limit) = (scaled(15_000, 100_000), Duration::from_secs(300));
     let mut load = Command::new("ab");
@@ -98,7 +108,7 @@ fn a_pipe_that_nobody_reads_costs_only_what_it_does_not_take() {
     let Report { telemetry, ledger, ended } = agent.stop();
 
     let file = telemetry.under("/out/").len() as u64;
-    assert_eq!(file, 2 * (requests + 20), "the file gets everything");
+    assert_eq!(file, 2 * (requests + FEW as u64), "the file gets everything");
     let mut text = String::new();
     unread.read_to_string(&mut text).expect("what the pipe took");
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
@@ -114,7 +124,11 @@ fn a_pipe_that_nobody_reads_costs_only_what_it_does_not_take() {
          at the end; stopped in {:?}",
         ended.took
     ));
-    assert!(taken >= 40 && full > 0 && shutdown > 0, "the queue was filled: {:?}", ledger.losses());
+    assert!(
+        taken >= 2 * FEW as u64 && full > 0 && shutdown > 0,
+        "the queue was filled: {:?}",
+        ledger.losses()
+    );
     assert_eq!(taken + full + shutdown, all, "{:?}", ledger.losses());
     assert_eq!(ledger.imbalances(), Vec::<String>::new());
     // Kernel, rings and assembler lost nothing.
@@ -144,10 +158,10 @@ fn a_run_ends_with_the_last_reader_of_its_last_output() {
     let mut command = agent::command();
     command.args(["run", "--output", "console"]);
     let (process, reader) = Process::start_into_pipe(command, scenario.dir(), "alone");
-    until("ready", Duration::from_secs(20), || process.stderr().contains("ready").then_some(()));
+    until("ready", Duration::from_secs(60), || process.stderr().contains("ready").then_some(()));
     drop(reader);
     ask(&scenario, port, 20);
-    let ended = process.succeed(Duration::from_secs(20));
+    let ended = process.succeed(Duration::from_secs(60));
     assert!(ended.stderr.contains("nobody reads"), "{}", ended.stderr);
 }
 

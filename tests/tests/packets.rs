@@ -34,10 +34,11 @@ fn packets_are_looked_at_only_while_a_process_has_use_for_it() {
         let mut server = Command::new(env!("CARGO_BIN_EXE_uring_http"));
         server.args(["serve", "uring", &free_port().to_string()]);
         let server = Process::start(server, scenario.dir(), "server");
-        until("it is attached", Duration::from_secs(5), || has_link(agent.pid()).then_some(()));
+        until("it is attached", Duration::from_secs(20), || has_link(agent.pid()).then_some(()));
         took.push(begun.elapsed());
         drop(server);
-        until("it is detached", Duration::from_secs(20), || (!has_link(agent.pid())).then_some(()));
+        // Sooner than by the minute without a ring.
+        until("it is detached", Duration::from_secs(45), || (!has_link(agent.pid())).then_some(()));
     }
     let report = agent.stop();
     assert!(report.ledger.cause("io_urings_made") >= 2);

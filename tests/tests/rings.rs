@@ -6,7 +6,7 @@ use kernspan_tests::client::{ab, curl};
 use kernspan_tests::counts::{Request, judge};
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Span, Telemetry};
-use kernspan_tests::process::{Process, free_port};
+use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::python::Python;
 use kernspan_tests::recording::Recording;
 use kernspan_tests::scenario::{Scenario, binary, say};
@@ -81,9 +81,11 @@ fn several_rings_give_what_one_gives() {
     let agent = Agent::record(&scenario, "rings.rec", &["--payload-rings", RINGS]);
     let mut asked = load.ask(&scenario);
     let kept = load.keep(&mut asked);
-    std::thread::sleep(Duration::from_millis(700));
-    let status = agent.status();
-    the_census_has_them_all(&status, std::process::id());
+    // What the rings' threads publish is late by half a second, and more on a busy machine.
+    let status = until("the census has them all", Duration::from_secs(30), || {
+        let status = agent.status();
+        has_them_all(&status, std::process::id()).then_some(status)
+    });
     drop(kept);
     let report = agent.stop();
     load.stop();
@@ -118,11 +120,11 @@ fn is_whole(response: &[u8]) -> bool {
 }
 
 /// What each shard has of a process is added up.
-fn the_census_has_them_all(status: &serde_json::Value, pid: u32) {
+fn has_them_all(status: &serde_json::Value, pid: u32) -> bool {
     let rows = status["connections"].as_array().expect("a list of processes");
     let of: Vec<_> = rows.iter().filter(|row| row["pid"] == pid).collect();
-    assert_eq!(of.len(), 1, "one row a process: {of:?} of {rows:?}");
-    assert_eq!(of[0]["http1"], KEPT, "{of:?}");
+    assert!(of.len() <= 1, "one row a process: {of:?} of {rows:?}");
+    of.iter().any(|row| row["http1"] == KEPT)
 }
 
 fn each_ring_did_its_part(scenario: &Scenario, status: &serde_json::Value) {

@@ -85,6 +85,8 @@ def ask(arguments, log, numbers):
         if arguments.pause_at is not None and number >= arguments.pause_at:
             while not os.path.exists(arguments.pause_for):
                 time.sleep(0.01)
+        if arguments.until is not None and os.path.exists(arguments.until):
+            break
         path = arguments.path[number % len(arguments.path)].replace("{n}", str(number))
         method, body = "GET", None
         if path.startswith("POST:"):
@@ -117,6 +119,7 @@ def main():
     parser.add_argument("--body-text")
     parser.add_argument("--pause-at", type=int, help="before this request …")
     parser.add_argument("--pause-for", help="… wait until this file exists")
+    parser.add_argument("--until", help="no request once this file exists")
     parser.add_argument("--header", action="append", default=[])
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--tls-buffers", action="store_true", help="… through MemoryBIO")
