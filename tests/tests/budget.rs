@@ -133,8 +133,10 @@ fn a_process_beyond_its_rate_costs_no_other_process() {
 fn a_ring_that_is_nearly_full_takes_no_new_requests() {
     let Some(scenario) = Scenario::begin("full ring", &["nginx", "wrk", "curl"]) else { return };
     let (nginx, site) = nginx(&scenario);
-    // Some hundred requests a second are enough to fill it.
-    let agent = Agent::run(&scenario, &["--ring-size", "1MiB", "--poll-interval", "1s"]);
+    // Some hundred requests a second are enough to fill it, of nobody else.
+    let port = site.rsplit(':').next().unwrap_or_default();
+    let arguments = ["--ring-size", "1MiB", "--poll-interval", "1s", "--port", port];
+    let agent = Agent::run(&scenario, &arguments);
     let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, scaled(3, 60));
     // Until it has been read, and a second.
     std::thread::sleep(Duration::from_secs(2));

@@ -210,7 +210,7 @@ fn under_full_load() {
     let report = agent.stop();
     let access = nginx.stop();
 
-    let spans = report.telemetry.under("/load");
+    let spans = report.telemetry.on_ports(&[port]);
     let of = |kind: Kind| spans.iter().copied().filter(move |span| span.kind == kind);
     let (servers, clients): (Vec<_>, Vec<_>) =
         (of(Kind::Server).collect(), of(Kind::Client).collect());

@@ -3,10 +3,11 @@
 use kernspan_tests::agent::{Agent, Report, once};
 use kernspan_tests::netns::Netns;
 use kernspan_tests::otlp::{Log, Telemetry};
-use kernspan_tests::process::output;
+use kernspan_tests::process::{output, until};
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, say, scaled};
 use serde_json::Value;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
@@ -29,14 +30,26 @@ fn text<'a>(record: &'a Log, name: &str) -> &'a str {
     record.attributes.get(name).and_then(Value::as_str).unwrap_or("")
 }
 
-/// Records of ends by transport, local and peer port.
-fn by_ports(telemetry: &Telemetry) -> HashMap<(String, i64, i64), &Log> {
+/// Records of ends by transport, local and peer port. On loopback a pair of ports is used again after a
+/// second: several ends, the last to come first.
+fn by_ports(telemetry: &Telemetry) -> HashMap<(String, i64, i64), Vec<&Log>> {
     let ends = telemetry.logs.iter().filter(|record| record.event == "network.flow.end");
     let key = |record: &Log| {
         let transport = text(record, "network.transport").to_owned();
         (transport, number(record, "network.local.port"), number(record, "network.peer.port"))
     };
-    ends.map(|record| (key(record), record)).collect()
+    let mut all: HashMap<_, Vec<_>> = HashMap::new();
+    ends.for_each(|record| all.entry(key(record)).or_default().push(record));
+    all.values_mut().for_each(|ends| ends.sort_by_key(|record| Reverse(record.time)));
+    all
+}
+
+/// Their latest.
+fn latest_of<'a>(
+    ends: &HashMap<(String, i64, i64), Vec<&'a Log>>,
+    key: &(String, i64, i64),
+) -> Option<&'a Log> {
+    ends.get(key)?.first().copied()
 }
 
 fn run(scenario: &Scenario, name: &str, arguments: &[&str], wrap: &[String]) -> (Vec<Value>, u32) {
@@ -49,11 +62,13 @@ fn run(scenario: &Scenario, name: &str, arguments: &[&str], wrap: &[String]) -> 
 fn assert_totals(report: &Report, truth: &[Value], pid: Option<u32>) -> usize {
     // In a namespace of its own the process is known by another number.
     let lossy = pid.is_none();
-    let ends = by_ports(&report.telemetry);
+    let mut ends = by_ports(&report.telemetry);
     let truth: Vec<&Value> = truth.iter().filter(|line| line["kind"] == "tcp").collect();
     for line in &truth {
         let key = ("tcp".to_owned(), int(&line["local"]), int(&line["remote"]));
-        let record = ends.get(&key).unwrap_or_else(|| panic!("no record of {line}"));
+        // Both in the order of their ends.
+        let record = ends.get_mut(&key).and_then(Vec::pop);
+        let record = record.unwrap_or_else(|| panic!("no record of {line}"));
         // The kernel counts a FIN that it has received as a byte, in TCP_INFO as well.
         let fin = i64::from(line["fin"] == true);
         let expected = [
@@ -151,7 +166,9 @@ fn list(value: &Value) -> &[Value] {
 
 #[test]
 fn loss_shows_as_retransmits_and_round_trips() {
-    let Some(scenario) = Scenario::begin("flow loss", &["python3", "nft", "ip"]) else { return };
+    let Some(scenario) = Scenario::begin("flow loss", &["python3", "nft", "ip", "ss"]) else {
+        return;
+    };
     let pair = Netns::pair();
     let wrap = pair.wrap(0);
     let rule = "add table inet loss; add chain inet loss in { type filter hook input priority 0; }; \
@@ -162,11 +179,18 @@ fn loss_shows_as_retransmits_and_round_trips() {
     let count = scaled(15, 100).to_string();
     let arguments = ["--mode", "tcp", "--count", &count, "--port", "7001", "--largest", "100000"];
     let (truth, _) = run(&scenario, "loss", &arguments, &wrap);
+    // A FIN is lost as well, and sent again: the conversation ends after the program.
+    until("all have ended", LIMIT, || {
+        let mut ss = Command::new(&wrap[0]);
+        ss.args(&wrap[1..]).args(["ss", "-Htan", "state", "connected", "exclude", "time-wait"]);
+        output(&mut ss).trim().is_empty().then_some(())
+    });
     let report = agent.stop();
     let compared = assert_totals(&report, &truth, None);
     let ends = by_ports(&report.telemetry);
     let of_port = |(_, local, remote): &(String, i64, i64)| *local == 7001 || *remote == 7001;
-    let lossy = || ends.iter().filter(|(key, _)| of_port(key)).map(|(_, record)| *record);
+    let lossy =
+        || ends.iter().filter(|(key, _)| of_port(key)).flat_map(|(_, of)| of.iter().copied());
     let lost: i64 = lossy().map(|record| number(record, "kernspan.tcp.retransmits")).sum();
     let rtt = lossy().map(|record| number(record, "kernspan.tcp.rtt_us")).max().unwrap_or(0);
     assert!(lost > 0, "nothing was sent again");
@@ -211,8 +235,8 @@ fn failed_connects_have_their_errno() {
     let ends = by_ports(&report.telemetry);
     for (why, line) in truths {
         let key = ("tcp".to_owned(), int(&line["local"]), int(&line["remote"]));
-        let record =
-            ends.get(&key).unwrap_or_else(|| panic!("{why}: no record of {line}: {ends:?}"));
+        let record = latest_of(&ends, &key);
+        let record = record.unwrap_or_else(|| panic!("{why}: no record of {line}: {ends:?}"));
         assert_eq!(text(record, "error.type"), line["error"], "{why}: {record:?}");
         assert_eq!(record.attributes["kernspan.tcp.failed"], true, "{why}");
     }
@@ -290,7 +314,7 @@ fn names_come_from_dns_answers() {
     let ends = by_ports(&report.telemetry);
     let line = &truth[0];
     let key = ("tcp".to_owned(), int(&line["local"]), int(&line["remote"]));
-    let record = ends.get(&key).unwrap_or_else(|| panic!("no record of {line}"));
+    let record = latest_of(&ends, &key).unwrap_or_else(|| panic!("no record of {line}"));
     assert_eq!(text(record, "kernspan.flow.peer.name"), "shop.example.test", "{record:?}");
     let metrics = report.telemetry.metrics.iter().map(Value::to_string).collect::<String>();
     assert!(metrics.contains("shop.example.test"), "the name is a label when asked for");
