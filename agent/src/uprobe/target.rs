@@ -52,7 +52,7 @@ impl Findings {
     /// Go's TLS cannot be probed here: it is named like any other that is not covered.
     pub fn without_go(&mut self) {
         self.sites.retain(|(_, site)| !site.is_go());
-        if self.covered.iter().any(|library| *library == go::NAME) {
+        if self.covered.contains(&go::NAME) {
             self.covered.retain(|library| *library != go::NAME);
             self.blind.push(go::NAME);
         }
