@@ -184,6 +184,9 @@ impl Plan<'_> {
                 .collect();
             if cast.is_some() && refused.len() > before {
                 // A kernel that has the function and refuses it: it must not cost a feature.
+                for (_, choice, reason) in &refused.0 {
+                    tracing::debug!("without bpf_rdonly_cast, because {choice}: {reason}");
+                }
                 cast = None;
                 refused = Refused::default();
                 continue;

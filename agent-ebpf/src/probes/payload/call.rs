@@ -360,6 +360,10 @@ impl Call {
         {
             state.flags |= flag::TLS;
             let arrived = (!self.sending).then_some((work.record.first_ns, work.record.last_ns));
+            // Read back from the record: what is kept in a register across all of the above is, on one
+            // way through it, a pointer to the verifier.
+            // SAFETY: a live value.
+            let len = unsafe { (&raw const work.record.header.total_len).read_volatile() };
             let received = if self.sending { 0 } else { len };
             tls::moved(state.cookie, self.thread(), received, arrived);
         }
