@@ -6,7 +6,7 @@
 //!
 //! - [`library`]: which functions of which library, and their argument conventions: one table each.
 //! - [`openssl`], [`gnutls`], [`nss`]: the tables.
-//! - [`target`]: a file to its functions.
+//! - [`target`]: a file to its functions. [`place`]: where in a function a probe costs least.
 //! - [`find`]: files that are mapped now, or that the loader would find.
 //! - [`mappings`]: files as they are mapped.
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
@@ -18,6 +18,7 @@ pub mod library;
 mod mappings;
 mod nss;
 mod openssl;
+mod place;
 pub mod program;
 pub mod service;
 #[expect(unsafe_code, reason = "bpf and perf_event_open have no safe wrapper for what is needed")]

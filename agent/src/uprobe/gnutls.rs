@@ -20,4 +20,6 @@ pub const LIBRARY: Library = Library {
         function("gnutls_handshake", Site::silent(0)),
         function("gnutls_deinit", Site::forget(0)),
     ],
+    inner: &[],
+    forwards: &[("gnutls_record_send", "gnutls_record_send2")],
 };

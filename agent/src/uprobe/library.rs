@@ -21,6 +21,22 @@ pub struct Library {
     pub marks: &'static [&'static str],
     /// What is probed of it, as far as the file has it.
     pub functions: &'static [Function],
+    /// What is probed in their place where that costs less.
+    pub inner: &'static [Inner],
+    /// Functions that only pass their arguments on to another of the library, with zeros behind them:
+    /// where that is seen in their code, the other alone is probed.
+    pub forwards: &'static [(&'static str, &'static str)],
+}
+
+/// A function without a name that does the work of several: found by the code of these.
+#[derive(Clone, Copy, Debug)]
+pub struct Inner {
+    /// Calls it with the very arguments that it was called with.
+    pub exact: &'static str,
+    /// Call it with the same first two arguments.
+    pub others: &'static [&'static str],
+    /// What it does, and with which arguments.
+    pub site: Site,
 }
 
 /// All that are known.

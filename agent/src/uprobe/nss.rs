@@ -19,6 +19,8 @@ pub const NSPR: Library = Library {
         function("PR_Send", Site::send(0, 1, false).perhaps()),
         function("PR_Close", Site::forget(0)),
     ],
+    inner: &[],
+    forwards: &[],
 };
 
 /// NSS's own `libssl3`.
@@ -29,4 +31,6 @@ pub const SSL: Library = Library {
         // SECStatus SSL_ForceHandshake(PRFileDesc *)
         function("SSL_ForceHandshake", Site::silent(0)),
     ],
+    inner: &[],
+    forwards: &[],
 };

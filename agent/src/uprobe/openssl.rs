@@ -2,7 +2,7 @@
 //!
 //! Prototypes: SSL_read(3), SSL_write(3), SSL_do_handshake(3), SSL_set_bio(3), BIO_write(3).
 
-use super::library::{Function, Library, function};
+use super::library::{Function, Inner, Library, function};
 use agent_common::tls::Site;
 
 /// `libssl`.
@@ -30,6 +30,15 @@ pub const SSL: Library = Library {
         function("SSL_free", Site::forget(0)),
         BIO_WRITE,
     ],
+    inner: &[
+        // int ssl_read_internal(SSL *, void *, size_t, size_t *)
+        Inner { exact: "SSL_read_ex", others: &["SSL_read"], site: Site::receive_counted(0, 1, 3) },
+        // int ssl_write_internal(SSL *, const void *, size_t, uint64_t, size_t *), since 3.3
+        Inner { exact: "SSL_write_ex2", others: &["SSL_write"], site: Site::send_counted(0, 1, 4) },
+        // int ssl_write_internal(SSL *, const void *, size_t, size_t *)
+        Inner { exact: "SSL_write_ex", others: &["SSL_write"], site: Site::send_counted(0, 1, 3) },
+    ],
+    forwards: &[],
 };
 
 /// `libcrypto`: where the ciphertext goes when it does not go to a socket.
@@ -37,6 +46,8 @@ pub const CRYPTO: Library = Library {
     name: "OpenSSL (libcrypto)",
     marks: &["BIO_write", "BIO_read"],
     functions: &[BIO_WRITE],
+    inner: &[],
+    forwards: &[],
 };
 
 /// `int BIO_write(BIO *, const void *, int)`.

@@ -1,6 +1,7 @@
 //! A file to its functions that are probed.
 
-use super::library::{BLIND, INSIDE, LIBRARIES, Library};
+use super::library::{BLIND, INSIDE, Inner, LIBRARIES, Library};
+use super::place;
 use agent_common::tls::Site;
 use agent_core::elf::{Elf, Image};
 use std::fs::File;
@@ -69,27 +70,56 @@ fn look_for(library: &Library, elf: &Elf<Pieces<'_>>, findings: &mut Findings) {
     }
     let names: Vec<&str> = library.functions.iter().map(|function| function.symbol).collect();
     let found = elf.exported(&names);
+    let code = |symbol: &str| {
+        let offset = *found.get(symbol)?;
+        Some((offset, elf.bytes(offset, place::LOOKED_AT)))
+    };
+    let mut left_out = Vec::new();
+    for inner in library.inner {
+        let Some((offset, callers)) = shared(inner, elf, code) else { continue };
+        if !callers.iter().any(|caller| left_out.contains(caller)) {
+            findings.sites.push((offset, inner.site));
+            left_out.extend(callers);
+        }
+    }
+    left_out.extend(library.forwards.iter().filter_map(|(symbol, to)| {
+        let (_, code) = code(symbol)?;
+        (found.contains_key(*to) && place::adds_zeros(&code)).then_some(*symbol)
+    }));
     let sites = library.functions.iter().filter_map(|function| {
-        let offset = *found.get(function.symbol)?;
-        Some((cheapest(offset, &elf.bytes(offset, 16)), function.site))
+        let (offset, code) = code(function.symbol)?;
+        let place = match function.site.has_return() {
+            true => place::with_stack(offset, &code),
+            false => place::with_arguments(offset, &code),
+        };
+        (!left_out.contains(&function.symbol)).then_some((place, function.site))
     });
     findings.sites.extend(sites);
     findings.covered.push(library.name);
 }
 
-/// `endbr64`.
-const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
-
-/// The place of a function's first instruction that costs least to probe, with arguments and stack as
-/// at its entry.
-///
-/// The kernel carries out `push` and its like itself; anything else is stepped through (measured: 0.5
-/// and 8.9 µs). `endbr64` changes nothing: what follows it serves as well.
-fn cheapest(offset: u64, code: &[u8]) -> u64 {
-    match code.strip_prefix(&ENDBR64) {
-        Some([0x50..=0x57, ..] | [0x41, 0x50..=0x57, ..]) => offset + ENDBR64.len() as u64,
-        _ => offset,
+/// Where to probe a function that has no name, and those with names that it does the work of. `None`
+/// where that is not certain, or costs no less.
+fn shared(
+    inner: &Inner,
+    elf: &Elf<Pieces<'_>>,
+    code: impl Fn(&str) -> Option<(u64, Vec<u8>)>,
+) -> Option<(u64, Vec<&'static str>)> {
+    let (offset, exact) = code(inner.exact)?;
+    let callee = place::passes_on(offset, &exact)?;
+    let calls_it = |symbol: &&&str| {
+        code(symbol).and_then(|(offset, code)| place::passes_two_on(offset, &code)) == Some(callee)
+    };
+    let mut callers: Vec<&str> = inner.others.iter().filter(calls_it).copied().collect();
+    // One function alone may call anything first.
+    if callers.is_empty() {
+        return None;
     }
+    callers.push(inner.exact);
+    let code = elf.bytes(callee, place::LOOKED_AT);
+    let place = place::with_stack(callee, &code);
+    let at = usize::try_from(place - callee).ok()?;
+    place::is_cheap(code.get(at..)?).then_some((place, callers))
 }
 
 /// An open file, read where it is needed: it may shrink while it is read.
@@ -111,18 +141,29 @@ impl Image for Pieces<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::cheapest;
+    use super::*;
 
+    /// Debian 12's libraries, where they are installed: each has shapes that the tables know.
     #[test]
-    fn endbr64_is_skipped_only_before_a_push() {
-        for (why, code, expected) in [
-            ("push rbx behind it", &[0xf3, 0x0f, 0x1e, 0xfa, 0x53][..], 104),
-            ("push r12 behind it", &[0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x54], 104),
-            ("something else behind it", &[0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x83], 100),
-            ("none", &[0x53, 0x48], 100),
-            ("no code", &[], 100),
-        ] {
-            assert_eq!(cheapest(100, code), expected, "{why}");
+    fn calls_of_installed_libraries_are_probed_where_it_is_cheap() {
+        for (path, receive, send) in [(
+            "/usr/lib/x86_64-linux-gnu/libssl.so.3",
+            Site::receive_counted(0, 1, 3),
+            Site::send_counted(0, 1, 3),
+        )] {
+            let Ok(file) = File::open(path) else { continue };
+            let findings = examine(&file, Path::new(path));
+            let pieces = Pieces(&file);
+            for site in [receive, send] {
+                let found: Vec<u64> = findings
+                    .sites
+                    .iter()
+                    .filter(|(_, one)| *one == site)
+                    .map(|(at, _)| *at)
+                    .collect();
+                let [at] = found[..] else { panic!("{path}: {found:?}") };
+                assert!(place::is_cheap(&pieces.read(at, 8).unwrap()), "{path}: {at:#x}");
+            }
         }
     }
 }
