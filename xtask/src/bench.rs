@@ -4,9 +4,9 @@ mod age;
 mod aims;
 mod connections;
 mod http;
+mod redis;
 mod report;
 mod sink;
-mod usage;
 
 use crate::build;
 use crate::command::{self, command};
@@ -30,6 +30,8 @@ enum Subject {
     },
     /// CPU of the whole machine per HTTP request, with and without the agent.
     Http(http::Options),
+    /// The same for a protocol that is not known, and what is lost meanwhile.
+    Redis(redis::Options),
     /// Memory of an idle connection, in the kernel and in the agent.
     Connections(connections::Options),
     /// Records to spans in userspace, on one core, without a kernel.
@@ -37,6 +39,16 @@ enum Subject {
         /// Passed on.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// A part of `connections`.
+    #[command(hide = true)]
+    Hold {
+        /// Port on loopback.
+        port: u16,
+        /// Number of the first connection.
+        first: u32,
+        /// How many.
+        count: u32,
     },
     /// The receiver that discards: part of `http`.
     #[command(hide = true)]
@@ -51,8 +63,10 @@ pub fn run(options: &Options) -> Result<()> {
     match &options.subject {
         Subject::Hooks { arguments } => example("bench_hooks", arguments),
         Subject::Http(options) => http::run(options),
+        Subject::Redis(options) => redis::run(options),
         Subject::Connections(options) => connections::run(options),
         Subject::Core { arguments } => example("bench_core", arguments),
+        Subject::Hold { port, first, count } => connections::hold(*port, *first, *count),
         Subject::Sink { port } => sink::serve(*port),
     }
 }

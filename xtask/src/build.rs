@@ -5,7 +5,7 @@ use crate::paths;
 use crate::setup::toolchain;
 use anyhow::{Context, Result, ensure};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Builds both; the agent's path.
@@ -16,6 +16,14 @@ pub fn run() -> Result<PathBuf> {
     let agent = paths::agent();
     ensure!(agent.is_file(), "{} was not built", agent.display());
     Ok(agent)
+}
+
+/// The agent: this file, or else a new build.
+pub fn agent(built: Option<&Path>) -> Result<PathBuf> {
+    match built {
+        Some(path) => path.canonicalize().with_context(|| path.display().to_string()),
+        None => run(),
+    }
 }
 
 /// Builds the kernel side in its own workspace; the object's path. The agent embeds the file that

@@ -13,8 +13,12 @@ mod paths;
 mod promises;
 mod service;
 mod setup;
+mod soak;
 mod test;
+mod usage;
 mod vm;
+mod watcher;
+mod web;
 
 /// Set-up, build, tests, virtual machines and benchmarks of kernspan.
 #[derive(Debug, Parser)]
@@ -44,6 +48,8 @@ enum Task {
     Vm(vm::Options),
     /// Measure what kernspan costs.
     Bench(bench::Options),
+    /// Run a mixed load for long, and check that the agent's use of the machine does not grow.
+    Soak(soak::Options),
     /// Fuzz the parsers and decoders.
     Fuzz(fuzz::Options),
     /// Check that every promise in docs/promises.md names an existing test.
@@ -69,6 +75,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(options) => return test::run(&options),
         Task::Vm(options) => return vm::run_cli(&options),
         Task::Bench(options) => bench::run(&options)?,
+        Task::Soak(options) => soak::run(&options)?,
         Task::Fuzz(options) => fuzz::run(&options)?,
         Task::Promises => promises::run()?,
     }

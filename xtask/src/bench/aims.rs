@@ -14,6 +14,8 @@ pub struct Aim {
 
 pub const BOTH_ENDS: Aim = Aim { what: "added CPU, both ends", most: 4.5, unit: "us/request" };
 pub const ONE_END: Aim = Aim { what: "added CPU, one end", most: 2.5, unit: "us/request" };
+pub const TLS_ONE_END: Aim =
+    Aim { what: "added CPU over TLS, one end", most: 6.0, unit: "us/request" };
 pub const READY: Aim = Aim { what: "started and attached after", most: 1.0, unit: "s" };
 pub const STOPPED: Aim = Aim { what: "stopped after", most: 2.0, unit: "s" };
 pub const ANONYMOUS: Aim = Aim { what: "anonymous memory", most: 64.0, unit: "MB" };

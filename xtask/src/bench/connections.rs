@@ -2,17 +2,20 @@
 //! number of connections is opened twice, without the agent and with it.
 
 use super::aims::Aim;
-use super::usage;
-use crate::command::{self, command};
-use crate::service::{Service, free_ports, scratch};
-use crate::{build, paths};
+use crate::build;
+use crate::command::command;
+use crate::service::{free_ports, scratch};
+use crate::usage;
+use crate::watcher::Watcher;
+use crate::web::Web;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +25,9 @@ pub struct Options {
     /// Connections that are open at a time; both ends are on this machine.
     #[arg(long, default_value_t = 50_000)]
     connections: u32,
+    /// An agent that is built already.
+    #[arg(long)]
+    agent: Option<PathBuf>,
 }
 
 /// Of one end: the state of its socket, what its shard and the assembler keep.
@@ -29,6 +35,9 @@ const AIM: Aim = Aim { what: "an idle connection, one end", most: 1300.0, unit: 
 
 /// Connections to one address: fewer than there are ports to connect from.
 const PER_ADDRESS: u32 = 20_000;
+
+/// Open files that a process may have anywhere.
+const PER_PROCESS: u32 = 15_000;
 
 /// Time for records to be worked off, and for memory that is not used any more to go back.
 const SETTLE: Duration = Duration::from_secs(4);
@@ -45,13 +54,7 @@ struct Memory {
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<()> {
     ensure!(geteuid().is_root(), "the agent needs root: run this as root");
-    let needed = u64::from(options.connections) * 2 + 1024;
-    let limit = getrlimit(Resource::Nofile);
-    let wanted =
-        Rlimit { current: Some(needed), maximum: limit.maximum.map(|most| most.max(needed)) };
-    setrlimit(Resource::Nofile, wanted)
-        .with_context(|| format!("{needed} open files are not allowed"))?;
-    let agent = build::run()?;
+    let agent = build::agent(options.agent.as_deref())?;
     let home = scratch("connections")?;
     let result = both(options, &agent, &home);
     let removed = fs::remove_dir_all(&home);
@@ -61,34 +64,38 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn both(options: &Options, agent: &Path, home: &Path) -> Result<(Memory, Memory)> {
-    let [web, listen] = free_ports()?;
+    let [web] = free_ports()?;
     let without = once(options, None, web, home)?;
-    let address = format!("127.0.0.1:{listen}");
-    let mut run =
-        command(&agent.to_string_lossy(), ["run", "--output", "none", "--listen", &address]);
-    let mut agent = Service::start("kernspan", &mut run, home)?;
-    let ready = format!("http://{address}/readyz");
-    agent.until(Duration::from_secs(20), || {
-        command::succeeds(&mut command("curl", ["-sf", "--max-time", "2", &ready]))
-    })?;
+    let agent = Watcher::start(agent, home, None, &[])?;
     let with = once(options, Some(&agent), web, home)?;
-    let url = format!("http://{address}/metrics");
-    let metrics = command::output(&mut command("curl", ["-sf", "--max-time", "5", &url]))?;
-    let held =
-        metrics.lines().find(|line| line.starts_with("kernspan_connection_connections_held "));
-    println!("{}", held.unwrap_or("the agent does not say how many connections it knows"));
-    agent.stop(Duration::from_secs(10))?;
+    agent.stop()?;
     Ok((without, with))
 }
 
 /// What so many connections add.
-fn once(options: &Options, agent: Option<&Service>, web: u16, home: &Path) -> Result<Memory> {
-    let nginx = start_nginx(web, home)?;
+fn once(options: &Options, agent: Option<&Watcher>, web: u16, home: &Path) -> Result<Memory> {
+    let server = Web {
+        name: "nginx",
+        home,
+        // They share the connections by a hash.
+        workers: options.connections / 10_000 + 1,
+        connections: 18_000,
+        plain: Some(web),
+        tls: None,
+        everywhere: true,
+    };
+    let nginx = server.nginx()?;
     thread::sleep(SETTLE);
     let before = memory(agent)?;
-    let connections = open(options.connections, web)?;
+    let connections = Holders::open(options.connections, web)?;
     thread::sleep(SETTLE);
     let after = memory(agent)?;
+    if let Some(agent) = agent {
+        let metrics = agent.page("/metrics")?;
+        let held =
+            metrics.lines().find(|line| line.starts_with("kernspan_connection_connections_held "));
+        println!("{}", held.unwrap_or("the agent does not say how many connections it knows"));
+    }
     drop(connections);
     nginx.stop(Duration::from_secs(10))?;
     Ok(Memory {
@@ -97,7 +104,7 @@ fn once(options: &Options, agent: Option<&Service>, web: u16, home: &Path) -> Re
     })
 }
 
-fn memory(agent: Option<&Service>) -> Result<Memory> {
+fn memory(agent: Option<&Watcher>) -> Result<Memory> {
     let info = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
     let kernel = kib(&info, "SUnreclaim:").context("/proc/meminfo has no SUnreclaim")?;
     let agent = agent.map_or(Ok(0), |agent| usage::memory(agent.pid()).map(|(_, own)| own))?;
@@ -109,11 +116,49 @@ fn kib(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Kept connections, each after one request: as a pool leaves them.
-fn open(count: u32, port: u16) -> Result<Vec<TcpStream>> {
+/// Processes that hold connections: one may not have that many open files.
+struct Holders(Vec<Child>);
+
+impl Holders {
+    /// Opens them, `count` in all.
+    fn open(count: u32, port: u16) -> Result<Holders> {
+        let this = std::env::current_exe().context("this program's path")?;
+        let mut holders = Holders(Vec::new());
+        for first in (0..count).step_by(PER_PROCESS as usize) {
+            let some = PER_PROCESS.min(count - first);
+            let words = ["bench", "hold", &port.to_string(), &first.to_string(), &some.to_string()];
+            let mut holder = command(&this.to_string_lossy(), words);
+            let child = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+            holders.0.push(child);
+            let answers = holders.0.last_mut().and_then(|child| child.stdout.as_mut());
+            let mut said = String::new();
+            BufReader::new(answers.context("its output")?).read_line(&mut said)?;
+            ensure!(
+                said.trim() == "held",
+                "{some} connections from number {first} on cannot be held"
+            );
+        }
+        Ok(holders)
+    }
+}
+
+impl Drop for Holders {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // Its input ends, so it does.
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+    }
+}
+
+/// `bench hold`: kept connections, each after one request, as a pool leaves them, until its input ends.
+pub fn hold(port: u16, first: u32, count: u32) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     let mut connections = Vec::with_capacity(count as usize);
     let mut answer = [0; 1024];
-    for n in 0..count {
+    for n in first..first + count {
         let address = format!("127.0.0.{}:{port}", 1 + n / PER_ADDRESS);
         let mut stream =
             TcpStream::connect(&address).with_context(|| format!("connection {n} to {address}"))?;
@@ -122,27 +167,9 @@ fn open(count: u32, port: u16) -> Result<Vec<TcpStream>> {
         ensure!(answer.starts_with(b"HTTP/1.1 200") && read > 0, "no answer on connection {n}");
         connections.push(stream);
     }
-    Ok(connections)
-}
-
-fn start_nginx(port: u16, home: &Path) -> Result<Service> {
-    let config = format!(
-        "daemon off;\nworker_processes 2;\nworker_rlimit_nofile 200000;\nuser root;\n\
-         pid {home}/nginx.pid;\nevents {{ worker_connections 100000; }}\nhttp {{\naccess_log off;\n\
-         keepalive_timeout 3600;\nclient_body_temp_path {home}/body;\n\
-         proxy_temp_path {home}/proxy;\nfastcgi_temp_path {home}/fastcgi;\n\
-         uwsgi_temp_path {home}/uwsgi;\nscgi_temp_path {home}/scgi;\n\
-         server {{ listen {port} backlog=4096; location / {{ return 200 \"ok\"; }} }}\n}}\n",
-        home = home.display()
-    );
-    let file = home.join("nginx.conf");
-    fs::write(&file, config)?;
-    let program = paths::program("nginx").context("nginx is missing: run `cargo xtask setup`")?;
-    let error_log = format!("{}/error.log", home.display());
-    let mut nginx = command(&program.to_string_lossy(), ["-e", &error_log, "-c"]);
-    let mut service = Service::start("nginx", nginx.arg(file), home)?;
-    service.until_listening(port)?;
-    Ok(service)
+    println!("held");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 fn print(connections: u32, without: Memory, with: Memory) {

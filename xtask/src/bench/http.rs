@@ -1,20 +1,21 @@
-//! `bench http`: nginx and wrk at full speed, rounds without and with the agent one after the
+//! `bench http`: a web server and wrk at full speed, rounds without and with the agent one after the
 //! other, CPU time of the whole machine per request.
 
 use super::aims::{self, Aim};
 use super::report::{self, Mode, Round, Seen};
-use super::usage;
-use crate::command::{self, command, output};
+use crate::build;
+use crate::command::{command, output};
 use crate::service::{Service, free_ports, scratch};
-use crate::{build, paths};
+use crate::usage;
+use crate::watcher::{Receiver, Watcher, losses};
+use crate::web::{Certificate, Web};
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rustix::process::geteuid;
-use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How load is made.
 #[derive(Debug, Args)]
@@ -39,39 +40,104 @@ pub struct Options {
     /// Only the rounds without the agent: shows the noise of the machine.
     #[arg(long)]
     baseline: bool,
+    /// HTTP over TLS. With nginx both ends have OpenSSL, which is probed at both whatever is selected;
+    /// lighttpd has a library that is not probed, so that only the client's end adds.
+    #[arg(long)]
+    tls: bool,
+    /// Who answers.
+    #[arg(long, value_enum, default_value_t = Server::Nginx)]
+    server: Server,
+    /// Counts the CPU time of server, wrk and agent alone, in place of the whole machine's: for a machine
+    /// that others use as well.
+    #[arg(long)]
+    shared: bool,
+    /// An agent that is built already.
+    #[arg(long)]
+    agent: Option<PathBuf>,
+    /// Measures the agent of this file as well, in the same rounds: another build.
+    #[arg(long)]
+    other: Option<PathBuf>,
 }
 
-/// Name, the agent's arguments (`None` runs without it), and what it is to add at most.
-type Plan = (&'static str, Option<&'static [&'static str]>, Option<Aim>);
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Server {
+    Nginx,
+    /// With mbedTLS.
+    Lighttpd,
+}
 
-const PLANS: [Plan; 3] = [
-    ("none", None, None),
-    ("both ends", Some(&[]), Some(aims::BOTH_ENDS)),
-    ("one end", Some(&["--exclude", "wrk"]), Some(aims::ONE_END)),
-];
-const BASELINE: [Plan; 2] = [("none", None, None), ("none again", None, None)];
+/// What runs beside the load in a part of a round.
+struct Plan {
+    name: &'static str,
+    /// The agent, none for a part without it.
+    agent: Option<PathBuf>,
+    arguments: &'static [&'static str],
+    /// What it is to add at most.
+    aim: Option<Aim>,
+}
+
+impl Plan {
+    fn without(name: &'static str) -> Plan {
+        Plan { name, agent: None, arguments: &[], aim: None }
+    }
+}
+
+/// The parts of a round.
+fn plans(options: &Options, agent: &Path) -> Vec<Plan> {
+    let with = |name, arguments, aim| Plan { name, agent: Some(agent.to_owned()), arguments, aim };
+    let mut plans = vec![Plan::without("none")];
+    match (options.server, options.tls) {
+        (Server::Nginx, false) => plans.extend([
+            with("both ends", &[], Some(aims::BOTH_ENDS)),
+            with("one end", &["--exclude", "wrk"], Some(aims::ONE_END)),
+        ]),
+        (Server::Nginx, true) => plans.extend([
+            with("both ends", &[], None),
+            with("wrk left out", &["--exclude", "wrk"], None),
+        ]),
+        (Server::Lighttpd, tls) => {
+            let aim = if tls { aims::TLS_ONE_END } else { aims::ONE_END };
+            plans.push(with("client's end", &["--exclude", "lighttpd"], Some(aim)));
+        }
+    }
+    if let Some(other) = &options.other {
+        let names = ["other, both", "other, one"];
+        let others = plans.iter().skip(1).zip(names).map(|(plan, name)| Plan {
+            name,
+            agent: Some(other.clone()),
+            arguments: plan.arguments,
+            aim: None,
+        });
+        let others: Vec<Plan> = others.collect();
+        plans.extend(others);
+    }
+    plans
+}
 
 /// What is still under way when the load ends counts too.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<()> {
-    let (plans, agent) = if options.baseline {
-        (&BASELINE[..], PathBuf::new())
+    let plans = if options.baseline {
+        vec![Plan::without("none"), Plan::without("none again")]
     } else {
         ensure!(geteuid().is_root(), "the agent needs root: run this as root");
-        (&PLANS[..], build::run()?)
+        plans(options, &build::agent(options.agent.as_deref())?)
     };
     let home = scratch("bench")?;
-    warn_of_others()?;
-    let result = measure(options, plans, &agent, &home);
+    if !options.shared {
+        warn_of_others()?;
+    }
+    let result = measure(options, &plans, &home);
     let removed = fs::remove_dir_all(&home);
     report::print(&result?);
     removed.context("the benchmark's directory")
 }
 
 /// The whole machine's time is counted: what else runs on it is in the figures.
-fn warn_of_others() -> Result<()> {
+pub fn warn_of_others() -> Result<()> {
     let before = usage::machine()?;
     thread::sleep(SETTLE);
     let busy = (usage::machine()? - before).as_secs_f64() / SETTLE.as_secs_f64();
@@ -81,19 +147,21 @@ fn warn_of_others() -> Result<()> {
     Ok(())
 }
 
-fn measure(options: &Options, plans: &[Plan], agent: &Path, home: &Path) -> Result<Vec<Mode>> {
-    let [web, sink, listen] = free_ports()?;
-    let rig = Rig { agent, home, web, sink, listen, options };
-    let _nginx = rig.start_nginx()?;
-    let receiver = rig.start_receiver()?;
-    let mut modes: Vec<_> =
-        plans.iter().map(|&(name, _, aim)| Mode { name, aim, rounds: Vec::new() }).collect();
+fn measure(options: &Options, plans: &[Plan], home: &Path) -> Result<Vec<Mode>> {
+    let [port] = free_ports()?;
+    let mut rig = Rig { home, port, options, server: None };
+    rig.server = Some(rig.start_server()?);
+    let receiver = Receiver::start(home)?;
+    let mut modes: Vec<_> = plans
+        .iter()
+        .map(|plan| Mode { name: plan.name, aim: plan.aim, rounds: Vec::new() })
+        .collect();
     for round in 1..=options.rounds {
-        for (mode, (name, arguments, _)) in modes.iter_mut().zip(plans) {
-            let measured = rig.part(*arguments, &receiver)?;
+        for (mode, plan) in modes.iter_mut().zip(plans) {
+            let measured = rig.part(plan, &receiver)?;
             println!(
-                "round {round}, {name}: {:.0} requests/s, {:.2} us/request",
-                measured.rate, measured.cpu
+                "round {round}, {}: {:.0} requests/s, {:.2} us/request",
+                plan.name, measured.rate, measured.cpu
             );
             mode.rounds.push(measured);
         }
@@ -102,43 +170,60 @@ fn measure(options: &Options, plans: &[Plan], agent: &Path, home: &Path) -> Resu
 }
 
 struct Rig<'a> {
-    agent: &'a Path,
     home: &'a Path,
-    web: u16,
-    sink: u16,
-    listen: u16,
+    port: u16,
     options: &'a Options,
+    server: Option<Service>,
 }
 
 impl Rig<'_> {
     /// One part of a round: the agent, when there is one, from its start to its end.
-    fn part(&self, arguments: Option<&[&str]>, receiver: &Service) -> Result<Round> {
-        let Some(arguments) = arguments else { return self.load(None, receiver) };
-        let (agent, ready) = self.start_agent(arguments)?;
+    fn part(&self, plan: &Plan, receiver: &Receiver) -> Result<Round> {
+        let Some(agent) = &plan.agent else { return self.load(None, receiver) };
+        let agent = Watcher::start(agent, self.home, Some(receiver), plan.arguments)?;
+        println!("  agent ready after {:.2} s", agent.ready);
         let round = self.load(Some(&agent), receiver)?;
-        let mut seen = Seen { ready, age: self.show_ages()?, ..self.show_agent(&agent)? };
-        let asked = Instant::now();
-        agent.stop(Duration::from_secs(10))?;
-        seen.stopped = asked.elapsed().as_secs_f64();
+        let mut seen =
+            Seen { ready: agent.ready, age: show_ages(receiver)?, ..show_agent(&agent)? };
+        seen.stopped = agent.stop()?;
         println!("  agent stopped after {:.2} s", seen.stopped);
         Ok(Round { seen: Some(seen), ..round })
     }
 
-    fn load(&self, agent: Option<&Service>, receiver: &Service) -> Result<Round> {
+    fn load(&self, agent: Option<&Watcher>, receiver: &Receiver) -> Result<Round> {
         let agent_cpu = || agent.map_or(Ok(Duration::ZERO), |agent| usage::process(agent.pid()));
-        let before = (usage::machine()?, usage::process(receiver.pid())?, agent_cpu()?);
+        let now =
+            || anyhow::Ok((self.spent(agent)?, usage::process(receiver.pid())?, agent_cpu()?));
+        let before = now()?;
         let requests = self.wrk()?;
         thread::sleep(SETTLE);
-        let after = (usage::machine()?, usage::process(receiver.pid())?, agent_cpu()?);
+        let after = now()?;
         let per_request = |time: Duration| time.as_secs_f64() * 1e6 / requests;
-        let (machine, receiver) = (after.0 - before.0, after.1 - before.1);
+        let (spent, receiver) = (after.0.saturating_sub(before.0), after.1 - before.1);
+        let besides = if self.options.shared { Duration::ZERO } else { receiver };
         Ok(Round {
             rate: requests / f64::from(self.options.seconds),
-            cpu: per_request(machine.saturating_sub(receiver)),
+            cpu: per_request(spent.saturating_sub(besides)),
             receiver: per_request(receiver),
             agent: per_request(after.2 - before.2),
             seen: None,
         })
+    }
+
+    /// CPU time so far, of those that are counted.
+    fn spent(&self, agent: Option<&Watcher>) -> Result<Duration> {
+        if !self.options.shared {
+            return usage::machine();
+        }
+        // wrk is a child of this process that has ended.
+        let mut sum = usage::ended_children()?;
+        for pid in self.server.iter().map(Service::pid).chain(agent.map(Watcher::pid)) {
+            sum += usage::process(pid)?;
+            for child in usage::children(pid) {
+                sum += usage::process(child)?;
+            }
+        }
+        Ok(sum)
     }
 
     /// Runs wrk; the number of requests it says were answered.
@@ -154,90 +239,49 @@ impl Rig<'_> {
             fs::write(&script, format!("function delay() return {PAUSE_MS} end\n"))?;
             wrk.arg("-s").arg(script);
         }
-        let text = output(wrk.arg(format!("http://127.0.0.1:{}/", self.web)))?;
+        let scheme = if self.options.tls { "https" } else { "http" };
+        let text = output(wrk.arg(format!("{scheme}://127.0.0.1:{}/", self.port)))?;
         ensure!(!text.contains("Socket errors"), "wrk saw errors: {text}");
         answered(&text).with_context(|| format!("wrk said: {text}"))
     }
 
-    fn start_nginx(&self) -> Result<Service> {
-        let home = self.home.display();
-        fs::write(self.home.join("index.html"), "x".repeat(200) + "\n")?;
-        let config = format!(
-            "daemon off;\nworker_processes {};\nuser root;\npid {home}/nginx.pid;\n\
-             events {{ worker_connections 1024; }}\nhttp {{\naccess_log off;\n\
-             keepalive_requests 1000000000;\nclient_body_temp_path {home}/body;\n\
-             proxy_temp_path {home}/proxy;\nfastcgi_temp_path {home}/fastcgi;\n\
-             uwsgi_temp_path {home}/uwsgi;\nscgi_temp_path {home}/scgi;\n\
-             server {{ listen 127.0.0.1:{}; root {home}; }}\n}}\n",
-            self.options.workers, self.web
-        );
-        let file = self.home.join("nginx.conf");
-        fs::write(&file, config)?;
-        let program =
-            paths::program("nginx").context("nginx is missing: run `cargo xtask setup`")?;
-        let error_log = format!("{home}/error.log");
-        let mut nginx = command(&program.to_string_lossy(), ["-e", &error_log, "-c"]);
-        let mut service = Service::start("nginx", nginx.arg(file), self.home)?;
-        service.until_listening(self.web)?;
-        Ok(service)
+    fn start_server(&self) -> Result<Service> {
+        let certificate = if self.options.tls { Some(Certificate::make(self.home)?) } else { None };
+        let web = Web {
+            name: "server",
+            home: self.home,
+            workers: self.options.workers,
+            connections: 1024,
+            plain: (!self.options.tls).then_some(self.port),
+            tls: certificate.as_ref().map(|certificate| (self.port, certificate)),
+            everywhere: false,
+        };
+        match self.options.server {
+            Server::Nginx => web.nginx(),
+            Server::Lighttpd => web.lighttpd(),
+        }
     }
+}
 
-    fn start_receiver(&self) -> Result<Service> {
-        let this = std::env::current_exe().context("this program's path")?;
-        let port = self.sink.to_string();
-        let mut sink = command(&this.to_string_lossy(), ["bench", "sink", &port]);
-        let mut service = Service::start("receiver", &mut sink, self.home)?;
-        service.until_listening(self.sink)?;
-        Ok(service)
-    }
+/// Prints the agent's memory and losses. A round with a loss measured less work than it claims.
+fn show_agent(agent: &Watcher) -> Result<Seen> {
+    let (resident, anonymous) = usage::memory(agent.pid())?;
+    let kernel = usage::kernel_memory(agent.pid())?;
+    println!("  agent resident {resident} KiB, of which anonymous {anonymous} KiB");
+    println!("  its kernel maps {} KiB", kernel / 1024);
+    let lost = losses(&agent.ledger()?);
+    ensure!(lost.is_empty(), "the agent lost something:\n  {}", lost.join("\n  "));
+    let (anonymous, kernel) = (anonymous as f64 * 1024.0 / 1e6, kernel as f64 / 1e6);
+    Ok(Seen { anonymous, kernel, ..Seen::default() })
+}
 
-    /// The agent, and the seconds until it was ready.
-    fn start_agent(&self, arguments: &[&str]) -> Result<(Service, f64)> {
-        let listen = format!("127.0.0.1:{}", self.listen);
-        let started = Instant::now();
-        let mut run = command(
-            &self.agent.to_string_lossy(),
-            ["run", "--output", "otlp", "--listen", &listen],
-        );
-        run.args(arguments)
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", self.sink))
-            .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
-        let mut agent = Service::start("kernspan", &mut run, self.home)?;
-        let ready = format!("http://{listen}/readyz");
-        agent.until(Duration::from_secs(20), || {
-            command::succeeds(&mut command("curl", ["-sf", "--max-time", "2", &ready]))
-        })?;
-        let ready = started.elapsed().as_secs_f64();
-        println!("  agent ready after {ready:.2} s");
-        Ok((agent, ready))
-    }
-
-    /// Prints the agent's memory and losses. A round with a loss measured less work than it claims.
-    fn show_agent(&self, agent: &Service) -> Result<Seen> {
-        let (resident, anonymous) = usage::memory(agent.pid())?;
-        let kernel = usage::kernel_memory(agent.pid())?;
-        println!("  agent resident {resident} KiB, of which anonymous {anonymous} KiB");
-        println!("  its kernel maps {} KiB", kernel / 1024);
-        let url = format!("http://127.0.0.1:{}/status", self.listen);
-        let status = output(&mut command("curl", ["-sf", "--max-time", "5", &url]))?;
-        let status: Value = serde_json::from_str(&status).context("/status is no JSON")?;
-        let lost = losses(&status).context("/status has no ledger")?;
-        ensure!(lost.is_empty(), "the agent lost something:\n  {}", lost.join("\n  "));
-        let (anonymous, kernel) = (anonymous as f64 * 1024.0 / 1e6, kernel as f64 / 1e6);
-        Ok(Seen { anonymous, kernel, ..Seen::default() })
-    }
-
-    /// Prints how old spans were at the receiver, and starts anew. The 99th percentile, ms.
-    fn show_ages(&self) -> Result<f64> {
-        let url = format!("http://127.0.0.1:{}/ages", self.sink);
-        let ages = output(&mut command("curl", ["-sf", "--max-time", "5", &url]))?;
-        let mut numbers = ages.split_whitespace();
-        let [spans, median, most] = [(); 3].map(|()| numbers.next().unwrap_or("?"));
-        println!(
-            "  of a sample of {spans} spans: received within {median} ms (median), {most} ms (99 %) of their end"
-        );
-        Ok(most.parse().unwrap_or(f64::NAN))
-    }
+/// Prints how old spans were at the receiver, and starts anew. The 99th percentile, ms.
+fn show_ages(receiver: &Receiver) -> Result<f64> {
+    let [spans, median, most] = receiver.ages()?;
+    println!(
+        "  of a sample of {spans} spans: received within {median} ms (median), {most} ms (99 %) of their end"
+    );
+    Ok(most.parse().unwrap_or(f64::NAN))
 }
 
 /// Pause of each paced connection before each request. wrk counts milliseconds, and its timers fire
@@ -256,23 +300,9 @@ fn answered(text: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok().filter(|requests| *requests > 0.0)
 }
 
-/// Lines of the ledger that are losses: `{"stage", "unit", "side": "lost", "cause", "count"}`.
-fn losses(status: &Value) -> Option<Vec<String>> {
-    let lines = status.get("ledger")?.as_array()?;
-    let lost = lines.iter().filter(|line| {
-        line.get("side").and_then(Value::as_str) == Some("lost")
-            && line.get("count").and_then(Value::as_u64) != Some(0)
-            // What --exclude left out, and what is muted because it is no HTTP, was not lost.
-            && line.get("stage").and_then(Value::as_str) != Some("selection")
-            && line.get("cause").and_then(Value::as_str) != Some("muted")
-    });
-    Some(lost.map(Value::to_string).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn wrks_count_is_read_and_none_is_no_measurement() {
@@ -286,17 +316,5 @@ mod tests {
         for (rate, connections) in [(20_000, 90), (1, 1), (u32::MAX, 2_147_483)] {
             assert_eq!(paced_connections(rate), connections, "{rate}/s");
         }
-    }
-
-    #[test]
-    fn losses_are_found_and_a_missing_ledger_is_no_zero() {
-        let status = json!({"ledger": [
-            {"stage": "ring", "side": "lost", "cause": "full", "count": 2},
-            {"stage": "ring", "side": "lost", "cause": "late", "count": 0},
-            {"stage": "ring", "side": "out", "count": 9},
-            {"stage": "selection", "side": "lost", "cause": "not_selected", "count": 3},
-        ]});
-        assert_eq!(losses(&status).unwrap().len(), 1);
-        assert!(losses(&json!({})).is_none());
     }
 }

@@ -33,10 +33,27 @@ pub fn process(pid: u32) -> Result<Duration> {
 }
 
 fn used(stat: &str) -> Option<Duration> {
-    // Behind the name in parentheses: state is field 3, utime 14, stime 15.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    ticks(stat, 11)
+}
+
+/// Two times that follow each other in `/proc/PID/stat`, user's and system's, added.
+fn ticks(stat: &str, behind_the_state: usize) -> Option<Duration> {
+    // Behind the name in parentheses: state is field 3, utime 14, stime 15, cutime 16, cstime 17.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(behind_the_state);
     let (user, system): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some(TICK * (user + system))
+}
+
+/// The same of this process's children that have ended (`cutime` and `cstime`).
+pub fn ended_children() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat").context("/proc/self/stat")?;
+    ticks(&stat, 13).with_context(|| format!("/proc/self/stat: {stat}"))
+}
+
+/// Children of a process's first thread: those of servers are made there.
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().flat_map(str::parse).collect()
 }
 
 /// Resident memory in KiB: all of it, and the anonymous part (without mapped rings and files).
@@ -64,7 +81,7 @@ pub fn kernel_memory(pid: u32) -> Result<u64> {
 }
 
 /// The number behind a label at the beginning of a line.
-fn number(text: &str, label: &str) -> Option<u64> {
+pub fn number(text: &str, label: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
     rest.split_whitespace().next()?.parse().ok()
 }
@@ -84,6 +101,7 @@ mod tests {
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 30 12 0 0 20 0 1 0 5";
         assert_eq!(used(stat), Some(Duration::from_millis(420)));
+        assert_eq!(ticks(stat, 13), Some(Duration::ZERO));
     }
 
     #[test]
