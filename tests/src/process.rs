@@ -247,6 +247,25 @@ pub fn anonymous_bytes(pid: u32) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
+/// Memory of the kernel maps that a process holds, bytes.
+///
+/// # Panics
+/// When the process is gone.
+pub fn kernel_map_bytes(pid: u32) -> u64 {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("its open files");
+    let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+    let mut maps = std::collections::BTreeMap::new();
+    for text in texts {
+        let number = |label: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+            line.trim().parse::<u64>().ok()
+        };
+        // Several descriptors may be of one map.
+        maps.extend(number("map_id:").zip(number("memlock:")));
+    }
+    maps.values().sum()
+}
+
 fn read(path: &Path) -> String {
     let mut bytes = Vec::new();
     if let Ok(mut file) = std::fs::File::open(path) {

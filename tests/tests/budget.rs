@@ -5,7 +5,7 @@ use kernspan_tests::agent::{Agent, Report};
 use kernspan_tests::client::{curl, wrk};
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
-use kernspan_tests::process::{anonymous_bytes, free_port};
+use kernspan_tests::process::{anonymous_bytes, free_port, kernel_map_bytes};
 use kernspan_tests::scenario::{Scenario, say, scaled};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -110,6 +110,46 @@ fn many_times_the_budget_is_shed_by_whole_requests_and_all_is_seen_a_second_late
     // The share changes ten times a second, and the two ends of a request ask one after the other.
     assert!(joined * 10 >= servers * 8, "both ends shed the same requests: {joined} of {servers}");
     assert!(anonymous <= ANONYMOUS, "{anonymous} bytes");
+}
+
+/// At full scale for a minute, at ten times what is seen of it and more.
+#[test]
+fn ten_times_the_sustainable_rate_keeps_to_the_memory_budget_and_ends_within_a_second() {
+    const BUDGET: &str = "5%";
+    const MEMORY: u64 = 128 << 20;
+    let Some(scenario) = Scenario::begin("overload", &["nginx", "wrk", "curl"]) else { return };
+    let (nginx, listen) = nginx(&scenario);
+    // What else the machine does would be shed and counted as well.
+    let (_, port) = listen.rsplit_once(':').expect("an address with a port");
+    let budgets = ["--max-cpu", BUDGET, "--max-memory", "128MiB", "--port", port];
+    let agent = Agent::run(&scenario, &budgets);
+    std::thread::sleep(Duration::from_secs(2));
+    let pid = agent.pid();
+    let mut most = 0;
+    let url = format!("http://{listen}/load");
+    let asked = std::thread::scope(|scope| {
+        let load = scope.spawn(|| wrk(&scenario, &url, CONNECTIONS, scaled(5, 60)));
+        while !load.is_finished() {
+            most = most.max(anonymous_bytes(pid) + kernel_map_bytes(pid));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        load.join().expect("the load")
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    paced(&scenario, &listen, "after", 20);
+    let report = agent.stop();
+    drop(nginx);
+    let (ends, seen, shed) = exact(&report, asked);
+    complete(&report, "after", 20);
+    say(&format!(
+        "overload {BUDGET}: {ends} ends of requests in {} s, {seen} spans, {shed} shed; at most {} KiB",
+        scaled(5, 60),
+        most / 1024
+    ));
+    // The first seconds of a short run find the share.
+    let times = scaled(3, 10);
+    assert!(seen * times <= ends, "not {times} times what fits: {seen} spans of {ends} ends");
+    assert!(most <= MEMORY, "{most} bytes");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use kernspan_tests::agent::Agent;
 use kernspan_tests::client::wrk;
 use kernspan_tests::nginx::{Access, Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
-use kernspan_tests::process::{Process, anonymous_bytes, free_port, until};
+use kernspan_tests::process::{Process, anonymous_bytes, free_port, kernel_map_bytes, until};
 use kernspan_tests::recording::Recording;
 use kernspan_tests::scenario::{Scenario, say};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,10 +195,10 @@ fn short_lives_leave_memory_flat() {
         settled(agent.pid())
     });
     let before = warm[0].max(warm[1]);
-    let kernel_before = kernel_memory(agent.pid());
+    let kernel_before = kernel_map_bytes(agent.pid());
     short_lives(&scenario, &listen, 20_000, 5000);
     let after = settled(agent.pid());
-    let kernel = kernel_memory(agent.pid());
+    let kernel = kernel_map_bytes(agent.pid());
     let report = agent.stop();
     drop(nginx);
     say(&format!(
@@ -226,7 +226,7 @@ fn memory_under_load_stays_within_its_bounds() {
     let (nginx, listen, _) = nginx(&scenario);
     let agent = Agent::run(&scenario, &[]);
     let asked = wrk(&scenario, &format!("http://{listen}{PAGE}"), CONNECTIONS, 3);
-    let (anonymous, kernel) = (anonymous_bytes(agent.pid()), kernel_memory(agent.pid()));
+    let (anonymous, kernel) = (anonymous_bytes(agent.pid()), kernel_map_bytes(agent.pid()));
     let report = agent.stop();
     drop(nginx);
     say(&format!(
@@ -264,17 +264,6 @@ fn short_connections(scenario: &Scenario, url: &str, count: u64) {
 fn settled(pid: u32) -> u64 {
     std::thread::sleep(Duration::from_secs(3));
     anonymous_bytes(pid)
-}
-
-/// Memory of the maps that a process holds.
-fn kernel_memory(pid: u32) -> u64 {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent's open files");
-    let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
-    let maps = texts.filter(|text| text.contains("map_id:"));
-    maps.filter_map(|text| {
-        text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok())
-    })
-    .sum()
 }
 
 #[test]
