@@ -89,12 +89,13 @@ fn paced(scenario: &Scenario, what: &str, port: u16, path: &str, flags: &[&str])
         say(&format!("latency, {what}: {name} {}", Times::of(&requests, &windows)));
     }
     assert!(busy.count > 1000 && calm.count > 1000, "{calm}, {busy}");
-    assert!(
-        busy.most <= calm.most + SLOWER,
-        "a request took {:.1} ms; the slowest without an agent {:.1} ms",
-        busy.most,
-        calm.most
-    );
+    // Where others take the processors, one request in a thousand waits for them whatever the agent does:
+    // there the slowest of a hundred are compared.
+    let (slow, before) = match calm.most > SLOWER {
+        true => (busy.p99, calm.p99),
+        false => (busy.most, calm.most),
+    };
+    assert!(slow <= before + SLOWER, "{slow:.1} ms; without an agent {before:.1} ms");
 }
 
 /// Times of requests, ms.

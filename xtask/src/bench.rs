@@ -40,6 +40,16 @@ enum Subject {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// A part of `connections`.
+    #[command(hide = true)]
+    Hold {
+        /// Port on loopback.
+        port: u16,
+        /// Number of the first connection.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
     /// The receiver that discards: part of `http`.
     #[command(hide = true)]
     Sink {
@@ -56,6 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
         Subject::Redis(options) => redis::run(options),
         Subject::Connections(options) => connections::run(options),
         Subject::Core { arguments } => example("bench_core", arguments),
+        Subject::Hold { port, first, count } => connections::hold(*port, *first, *count),
         Subject::Sink { port } => sink::serve(*port),
     }
 }

@@ -58,7 +58,8 @@ impl Web<'_> {
         let address = if self.everywhere { "" } else { "127.0.0.1:" };
         let mut server = String::new();
         if let Some(port) = self.plain {
-            server += &format!("listen {address}{port} backlog=4096; ");
+            let shares = if self.everywhere { " reuseport" } else { "" };
+            server += &format!("listen {address}{port} backlog=4096{shares}; ");
         }
         if let Some((port, Certificate { certificate, key })) = self.tls {
             let (certificate, key) = (certificate.display(), key.display());
@@ -68,7 +69,7 @@ impl Web<'_> {
             );
         }
         let config = format!(
-            "daemon off;\nworker_processes {};\nworker_rlimit_nofile 200000;\nuser root;\n\
+            "daemon off;\nworker_processes {};\nworker_rlimit_nofile 19000;\nuser root;\n\
              pid {own}/nginx.pid;\nevents {{ worker_connections {}; }}\nhttp {{\naccess_log off;\n\
              keepalive_requests 1000000000;\nkeepalive_timeout 3600;\n\
              client_body_temp_path {own}/body;\nproxy_temp_path {own}/proxy;\n\

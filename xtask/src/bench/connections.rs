@@ -3,6 +3,7 @@
 
 use super::aims::Aim;
 use crate::build;
+use crate::command::command;
 use crate::service::{free_ports, scratch};
 use crate::usage;
 use crate::watcher::Watcher;
@@ -11,9 +12,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +36,9 @@ const AIM: Aim = Aim { what: "an idle connection, one end", most: 1300.0, unit: 
 /// Connections to one address: fewer than there are ports to connect from.
 const PER_ADDRESS: u32 = 20_000;
 
+/// Open files that a process may have anywhere.
+const PER_PROCESS: u32 = 15_000;
+
 /// Time for records to be worked off, and for memory that is not used any more to go back.
 const SETTLE: Duration = Duration::from_secs(4);
 
@@ -49,12 +54,6 @@ struct Memory {
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<()> {
     ensure!(geteuid().is_root(), "the agent needs root: run this as root");
-    let needed = u64::from(options.connections) * 2 + 1024;
-    let limit = getrlimit(Resource::Nofile);
-    let wanted =
-        Rlimit { current: Some(needed), maximum: limit.maximum.map(|most| most.max(needed)) };
-    setrlimit(Resource::Nofile, wanted)
-        .with_context(|| format!("{needed} open files are not allowed"))?;
     let agent = build::agent(options.agent.as_deref())?;
     let home = scratch("connections")?;
     let result = both(options, &agent, &home);
@@ -69,10 +68,6 @@ fn both(options: &Options, agent: &Path, home: &Path) -> Result<(Memory, Memory)
     let without = once(options, None, web, home)?;
     let agent = Watcher::start(agent, home, None, &[])?;
     let with = once(options, Some(&agent), web, home)?;
-    let metrics = agent.page("/metrics")?;
-    let held =
-        metrics.lines().find(|line| line.starts_with("kernspan_connection_connections_held "));
-    println!("{}", held.unwrap_or("the agent does not say how many connections it knows"));
     agent.stop()?;
     Ok((without, with))
 }
@@ -82,8 +77,9 @@ fn once(options: &Options, agent: Option<&Watcher>, web: u16, home: &Path) -> Re
     let server = Web {
         name: "nginx",
         home,
-        workers: 2,
-        connections: 100_000,
+        // They share the connections by a hash.
+        workers: options.connections / 10_000 + 1,
+        connections: 18_000,
         plain: Some(web),
         tls: None,
         everywhere: true,
@@ -91,9 +87,15 @@ fn once(options: &Options, agent: Option<&Watcher>, web: u16, home: &Path) -> Re
     let nginx = server.nginx()?;
     thread::sleep(SETTLE);
     let before = memory(agent)?;
-    let connections = open(options.connections, web)?;
+    let connections = Holders::open(options.connections, web)?;
     thread::sleep(SETTLE);
     let after = memory(agent)?;
+    if let Some(agent) = agent {
+        let metrics = agent.page("/metrics")?;
+        let held =
+            metrics.lines().find(|line| line.starts_with("kernspan_connection_connections_held "));
+        println!("{}", held.unwrap_or("the agent does not say how many connections it knows"));
+    }
     drop(connections);
     nginx.stop(Duration::from_secs(10))?;
     Ok(Memory {
@@ -114,11 +116,49 @@ fn kib(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Kept connections, each after one request: as a pool leaves them.
-fn open(count: u32, port: u16) -> Result<Vec<TcpStream>> {
+/// Processes that hold connections: one may not have that many open files.
+struct Holders(Vec<Child>);
+
+impl Holders {
+    /// Opens them, `count` in all.
+    fn open(count: u32, port: u16) -> Result<Holders> {
+        let this = std::env::current_exe().context("this program's path")?;
+        let mut holders = Holders(Vec::new());
+        for first in (0..count).step_by(PER_PROCESS as usize) {
+            let some = PER_PROCESS.min(count - first);
+            let words = ["bench", "hold", &port.to_string(), &first.to_string(), &some.to_string()];
+            let mut holder = command(&this.to_string_lossy(), words);
+            let child = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+            holders.0.push(child);
+            let answers = holders.0.last_mut().and_then(|child| child.stdout.as_mut());
+            let mut said = String::new();
+            BufReader::new(answers.context("its output")?).read_line(&mut said)?;
+            ensure!(
+                said.trim() == "held",
+                "{some} connections from number {first} on cannot be held"
+            );
+        }
+        Ok(holders)
+    }
+}
+
+impl Drop for Holders {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // Its input ends, so it does.
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+    }
+}
+
+/// `bench hold`: kept connections, each after one request, as a pool leaves them, until its input ends.
+pub fn hold(port: u16, first: u32, count: u32) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     let mut connections = Vec::with_capacity(count as usize);
     let mut answer = [0; 1024];
-    for n in 0..count {
+    for n in first..first + count {
         let address = format!("127.0.0.{}:{port}", 1 + n / PER_ADDRESS);
         let mut stream =
             TcpStream::connect(&address).with_context(|| format!("connection {n} to {address}"))?;
@@ -127,7 +167,9 @@ fn open(count: u32, port: u16) -> Result<Vec<TcpStream>> {
         ensure!(answer.starts_with(b"HTTP/1.1 200") && read > 0, "no answer on connection {n}");
         connections.push(stream);
     }
-    Ok(connections)
+    println!("held");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 fn print(connections: u32, without: Memory, with: Memory) {
