@@ -66,7 +66,8 @@ impl Probes {
             let done = attached.with(|ebpf| packets.attach(ebpf)).context("detached")?;
             done.map_err(anyhow::Error::msg)?;
         }
-        let libraries = libraries.map(|programs| Service::start(programs, Shared::default()));
+        let libraries =
+            libraries.map(|programs| Service::start(Some(programs), None, Shared::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let reader = std::thread::spawn(move || {
