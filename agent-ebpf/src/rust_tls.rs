@@ -30,7 +30,7 @@ use crate::{
     },
     probes::{
         payload::write,
-        tls::{Moving, prepare},
+        tls::{Asked, Moving, prepare},
     },
     settings::enabled,
     tls::{ObjectKey, OpenCall, WireKey, socket},
@@ -235,8 +235,8 @@ extern "C" fn rust_sent(cookie: u64, tgid: u64, address: u64) -> u32 {
     let Some(bytes) = read_user::<[u64; FINGERPRINT / 8]>(address) else { return 0 };
     let key = WireKey { tgid, bytes };
     // SAFETY: the value is copied out.
-    let Some(maker) = unsafe { RUST_WIRE.get(&key) }.copied() else { return 0 };
-    let _ = RUST_WIRE.remove(&key);
+    let Some(maker) = unsafe { RUST_WIRE.get(key) }.copied() else { return 0 };
+    let _ = RUST_WIRE.remove(key);
     let Some(object) = object(ObjectKey { tgid, handle: maker.handle }) else { return 0 };
     if object.born != maker.born || object.cookie != 0 {
         return 0;
@@ -264,7 +264,7 @@ extern "C" fn rust_release(slot: u32, cookie: u64, born: u64) -> u32 {
         return 0;
     }
     let len = room.total as u32;
-    let moving = Moving { sending: true, began_ns: room.began_ns, len, go: false };
+    let moving = Moving { sending: true, began_ns: room.began_ns, len, asked: Asked::Nobody };
     room.total = 0;
     let Some(want) = prepare(&moving, cookie, socket, &mut room.record) else { return 0 };
     room.record.header.tid = room.tid;

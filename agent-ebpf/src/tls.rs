@@ -240,6 +240,12 @@ pub fn received(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends, len: 
     rust_tls::moved(cookie, thread, len);
 }
 
+/// The same where the library's call is known. `arrived`: 0 of a send.
+#[inline(always)]
+pub fn used(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends) {
+    tls_moved(cookie, thread, arrived.0, arrived.1, ends.0);
+}
+
 /// A global function, which the verifier looks at once by itself. Gives the goroutine whose write this is the
 /// first of.
 #[unsafe(no_mangle)]

@@ -208,7 +208,8 @@ fn the_places_of_tls_are_found_however_it_is_built() {
         let of = |wanted: Place| places.iter().filter(|(_, place)| *place == wanted).count();
         let found = [Place::Read, Place::Write, Place::Close, Place::Written].map(of);
         assert_eq!(found, [1, 1, 1, 1], "{why}: {places:?}");
-        assert_eq!(of(Place::Handshake), 2, "{why}: {places:?}");
+        // A client alone is linked without the server's.
+        assert!(matches!(of(Place::Handshake), 1 | 2), "{why}: {places:?}");
         assert_eq!(of(Place::Copied { framed: true }), 1, "{why}: {places:?}");
         for (offset, place) in &places {
             let code = &bytes[*offset as usize..];

@@ -12,7 +12,7 @@ use agent_common::settings::feature;
 use crate::{
     filter,
     kernel::{
-        iterator::outgoing,
+        iterator::{Outgoing, outgoing},
         sock::{Sock, Stream},
         task::current_ids,
     },
@@ -48,7 +48,9 @@ pub fn begin(sock: Sock, message: *const u8) {
         return;
     }
     if let Some(tcp) = sock.tcp() {
-        let outgoing = enabled(feature::SEND_SOURCE).then(|| outgoing(message));
+        // No option of it: older verifiers refuse that the rest of an empty one is copied.
+        let known = enabled(feature::SEND_SOURCE);
+        let outgoing = if known { outgoing(message) } else { Outgoing::UNSURE };
         state.begin_send(tid, tcp.write_seq(), outgoing);
     }
 }

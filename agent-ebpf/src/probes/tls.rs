@@ -149,7 +149,7 @@ fn left(returned: Returned) {
     if moved == 0 {
         return gave_nothing(call, socket);
     }
-    report(call, cookie, socket, moved, false, &mut Payload::default());
+    report(call, cookie, socket, moved, Asked::Thread, &mut Payload::default());
 }
 
 /// Bytes of plaintext that the call moved.
@@ -189,21 +189,31 @@ pub struct Moving {
     pub sending: bool,
     pub began_ns: u64,
     pub len: u32,
-    /// The program is in Go: its goroutine says for whom it works.
-    pub go: bool,
+    pub asked: Asked,
 }
 
-/// Writes what the call moved, by way of `record`; with `go`, for whom its goroutine works.
+/// Who says for whom a program works.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// What its thread has published.
+    Thread,
+    /// Its goroutine.
+    Goroutine,
+    /// Nobody: the stacks of functions that call each other add up to 512 bytes before 6.13.
+    Nobody,
+}
+
+/// Writes what the call moved, by way of `record`.
 #[inline(always)]
 pub(super) fn report(
     call: &OpenCall,
     cookie: u64,
     socket: &mut TlsSocket,
     len: u32,
-    go: bool,
+    asked: Asked,
     record: &mut Payload,
 ) {
-    let moving = Moving { sending: !call.site.receives(), began_ns: call.began_ns, len, go };
+    let moving = Moving { sending: !call.site.receives(), began_ns: call.began_ns, len, asked };
     let Some(want) = prepare(&moving, cookie, socket, record) else { return };
     if call.site.is_unseen() {
         return write::unreachable(record);
@@ -282,9 +292,10 @@ pub fn prepare(
             return None;
         }
     }
-    if moving.go {
+    if moving.asked == Asked::Goroutine {
         record.context = tls_go::context(record.header.tgid, socket, sending, turned);
-    } else if turned
+    } else if moving.asked == Asked::Thread
+        && turned
         && sending
         && !socket.has(flag::ANSWERS)
         && published::note(cookie, boot_ns, record_flag::PLAINTEXT)

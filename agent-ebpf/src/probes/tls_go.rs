@@ -16,7 +16,7 @@ use aya_ebpf::{
 
 use super::{
     payload::work,
-    tls::{NESTED_NS, report},
+    tls::{Asked, NESTED_NS, report},
 };
 use crate::{
     emit::{count, count_both, now},
@@ -204,7 +204,7 @@ fn moved_by(
         began_ns: call.began_ns,
         cookie,
     };
-    report(&done, cookie, socket, moved as u32, true, record);
+    report(&done, cookie, socket, moved as u32, Asked::Goroutine, record);
 }
 
 /// The call that ends began unseen: whose it is its frame says, and what it used its goroutine.

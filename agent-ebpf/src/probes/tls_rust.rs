@@ -15,7 +15,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 
-use super::tls::report;
+use super::tls::{Asked, report};
 use crate::{
     emit::now,
     filter,
@@ -147,7 +147,7 @@ fn decrypted(key: ObjectKey, call: &mut RustCall, words: &[u64; 8]) -> bool {
     };
     if kind == APPLICATION_DATA && plain_len > 0 {
         let (call, len) = (plain(call, address), plain_len as u32);
-        report(&call, call.cookie, socket, len, false, &mut Payload::default());
+        report(&call, call.cookie, socket, len, Asked::Nobody, &mut Payload::default());
     } else {
         // A later time is better than that of a handshake's bytes.
         socket.first_ns = 0;
@@ -201,7 +201,7 @@ fn encrypted(key: ObjectKey, call: &mut RustCall, words: &[u64; 8]) -> bool {
     };
     if call.text.count == 0 {
         let (call, len) = (plain(call, call.text.address), len as u32);
-        report(&call, call.cookie, socket, len, false, &mut Payload::default());
+        report(&call, call.cookie, socket, len, Asked::Nobody, &mut Payload::default());
     } else {
         report_pieces(call, call.cookie, maker);
     }

@@ -101,10 +101,12 @@ impl SocketState {
     /// A send begins to fill the socket (its lock is held). Fires again in the same call for each
     /// turn of its loop: the first counts.
     #[inline(always)]
-    pub fn begin_send(&mut self, tid: u32, sequence: u32, outgoing: Option<Outgoing>) {
+    pub fn begin_send(&mut self, tid: u32, sequence: u32, outgoing: Outgoing) {
         let slot = self.slot_to_take(tid);
         if slot.tid == tid {
-            let turn = outgoing.map_or(Turn::Same, |outgoing| slot.turn(sequence, outgoing));
+            // Without a source nothing tells the turns of a call from the next call.
+            let known = enabled(feature::SEND_SOURCE);
+            let turn = if known { slot.turn(sequence, outgoing) } else { Turn::Same };
             if turn == Turn::Mixed {
                 slot.outgoing.pieces = iterator::UNSURE;
             }
@@ -112,7 +114,6 @@ impl SocketState {
                 return;
             }
         }
-        let outgoing = outgoing.unwrap_or(Outgoing::UNSURE);
         // Without an owner while it changes: the end of another thread's send reads it unlocked.
         // SAFETY: a live slot; volatile so that the order stays.
         unsafe {

@@ -31,6 +31,8 @@ mod then {
     pub const NOTHING: u32 = 1;
     /// Report its bytes.
     pub const REPORT: u32 = 2;
+    /// A library's call is under way, which reports them: say which socket it uses.
+    pub const TELL: u32 = 3;
 }
 
 /// Nothing is to be written of a call.
@@ -59,6 +61,10 @@ pub fn takes(
     match examine(sock, state, slot, sending, ret as u32) {
         then::GO_ON => return false,
         then::NOTHING => return true,
+        then::TELL => {
+            tell(sock, state, slot, sending);
+            return true;
+        }
         _ => {}
     }
     let file = sock.file();
@@ -80,6 +86,17 @@ pub fn takes(
     }
     work::store(slot, want, false);
     true
+}
+
+/// The library's call that is under way uses this socket. (Beside [`examine`], not in it: the stacks of
+/// functions that call each other add up.)
+#[inline(always)]
+fn tell(sock: Sock, state: &SocketState, slot: u32, sending: bool) {
+    let Some(work) = work::of(slot) else { return };
+    let (_, _, thread) = current_ids();
+    let record = &work.record;
+    let arrived = if sending { (0, 0) } else { (record.first_ns, record.last_ns) };
+    tls::used(state.cookie, thread, arrived, Ends::of(sock, state));
 }
 
 /// Whether the kernel encrypts in this direction, and what of the record does not depend on the streams of
@@ -120,16 +137,8 @@ fn examine(sock: Sock, state: &mut SocketState, slot: u32, sending: bool, len: u
     if !filter::watches(tgid, &mut state.judged) {
         return then::NOTHING;
     }
-    if OpenCall::of(thread).is_some() {
-        let ends = Ends::of(sock, state);
-        if sending {
-            tls::sent(slot, state.cookie, thread, ends);
-        } else {
-            tls::received(state.cookie, thread, (first_ns, last_ns), ends, len);
-        }
-        return then::NOTHING;
-    }
-    if !enabled(feature::TLS) || !is_known || !sends || !receives {
+    let librarys = OpenCall::of(thread).is_some();
+    if !librarys && (!enabled(feature::TLS) || !is_known || !sends || !receives) {
         count_both((counter::KTLS_UNREPORTED, 1), (counter::MUTED_BYTES, u64::from(len)));
         if !is_known {
             // Nobody knows whose positions these are.
@@ -138,7 +147,7 @@ fn examine(sock: Sock, state: &mut SocketState, slot: u32, sending: bool, len: u
         return then::NOTHING;
     }
     // A connection of which the beginning was seen has had no plaintext before.
-    if !state.has(flag::CONNECTED | flag::ACCEPTED) {
+    if !librarys && !state.has(flag::CONNECTED | flag::ACCEPTED) {
         state.flags |= flag::KTLS;
     }
     let Some(work) = work::of(slot) else { return then::NOTHING };
@@ -160,7 +169,7 @@ fn examine(sock: Sock, state: &mut SocketState, slot: u32, sending: bool, len: u
         last_ns,
         context: 0,
     };
-    then::REPORT
+    if librarys { then::TELL } else { then::REPORT }
 }
 
 /// Gives the record its place in the streams of plaintext, and says how many bytes to write with it.
