@@ -147,9 +147,10 @@ pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(409
 #[map]
 pub static RUST_PROCESSES: LruHashMap<u32, RustProcess> = LruHashMap::with_max_entries(1024, 0);
 
-/// The method of rustls that each thread is or was in last. LRU, as [`MESSAGES`].
+/// The method of rustls that each thread is or was in last. LRU, as [`MESSAGES`]; such programs have about as
+/// many threads as processors.
 #[map]
-pub static RUST_CALLS: LruHashMap<u64, RustCall> = LruHashMap::with_max_entries(4096, 0);
+pub static RUST_CALLS: LruHashMap<u64, RustCall> = LruHashMap::with_max_entries(1024, 0);
 
 /// Encrypters and decrypters of rustls: two a connection.
 #[map]
@@ -158,7 +159,7 @@ pub static RUST_OBJECTS: LruHashMap<ObjectKey, RustObject> =
 
 /// Where each thread of such a process received ciphertext last.
 #[map]
-pub static RUST_RECEIVED: LruHashMap<u64, Received> = LruHashMap::with_max_entries(4096, 0);
+pub static RUST_RECEIVED: LruHashMap<u64, Received> = LruHashMap::with_max_entries(1024, 0);
 
 /// A new entry of it: 0. Never written.
 #[map]
@@ -166,7 +167,7 @@ pub static RUST_BLANK: Array<Received> = Array::with_max_entries(1, 0);
 
 /// Records that such a process has made and not sent yet, with who made them.
 #[map]
-pub static RUST_WIRE: LruHashMap<WireKey, Maker> = LruHashMap::with_max_entries(4096, 0);
+pub static RUST_WIRE: LruHashMap<WireKey, Maker> = LruHashMap::with_max_entries(2048, 0);
 
 /// Plaintext that waits for the first record of its connection to be sent, or for being written. Taken
 /// in turn: far more than threads are between encrypting and sending at once.

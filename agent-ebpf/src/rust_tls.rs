@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Rooms: a power of two.
-pub const ROOMS: u32 = 128;
+pub const ROOMS: u32 = 64;
 
 /// An encrypter or decrypter.
 #[repr(C)]

@@ -36,6 +36,9 @@ pub mod state {
     pub const RESUMES: u8 = 2;
 }
 
+/// Bytes of a ring that are left to records of requests under way.
+const KEPT_FREE: u64 = 16 << 10;
+
 /// One request, in the unit of [`Allowance::tokens`].
 const TOKEN: u64 = 1_000_000_000;
 
@@ -154,6 +157,11 @@ fn tell(cookie: u64, of: &Header) {
     };
     allowance.shed += 1;
     if now.saturating_sub(allowance.told_ns) < SHED_REPEAT_NS {
+        return;
+    }
+    // In a full ring it would be lost, and counted as a record of traffic that was: later is as good.
+    let room = u64::from(setting!(ring_limit)) + 2 * u64::from(setting!(ring_span));
+    if waiting(cookie) + KEPT_FREE > room {
         return;
     }
     let Some((sequence, mut slot)) = reserve(cookie, size_of::<Shed>()) else { return };

@@ -12,7 +12,7 @@ use kernspan_tests::scenario::{Scenario, say, scaled};
 use std::time::Duration;
 
 fn nginx(scenario: &Scenario) -> (Nginx, String) {
-    for name in ["load", "after", "calm"] {
+    for name in ["load", "after", "calm", "first"] {
         Nginx::page(scenario, name, 500);
     }
     let listen = format!("127.0.0.1:{}", free_port());
@@ -46,8 +46,9 @@ fn many_times_the_budget_is_shed_by_whole_requests_and_all_is_seen_a_second_late
     let Some(scenario) = Scenario::begin("budget", &["nginx", "wrk", "curl"]) else { return };
     let (nginx, site) = nginx(&scenario);
     let agent = Agent::run(&scenario, &["--max-cpu", BUDGET]);
-    // What it reads at its start costs as well.
-    std::thread::sleep(Duration::from_secs(2));
+    // What it reads at its start costs as well, and programs that it has not met.
+    paced(&scenario, &site, "first", 1);
+    std::thread::sleep(Duration::from_secs(4));
     paced(&scenario, &site, "calm", 20);
     let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, scaled(6, 60));
     let anonymous = anonymous_bytes(agent.pid());
