@@ -116,6 +116,12 @@ pub fn mark(socket: &SocketState) -> u16 {
     if socket.shed == state::KEEPS { 0 } else { record_flag::SHED }
 }
 
+/// The socket's ring is nearly full.
+#[inline(always)]
+pub fn is_crowded(cookie: u64) -> bool {
+    waiting(cookie) > u64::from(setting!(ring_limit))
+}
+
 /// The socket's ring is so full that a request with this lot has no room in it.
 #[inline(always)]
 fn overflows(cookie: u64, lot: u32) -> bool {

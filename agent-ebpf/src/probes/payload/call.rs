@@ -200,7 +200,11 @@ fn watched(
         return None;
     }
     state.refresh_verdict();
-    if state.has(flag::MUTED) {
+    // Userspace needs no more of a library's ciphertext than its beginning, and says so once it has read that: in a
+    // ring that is nearly full it would take the room of what cannot be left out.
+    let in_vain =
+        enabled(feature::SHEDDING) && state.has(flag::TLS) && shed::is_crowded(state.cookie);
+    if state.has(flag::MUTED) || in_vain {
         muted(sock, state, stream, sending, ret, scratch);
         return None;
     }
