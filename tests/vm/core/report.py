@@ -36,7 +36,9 @@ class Report:
         self.spans, self.logs = [], []
         with open(path, encoding="utf-8") as lines:
             for line in lines:
-                self.take(json.loads(line))
+                # The last may be cut where the agent had to end: what it lacks is missed below.
+                if line.endswith("\n"):
+                    self.take(json.loads(line))
         self.by_id = {span.id: span for span in self.spans}
 
     def take(self, request):
