@@ -1,5 +1,6 @@
 """HTTP over MPTCP on both sides: the spans of TCP."""
 
+import os
 import socket
 
 from checks import g_uring
@@ -23,4 +24,8 @@ def drive(bench):
 
 def judge(_bench, report):
     spans = report.on_port("/ring/", PORT)
-    return report.wrong(spans, g_uring.expected(), g_uring.status), report.seen(spans)
+    # 6.1 does not count what an MPTCP socket received: where more than one message was unread at first sight,
+    # the ends stay apart (agent-ebpf/src/socket/mptcp.rs).
+    series = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    joined = series >= (6, 2)
+    return report.wrong(spans, g_uring.expected(), g_uring.status, joined), report.seen(spans)
