@@ -232,8 +232,8 @@ pub fn sent(slot: u32, cookie: u64, thread: u64, ends: Ends) {
     }
 }
 
-/// The same of a receive of `len` bytes. `arrived`: when the first and the last of its bytes became readable; 0 where that
-/// is not known.
+/// The same of a receive of `len` bytes. `arrived`: when the first and the last of them became readable; 0
+/// where that is not known.
 #[inline(always)]
 pub fn received(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends, len: u32) {
     tls_moved(cookie, thread, arrived.0, arrived.1, ends.0);

@@ -113,10 +113,14 @@ fn ten_times_the_sustainable_rate_keeps_to_the_memory_budget_and_ends_within_a_s
 
 #[test]
 fn a_process_beyond_its_rate_costs_no_other_process() {
+    each_process_has_its_rate("rate", nginx);
+}
+
+fn each_process_has_its_rate(name: &str, start: fn(&Scenario) -> (Nginx, String)) {
     const SECONDS: u64 = 3;
     const RATE: u64 = 200;
-    let Some(scenario) = Scenario::begin("request rate", &["nginx", "wrk", "curl"]) else { return };
-    let (nginx, site) = nginx(&scenario);
+    let Some(scenario) = Scenario::begin(name, &["nginx", "wrk", "curl"]) else { return };
+    let (nginx, site) = start(&scenario);
     let agent = Agent::run(&scenario, &["--max-request-rate", &RATE.to_string()]);
     let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, SECONDS);
     // The servers' bucket is empty, curl's is full: each has its own.
@@ -126,7 +130,7 @@ fn a_process_beyond_its_rate_costs_no_other_process() {
     let (ends, seen, shed) = exact(&report, asked);
     let calm = report.telemetry.under("/calm");
     assert_eq!(calm.iter().filter(|span| span.kind == Kind::Client).count(), 5);
-    say(&format!("rate {RATE}: {ends} ends of requests, {seen} spans, {shed} shed"));
+    say(&format!("{name} {RATE}: {ends} ends of requests, {seen} spans, {shed} shed"));
     // wrk and two workers, a second's worth at the start and as much each second (a token may
     // count twice).
     let most = 3 * RATE * (SECONDS + 2);
@@ -178,21 +182,7 @@ fn encrypted_requests_are_shed_whole() {
 
 #[test]
 fn encrypted_requests_have_their_processs_rate() {
-    const SECONDS: u64 = 3;
-    const RATE: u64 = 200;
-    let Some(scenario) = Scenario::begin("tls rate", &["nginx", "wrk", "curl"]) else { return };
-    let (nginx, site) = secure_nginx(&scenario);
-    let agent = Agent::run(&scenario, &["--max-request-rate", &RATE.to_string()]);
-    let asked = wrk(&scenario, &format!("{site}/load"), CONNECTIONS, SECONDS);
-    paced(&scenario, &site, "calm", 5);
-    let report = agent.stop();
-    drop(nginx);
-    let (ends, seen, shed) = exact(&report, asked);
-    let calm = report.telemetry.under("/calm");
-    assert_eq!(calm.iter().filter(|span| span.kind == Kind::Client).count(), 5);
-    say(&format!("tls rate {RATE}: {ends} ends of requests, {seen} spans, {shed} shed"));
-    let most = 3 * RATE * (SECONDS + 2);
-    assert!((RATE * SECONDS..=most).contains(&seen), "{seen} spans at {RATE} requests/s");
+    each_process_has_its_rate("tls rate", secure_nginx);
 }
 
 #[test]

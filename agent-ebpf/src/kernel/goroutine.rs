@@ -106,8 +106,8 @@ pub fn receives(tgid: u32, begins: bool) -> u64 {
     goroutine_receives(tgid, u32::from(begins))
 }
 
-/// The Go program of process `tgid`, if it is one. Nothing where goroutines are not read: before 6.8 the verifier looks at functions that nobody calls,
-/// too, and what they do may be refused there.
+/// The Go program of process `tgid`, if it is one. Nothing where goroutines are not read: before 6.8 the
+/// verifier looks at functions that nobody calls, too, and what they do may be refused there.
 #[inline(always)]
 pub fn known(tgid: u32) -> Option<&'static mut GoProcess> {
     if !enabled(feature::GO) {
