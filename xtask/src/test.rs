@@ -4,6 +4,7 @@ mod cargo;
 mod libtest;
 mod lint;
 mod skips;
+mod stacks;
 mod table;
 
 use crate::{fuzz, vm};

@@ -1,7 +1,7 @@
 //! Formatting, lints, licences and sources, promises.
 
-use super::Deadline;
 use super::libtest::Tally;
+use super::{Deadline, stacks};
 use crate::command::{self, command};
 use crate::setup::toolchain;
 use crate::{build, paths, promises};
@@ -22,6 +22,7 @@ pub fn run(deadline: Deadline, tally: &mut Tally) {
     }
     tally.check("clippy agent-ebpf", clippy_kernel(deadline));
     tally.check("clippy", clippy(deadline));
+    tally.check("kernel stacks", build::kernel_object().and_then(|object| stacks::check(&object)));
     tally.check("deny", cargo(&["deny", "check", "bans", "licenses", "sources"]));
     tally.check("promises", promises::run());
 }

@@ -13,6 +13,7 @@ use super::{
     work::{self, Work, way},
 };
 use crate::{
+    UNTYPED,
     emit::{count as count_by, count_both, header, now},
     filter,
     kernel::{
@@ -51,10 +52,16 @@ struct Call {
     scratch: u32,
 }
 
+/// Flows need programs with types. Said here as well, so that the stack of the others has no room for them.
+#[inline(always)]
+fn counts_datagrams() -> bool {
+    !UNTYPED && enabled(feature::FLOW)
+}
+
 /// A send returned `ret`.
 #[inline(always)]
 pub fn sent(sock: Sock, ret: i32, scratch: u32) {
-    if enabled(feature::FLOW) && datagram::moved(sock, ret, true, 0) {
+    if counts_datagrams() && datagram::moved(sock, ret, true, 0) {
         return;
     }
     let Some((state, call)) = watched(sock, true, ret, scratch) else { return };
@@ -97,7 +104,7 @@ pub fn sent(sock: Sock, ret: i32, scratch: u32) {
 /// A receive returned `ret`.
 #[inline(always)]
 pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
-    if enabled(feature::FLOW) && datagram::moved(sock, ret, false, call_flags) {
+    if counts_datagrams() && datagram::moved(sock, ret, false, call_flags) {
         return;
     }
     if call_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
