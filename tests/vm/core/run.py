@@ -19,7 +19,7 @@ A kernel may not show a call to a program that was put off its processor (counte
 known gaps): what is wrong then is accepted, as far as those calls explain it, and said: `"skipped": CALLS`.
 
 xtask tells in the environment where programs of the host that builds are (KERNSPAN_VM_URING,
-KERNSPAN_VM_HTTP32: `none` without them), and the kernels' files (KERNSPAN_VM_KERNEL).
+KERNSPAN_VM_HTTP32, KERNSPAN_VM_GOTLS, KERNSPAN_VM_RUSTLS: `none` without them), and the kernels' files (KERNSPAN_VM_KERNEL).
 """
 
 import importlib
@@ -162,6 +162,16 @@ class Bench:
             if one["feature"] == feature:
                 return one["hook"], one["why"]
         return None, "the agent does not know it"
+
+    @staticmethod
+    def covers(program):
+        """The agent reads the TLS that is linked into a program, or names what it does not read: then a check
+        cannot be made."""
+        tls = status()["tls"]
+        for one in tls["uncovered"]:
+            if one["path"] == str(program):
+                raise Lacks(f"named, not read: {one['library']}")
+        return any(one["path"] == str(program) for one in tls["covered"])
 
     def needs(self, *features):
         for feature in features:

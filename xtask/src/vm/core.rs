@@ -25,8 +25,8 @@ const BOOT: Duration = Duration::from_secs(60);
 /// Begins the line with which a run ends.
 const RESULT: &str = "kernspan-vm-core: ";
 
-/// The program with io_uring and MPTCP, out of the tests' crate.
-const URING: &str = "uring_http";
+/// Programs out of the tests' crate: that with io_uring and MPTCP, and that with rustls.
+const OWN: [&str; 2] = ["uring_http", "rustls_http"];
 
 /// What is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ pub fn run(
         Some(given) => PathBuf::from(given),
         None => build::run()?,
     };
-    let go = go_program()?;
+    // Its name is its service.
+    let go = go_program("tests/vm/core/go", "core-go")?;
     let programs = programs()?;
     let mut runs = Vec::new();
     for kernel in &KERNELS {
@@ -91,25 +92,25 @@ fn ways(kernel: &Kernel, extent: Extent) -> &'static [&'static str] {
     }
 }
 
-/// Go's program for the scenario, `none` without Go.
-fn go_program() -> Result<String> {
+/// A program in Go, `none` without Go.
+fn go_program(source: &str, name: &str) -> Result<String> {
     let Some(go) = paths::program("go") else {
         println!("vm: no Go here: the checks that need it are left out");
         return Ok("none".to_owned());
     };
-    // Its name is its service.
-    let program = paths::target().join("vm-core/core-go");
+    let program = paths::target().join("vm-core").join(name);
     let mut build = command(&go.display().to_string(), ["build", "-trimpath", "-o"]);
-    build.arg(&program).arg(".").current_dir(paths::root().join("tests/vm/core/go"));
+    build.arg(&program).arg(".").current_dir(paths::root().join(source));
     command::run(build.env("CGO_ENABLED", "0"))?;
     Ok(program.display().to_string())
 }
 
 /// Other programs that checks need, as lines of the environment: their paths, or `none`.
 fn programs() -> Result<String> {
-    let mut cargo = command("cargo", ["build", "--package", "kernspan-tests", "--bin", URING]);
+    let mut cargo = command("cargo", ["build", "--package", "kernspan-tests"]);
+    cargo.args(OWN.iter().flat_map(|name| ["--bin", name]));
     command::run(cargo.current_dir(paths::root()))?;
-    let uring = paths::target().join("debug").join(URING);
+    let [uring, rustls] = OWN.map(|name| paths::target().join("debug").join(name));
     let narrow = paths::target().join("vm-core/http32");
     let flags = ["-m32", "-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie"];
     let mut compile = command("gcc", flags);
@@ -123,8 +124,13 @@ fn programs() -> Result<String> {
             "none".to_owned()
         }
     };
-    let uring = uring.display();
-    Ok(format!("export KERNSPAN_VM_URING='{uring}' KERNSPAN_VM_HTTP32='{narrow}'\n"))
+    let gotls = go_program("tests/workloads/gotls", "gotls")?;
+    Ok(format!(
+        "export KERNSPAN_VM_URING='{}' KERNSPAN_VM_HTTP32='{narrow}'\n\
+         export KERNSPAN_VM_RUSTLS='{}' KERNSPAN_VM_GOTLS='{gotls}'\n",
+        uring.display(),
+        rustls.display(),
+    ))
 }
 
 /// `btf` is the kprobe plan where the kernel's own type information is hidden, and given as a file.
