@@ -252,6 +252,36 @@ fn short_lives_leave_nothing() {
     ));
 }
 
+/// Clients that say goodbye when the server has gone already: the connection is reset by that very send, and
+/// nothing closes it once more.
+#[test]
+fn goodbyes_to_nobody_leave_no_connection() {
+    let Some(scenario) = Scenario::begin("tls goodbyes", &PROGRAMS) else { return };
+    let certificates = Certificates::make(&scenario);
+    let server = Server::start(&scenario, Program::Nginx, &certificates);
+    let agent = Agent::run(&scenario, &[]);
+    let count = scaled(400, 4000);
+    let mut ab = Command::new("ab");
+    ab.args(["-q", "-n", &count.to_string(), "-c", "4", &server.url()]);
+    Process::start(ab, scenario.dir(), "ab").succeed(LIMIT);
+    let mut held = 0;
+    until("its connections have left the table", LIMIT, || {
+        let status = agent.status();
+        let ledger = status["ledger"].as_array().cloned().unwrap_or_default();
+        let line = ledger.iter().find(|line| {
+            line["stage"] == "connection" && line["unit"] == "connections" && line["side"] == "held"
+        });
+        held = line.and_then(|line| line["count"].as_u64()).expect("the stage's account");
+        // Other programs of the machine have some.
+        (held < count / 10).then_some(())
+    });
+    let report = agent.stop();
+    let spans = report.telemetry.under("/nginx/");
+    let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace.as_str()).collect();
+    assert_eq!(traces.len() as u64, count, "{:?}", report.ledger);
+    say(&format!("tls goodbyes: {count} connections, {held} of the whole machine held after them"));
+}
+
 /// Open files of a process, without its probes.
 fn descriptors(pid: u32) -> usize {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the agent's descriptors");

@@ -1,5 +1,6 @@
 //! Records made by hand through a whole shard.
 
+mod closed;
 mod forged;
 mod published;
 mod shed;

@@ -20,7 +20,7 @@ use crate::{
         goroutine::{self, Runtime},
         messages::{self, Moved},
         published, registers,
-        sock::{Sock, Stream},
+        sock::{Sock, Stream, state as tcp_state},
         task::{Task, current_ids},
         user::Buffer,
     },
@@ -189,6 +189,10 @@ fn watched(
         return None;
     };
     let state = socket::get(sock, stream, true)?;
+    // Nothing would take away again what is kept of a closed connection.
+    if is_closed(sock, stream) && (state.has(flag::TLS) || !state.has(flag::KNOWN)) {
+        return None;
+    }
     if ktls::takes(sock, stream, state, scratch, sending, ret) {
         return None;
     }
@@ -216,6 +220,13 @@ fn watched(
         return None;
     }
     Some((state, Call { sock, stream, task, tgid, sending, scratch }))
+}
+
+/// The connection is over: its closing record has been written, as the state changes after those who ask to be
+/// told (`inet_sk_state_store`).
+#[inline(always)]
+fn is_closed(sock: Sock, stream: Stream) -> bool {
+    stream != Stream::Unix && sock.state() == tcp_state::CLOSE
 }
 
 /// The agent's own call: its connection is left out at both ends.
@@ -358,6 +369,9 @@ impl Call {
         header.total_len = len;
         if self.stream == Stream::Unix {
             header.flags |= record_flag::COUNTED;
+        }
+        if is_closed(self.sock, self.stream) {
+            header.flags |= record_flag::AFTER_CLOSE;
         }
         if len > 0 && state.turn(self.sending) {
             record.header.flags |= record_flag::TURN;
