@@ -9,6 +9,7 @@ use agent_common::{
     tls::RustProcess,
 };
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::SkStorage,
     macros::{btf_map, map},
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -85,9 +86,12 @@ pub static VERDICTS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384,
 #[map]
 pub static VERDICT_GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Processes to watch or to leave out, by tgid. Sized to 1 when no filter is set.
+/// Processes to watch or to leave out, by tgid. Sized to 1 when no filter is set. Entries are made when
+/// needed: room for all of them is 2 MB, which few hosts fill. Not without types: before 6.1 the kernel
+/// warns of that in its log where probes and raw tracepoints do it.
 #[map]
-pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
+pub static PROCESSES: HashMap<u32, u8> =
+    HashMap::with_max_entries(32_768, if crate::UNTYPED { 0 } else { BPF_F_NO_PREALLOC });
 
 /// How often [`PROCESSES`] was changed, by [`agent_common::settings::process_generation`]: each number
 /// is raised after a change.

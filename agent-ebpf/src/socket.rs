@@ -23,7 +23,7 @@ use crate::{
     maps::{SOCKETS, VERDICT_GENERATION, VERDICTS},
     settings::{enabled, setting},
 };
-use receive::{ARRIVALS, Arrival};
+use receive::Arrivals;
 pub use receive::{Received, next_read};
 use send::{SENDS, Send};
 pub use send::{Sent, Source};
@@ -97,10 +97,14 @@ pub struct SocketState {
     pub judged: filter::Judged,
     pub sends: [Send; SENDS],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
-    pub arrivals: [Arrival; ARRIVALS as usize],
-    /// See [`crate::kernel::goroutine::program`]. A race costs one look-up.
+    pub arrivals: Arrivals,
+    /// See [`crate::kernel::goroutine::runtime`]. A race costs one look-up.
     pub not_go: u64,
 }
+
+// The kernel puts 72 bytes before it and takes what both need from its allocator in powers of two: eight
+// bytes more would cost each socket 256.
+const _: () = assert!(size_of::<SocketState>() <= 256 - 72);
 
 /// A true time, or when it is not known.
 #[derive(Clone, Copy)]

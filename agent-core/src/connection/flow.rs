@@ -38,7 +38,7 @@ pub(super) struct Flow {
     phase: Phase,
     held: Option<Box<Held>>,
     /// Bytes that the protocol held after its latest input.
-    protocol_held: usize,
+    protocol_held: u32,
     /// The connection record tells how it came to be: its positions are its first.
     from_start: bool,
     /// The kernel side knows which end this is.
@@ -397,7 +397,7 @@ fn endpoints(record: &record::Connection, path: &[u8]) -> Endpoints {
         remote_port: record.remote_port,
         netns: record.netns,
         peer_cookie: record.peer_cookie,
-        path: path.to_vec(),
+        path: path.into(),
         encryption: None,
     }
 }

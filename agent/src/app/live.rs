@@ -2,7 +2,7 @@
 
 use super::{
     clock::boot_ns,
-    governor,
+    governor, heap,
     outputs::{self, Outputs},
     packets::PacketThread,
     preamble::{self, Recorded},
@@ -287,16 +287,11 @@ fn wait_for_end(
                 None => std::future::pending().await,
             }
         };
-        let stopped = async {
-            while !shared.stop.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = over => {}
-            () = stopped => {}
+            () = heap::tend(&shared.stop) => {}
         }
         Ok::<(), Failure>(())
     })
