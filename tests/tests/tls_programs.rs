@@ -95,6 +95,32 @@ fn openssl_1_1() {
     say(&format!("tls openssl {}: {asked:?} requests, all pairs joined", version.trim()));
 }
 
+/// OpenSSL 1.1 as a library, used over a socket and as a filter among its streams.
+#[test]
+fn libssl_1_1() {
+    let Some(scenario) = Scenario::begin("tls libssl 1.1", &["openssl", "nginx"]) else { return };
+    // The one that psycopg2 brings.
+    let Some(mark) = tool("psycopg2-binary", "psycopg2/__init__.py") else {
+        return say("SKIP tls_libssl_1_1: no libssl 1.1 without pip");
+    };
+    let libraries = mark.ancestors().nth(2).expect("its directory").join("psycopg2_binary.libs");
+    let certificates = Certificates::make(&scenario);
+    let server = Server::start(&scenario, Program::Nginx, &certificates);
+    let agent = Agent::run(&scenario, &[]);
+    let count = scaled(10, 100);
+    let mut client = Command::new(PYTHON);
+    client.arg("-B").arg(crate_dir("workloads").join("old_ssl.py")).arg(&libraries);
+    client.args([server.port.to_string(), server.path(), count.to_string()]);
+    Process::start(client, scenario.dir(), "old").succeed(LIMIT);
+    let covered = agent.status()["tls"]["covered"].to_string();
+    let report = agent.stop();
+    assert!(covered.contains(&libraries.display().to_string()), "{covered}");
+    let mut found = complaints(&report, "nginx", 2 * count);
+    found.extend(not_tls(&report.telemetry.under("/nginx/")));
+    assert!(found.is_empty(), "{}\n{:?}", found.join("\n"), report.ledger);
+    say(&format!("tls libssl 1.1: {} requests, all pairs joined", 2 * count));
+}
+
 /// BoringSSL linked into a library that exports none of it: with its symbol table, and without it.
 #[test]
 fn boringssl_with_symbols_and_without() {

@@ -17,7 +17,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 4] = [
+const PACKAGES: [Package; 5] = [
     // The first SDK that is released with OTEP 4947.
     Package {
         name: "ddtrace",
@@ -37,6 +37,13 @@ const PACKAGES: [Package; 4] = [
         version: "16.15.1a4",
         mark: "nodejs/bin/node",
         why: "OpenSSL 1.1; 35 MB",
+    },
+    // Later ones bring OpenSSL 3.
+    Package {
+        name: "psycopg2-binary",
+        version: "2.9.5",
+        mark: "psycopg2/__init__.py",
+        why: "libssl 1.1; 3 MB",
     },
     Package {
         name: "curl-cffi",
