@@ -3,7 +3,7 @@
 use kernspan_tests::agent::Agent;
 use kernspan_tests::certificates::Certificates;
 use kernspan_tests::counts::{Request, judge};
-use kernspan_tests::https::{Program, SIZE, Server, copy_libraries, modules};
+use kernspan_tests::https::{self, Program, SIZE, Server, copy_libraries, modules};
 use kernspan_tests::otlp::Span;
 use kernspan_tests::process::{Process, until};
 use kernspan_tests::scenario::{Scenario, say, scaled};
@@ -45,17 +45,10 @@ fn spans_of(name: &str, programs: &[Program]) {
     say(&format!("{name}: {asked:?} requests, all pairs joined"));
 }
 
-/// What a span of an encrypted connection has to say.
+/// What is wrong with a span of a connection to this port, if anything.
 fn unlike_tls(span: &Span, port: u16) -> Option<String> {
-    let url = span.text("url.full");
-    let https = span.text("url.scheme") == "https" || url.starts_with("https://");
-    let version = matches!(span.text("tls.protocol.version"), "1.2" | "1.3");
-    let right = https
-        && version
-        && span.text("tls.protocol.name") == "tls"
-        && span.text("tls.cipher").starts_with("TLS_")
-        && span.int("server.port") == Some(port.into());
-    (!right).then(|| format!("{}: {:?}", span.brief(), span.attributes))
+    let elsewhere = span.int("server.port") != Some(port.into());
+    https::unlike_tls(span).or_else(|| elsewhere.then(|| format!("another port: {}", span.brief())))
 }
 
 #[test]

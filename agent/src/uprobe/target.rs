@@ -1,5 +1,6 @@
 //! A file to its functions that are probed.
 
+use super::boringssl;
 use super::go;
 use super::library::{BLIND, INSIDE, Inner, LIBRARIES, Library};
 use super::place;
@@ -82,11 +83,7 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     }
     let is_small = file.metadata().is_ok_and(|meta| meta.len() <= MAX_SEARCHED);
     if findings.covered.is_empty() && (elf.is_program() || is_small) {
-        let marks = INSIDE.map(|inside| inside.mark);
-        let found = elf.contains(&marks);
-        let inside = INSIDE.iter().filter(|inside| found.contains(&inside.mark));
-        findings.blind.extend(inside.map(|inside| inside.name));
-        findings.blind.dedup();
+        look_inside(&elf, &mut findings);
     }
     findings.sites.sort_unstable_by_key(|(offset, _)| *offset);
     findings.sites.dedup_by_key(|(offset, _)| *offset);
@@ -95,6 +92,28 @@ pub fn examine(file: &File, path: &Path) -> Findings {
 
 /// Longest shared library that is searched for texts: its programs' first calls wait meanwhile.
 const MAX_SEARCHED: u64 = 64 << 20;
+
+/// For what has no name that is known.
+fn look_inside(elf: &Elf<Pieces<'_>>, findings: &mut Findings) {
+    let marks = INSIDE.map(|inside| inside.mark);
+    let found = elf.contains(&marks);
+    for inside in INSIDE.iter().filter(|inside| found.contains(&inside.mark)) {
+        let functions = match inside.mark {
+            boringssl::MARK => boringssl::functions(elf),
+            _ => Vec::new(),
+        };
+        if functions.is_empty() {
+            findings.blind.push(inside.name);
+            continue;
+        }
+        // As for functions with names; all of them begin with a return to come.
+        let placed = functions.into_iter().map(|(offset, site)| {
+            (place::with_stack(offset, &elf.bytes(offset, place::LOOKED_AT)), site)
+        });
+        findings.sites.extend(placed);
+        findings.covered.push(inside.name);
+    }
+}
 
 fn is_librarys(name: &str) -> bool {
     let mut functions = LIBRARIES.iter().flat_map(|library| library.functions);
