@@ -181,7 +181,10 @@ impl SocketState {
                 self.head_left = MUTED_LOOKS;
             }
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
-            Some(socket_verdict::TLS) => self.flags |= flag::MUTED | flag::TLS,
+            // Of the role its plaintext has use.
+            Some(socket_verdict::TLS | socket_verdict::TLS_ANSWERS | socket_verdict::TLS_ASKS) => {
+                self.flags |= flag::MUTED | flag::TLS;
+            }
             Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
             Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
             _ => {}

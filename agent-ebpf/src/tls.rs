@@ -333,8 +333,10 @@ impl TlsSocket {
         match unsafe { VERDICTS.get(cookie) }.copied() {
             Some(socket_verdict::MUTE) => self.flags |= flag::MUTED,
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
-            Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
-            Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
+            Some(socket_verdict::ANSWERS | socket_verdict::TLS_ANSWERS) => {
+                self.flags |= flag::ANSWERS;
+            }
+            Some(socket_verdict::ASKS | socket_verdict::TLS_ASKS) => self.flags |= flag::ASKS,
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! Records made by hand through a whole shard.
 
+mod encrypted;
 mod forged;
 mod published;
 mod shed;
