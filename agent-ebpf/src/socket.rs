@@ -100,6 +100,9 @@ pub struct SocketState {
     pub arrivals: [Arrival; ARRIVALS as usize],
     /// See [`crate::kernel::goroutine::program`]. A race costs one look-up.
     pub not_go: u64,
+    /// When the header of a TLS record arrived that was read by itself, until what follows it is read; else 0.
+    /// Only readers write it.
+    pub header_ns: u64,
 }
 
 /// A true time, or when it is not known.
