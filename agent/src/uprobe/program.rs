@@ -10,6 +10,9 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+/// Programs of the object, in the order of [`Programs`].
+const NAMES: [&str; 5] = ["tls_entry", "tls_return", "rust_entry", "rust_return", "tls_go"];
+
 /// Loaded; attached by [`Programs::attach`].
 pub struct Programs {
     calls: Pair,
@@ -52,6 +55,17 @@ impl Programs {
         self.go.is_some()
     }
 
+    /// The loaded programs by name, to be asked what they cost.
+    pub fn descriptors(&self) -> Vec<(&'static str, OwnedFd)> {
+        let Programs { calls, rust, go, .. } = self;
+        let pairs = [calls, rust].into_iter().flat_map(|pair| [&pair.entry, &pair.on_return]);
+        NAMES
+            .into_iter()
+            .zip(pairs.chain(go))
+            .filter_map(|(name, fd)| Some((name, fd.try_clone().ok()?)))
+            .collect()
+    }
+
     /// Processes whose rustls has another layout than is known: none of their calls was as expected.
     pub fn strangers(&self) -> Vec<u32> {
         let entries = self.rust_processes.iter().flat_map(HashMap::iter).flatten();
@@ -88,16 +102,17 @@ impl Programs {
                 .functions
                 .get(&program.function_key())
                 .ok_or_else(|| format!("the object has no code of {name}"))?;
-            sys::load(&function.instructions, &program.license, way)
+            sys::load(name, &function.instructions, &program.license, way)
                 .map_err(|reason| format!("{name} was refused: {reason}"))
         };
         let pair = |entry, on_return| {
             Ok::<_, String>(Pair { entry: load(entry)?, on_return: load(on_return)? })
         };
-        let calls = pair("tls_entry", "tls_return")?;
-        let rust = pair("rust_entry", "rust_return")?;
+        let [tls_entry, tls_return, rust_entry, rust_return, tls_go] = NAMES;
+        let calls = pair(tls_entry, tls_return)?;
+        let rust = pair(rust_entry, rust_return)?;
         let go =
-            if go { load("tls_go") } else { Err("goroutines cannot be told apart".to_owned()) };
+            if go { load(tls_go) } else { Err("goroutines cannot be told apart".to_owned()) };
         let go = go.inspect_err(|reason| {
             tracing::warn!("TLS of programs in Go is not seen in clear: {reason}");
         });
