@@ -5,6 +5,7 @@
 //! as glibc reads it (elf/dl-lookup.c).
 
 mod hash;
+mod pointers;
 mod table;
 pub mod thread_local;
 
@@ -189,7 +190,7 @@ impl<I: Image> Elf<I> {
     }
 
     /// Where in the file the code at a virtual address is.
-    fn file_offset(&self, address: u64) -> Option<u64> {
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
         let code = |segment: &&Segment| segment.kind == PT_LOAD && segment.flags & PF_X != 0;
         self.segments.iter().filter(code).find_map(|segment| {
             let within = address.checked_sub(segment.address)?;

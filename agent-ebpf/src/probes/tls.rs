@@ -26,7 +26,7 @@ use crate::{
         task::{Task, current_ids},
         user::read_user,
     },
-    maps::{TLS_CALLS, TLS_OBJECTS, TLS_WIRE},
+    maps::{TLS_BUFFERS, TLS_CALLS, TLS_OBJECTS, TLS_WIRE},
     settings::enabled,
     shed,
     tls::{CONFLICT, ObjectKey, OpenCall, TlsSocket, WireKey, flag, socket},
@@ -166,6 +166,9 @@ fn left(returned: Returned) {
         if moved > 0 && !call.site.is_perhaps() {
             let bytes = (counter::TLS_UNMATCHED_BYTES, u64::from(moved));
             count_both((counter::TLS_UNMATCHED_CALLS, 1), bytes);
+            if cookie == 0 && !call.site.receives() {
+                meets_other_buffer();
+            }
         }
         return;
     };
@@ -173,6 +176,15 @@ fn left(returned: Returned) {
         return gave_nothing(call, socket);
     }
     report(call, cookie, socket, moved, Asked::Thread, &mut Payload::default());
+}
+
+/// Userspace has more places probed then: see `agent/src/uprobe/bio.rs`.
+#[inline(always)]
+fn meets_other_buffer() {
+    if let Some(met) = TLS_BUFFERS.get_ptr_mut(0) {
+        // SAFETY: a live map value; all who write it write the same.
+        unsafe { met.write(1) };
+    }
 }
 
 /// Bytes of plaintext that the call moved.

@@ -3,12 +3,12 @@
 use super::sys::{self, Way};
 use agent_common::tls::Site;
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya_obj::Object;
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Programs of the object, in the order of [`Programs`].
 const NAMES: [&str; 5] = ["tls_entry", "tls_return", "rust_entry", "rust_return", "tls_go"];
@@ -21,6 +21,8 @@ pub struct Programs {
     go: Option<OwnedFd>,
     /// [`RustProcess`](agent_common::tls::RustProcess) by process.
     rust_processes: Option<HashMap<MapData, u32, [u64; 2]>>,
+    /// Not 0 once a library has sent into a buffer that is not known.
+    buffers: Option<Array<MapData, u32>>,
     way: Way,
 }
 
@@ -31,7 +33,14 @@ struct Pair {
 }
 
 /// Probes on one file. They end with this value.
-pub struct Attached(#[expect(dead_code, reason = "held for its end")] Vec<OwnedFd>);
+pub struct Attached(Vec<OwnedFd>);
+
+impl Attached {
+    /// More of the same file.
+    pub fn add(&mut self, more: Attached) {
+        self.0.extend(more.0);
+    }
+}
 
 impl Programs {
     /// Loads the programs out of the object that `ebpf` was made of: their maps are its maps. `go`:
@@ -75,6 +84,11 @@ impl Programs {
             .collect()
     }
 
+    /// A library has sent into a buffer that is none of its own.
+    pub fn meet_other_buffers(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|met| met.get(&0, 0).is_ok_and(|met| met != 0))
+    }
+
     /// Kind of attachment, as shown.
     pub fn kind(&self) -> &'static str {
         match self.way {
@@ -88,7 +102,11 @@ impl Programs {
         let maps: Vec<(String, RawFd, aya_obj::Map)> = ebpf
             .maps()
             .filter_map(|(name, map)| {
-                Some((name.to_owned(), descriptor(map)?, object.maps.get(name)?.clone()))
+                Some((
+                    name.to_owned(),
+                    descriptor(map)?.as_raw_fd(),
+                    object.maps.get(name)?.clone(),
+                ))
             })
             .collect();
         let code: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
@@ -111,12 +129,14 @@ impl Programs {
         let [tls_entry, tls_return, rust_entry, rust_return, tls_go] = NAMES;
         let calls = pair(tls_entry, tls_return)?;
         let rust = pair(rust_entry, rust_return)?;
-        let go =
-            if go { load(tls_go) } else { Err("goroutines cannot be told apart".to_owned()) };
+        let go = if go { load(tls_go) } else { Err("goroutines cannot be told apart".to_owned()) };
         let go = go.inspect_err(|reason| {
             tracing::warn!("TLS of programs in Go is not seen in clear: {reason}");
         });
-        Ok(Programs { calls, rust, go: go.ok(), rust_processes: rust_processes(ebpf), way })
+        let rust_processes =
+            view(ebpf, "RUST_PROCESSES").and_then(|map| HashMap::try_from(map).ok());
+        let buffers = view(ebpf, "TLS_BUFFERS").and_then(|map| Array::try_from(map).ok());
+        Ok(Programs { calls, rust, go: go.ok(), rust_processes, buffers, way })
     }
 
     fn proves_itself(&self) -> Result<(), String> {
@@ -235,14 +255,13 @@ fn perf_kind() -> Result<PerfKind, String> {
     })
 }
 
-/// A view of what is known of programs with rustls.
-fn rust_processes(ebpf: &Ebpf) -> Option<HashMap<MapData, u32, [u64; 2]>> {
-    let Map::LruHashMap(data) = ebpf.map("RUST_PROCESSES")? else { return None };
-    let fd = data.fd().as_fd().try_clone_to_owned().ok()?;
-    HashMap::try_from(Map::from_map_data(MapData::from_fd(fd).ok()?).ok()?).ok()
+/// A map once more, to read it.
+fn view(ebpf: &Ebpf, name: &str) -> Option<Map> {
+    let fd = descriptor(ebpf.map(name)?)?.try_clone_to_owned().ok()?;
+    Map::from_map_data(MapData::from_fd(fd).ok()?).ok()
 }
 
-fn descriptor(map: &Map) -> Option<RawFd> {
+fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
     let data = match map {
         Map::Array(data)
         | Map::CgroupArray(data)
@@ -256,7 +275,7 @@ fn descriptor(map: &Map) -> Option<RawFd> {
         | Map::SkStorage(data) => data,
         _ => return None,
     };
-    Some(data.fd().as_fd().as_raw_fd())
+    Some(data.fd().as_fd())
 }
 
 /// An error with its sources.
