@@ -7,6 +7,7 @@
 pub mod boringssl;
 mod frames;
 mod hash;
+mod pointers;
 mod table;
 pub mod thread_local;
 
@@ -226,7 +227,7 @@ impl<I: Image> Elf<I> {
     }
 
     /// Where in the file the code at a virtual address is.
-    fn file_offset(&self, address: u64) -> Option<u64> {
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
         let code = |segment: &&Segment| segment.kind == PT_LOAD && segment.flags & PF_X != 0;
         self.segments.iter().filter(code).find_map(|segment| {
             let within = address.checked_sub(segment.address)?;

@@ -147,6 +147,11 @@ pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entrie
 #[map]
 pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(4096, 0);
 
+/// 1 once plaintext was sent in a call that moved nothing through a socket, on an object without one: into a
+/// buffer that is not watched.
+#[map]
+pub static TLS_BUFFERS: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Processes that use rustls, by tgid. LRU: one that leaves is entered again by its next call.
 #[map]
 pub static RUST_PROCESSES: LruHashMap<u32, RustProcess> = LruHashMap::with_max_entries(1024, 0);

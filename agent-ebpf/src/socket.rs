@@ -100,6 +100,9 @@ pub struct SocketState {
     pub arrivals: Arrivals,
     /// See [`crate::kernel::goroutine::runtime`]. A race costs one look-up.
     pub not_go: u64,
+    /// When the header of a TLS record arrived that was read by itself, until what follows it is read; else 0.
+    /// Only readers write it.
+    pub header_ns: u64,
 }
 
 // The kernel puts 72 bytes before it and takes what both need from its allocator in powers of two: eight
@@ -185,7 +188,10 @@ impl SocketState {
                 self.head_left = MUTED_LOOKS;
             }
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
-            Some(socket_verdict::TLS) => self.flags |= flag::MUTED | flag::TLS,
+            // Of the role its plaintext has use.
+            Some(socket_verdict::TLS | socket_verdict::TLS_ANSWERS | socket_verdict::TLS_ASKS) => {
+                self.flags |= flag::MUTED | flag::TLS;
+            }
             Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
             Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
             _ => {}

@@ -5,9 +5,9 @@ use kernspan_tests::certificates::Certificates;
 use kernspan_tests::counts::{Request, judge, pairs};
 use kernspan_tests::https::{Program, SIZE, Server, copy_libraries};
 use kernspan_tests::otlp::Kind;
-use kernspan_tests::process::{Process, free_port, until};
+use kernspan_tests::process::{Process, free_port, output, until};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, say};
+use kernspan_tests::scenario::{Scenario, crate_dir, say};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -119,6 +119,38 @@ fn openssl_through_its_streams() {
 fn typed(port: u16, name: &str) -> String {
     let connect = format!("openssl s_client -quiet -connect 127.0.0.1:{port}");
     format!("printf 'GET /{name} HTTP/1.0\\r\\n\\r\\n' | {connect}")
+}
+
+/// A program that gives OpenSSL buffers of its own making: of the first one that is met, the first call shows
+/// that there are such; what it had is counted, and from then on nothing is missing.
+#[test]
+fn openssl_through_buffers_of_the_programs_own() {
+    let Some(scenario) = Scenario::begin("tls own buffers", &["nginx", "gcc"]) else { return };
+    let certificates = Certificates::make(&scenario);
+    let server = Server::start(&scenario, Program::Nginx, &certificates);
+    let (program, gate) = (scenario.path("buffers"), scenario.path("gate"));
+    let mut gcc = Command::new("gcc");
+    gcc.arg("-O1").arg("-o").arg(&program).arg(crate_dir("workloads").join("buffers.c"));
+    gcc.args(["-l:libssl.so.3", "-l:libcrypto.so.3"]);
+    output(&mut gcc);
+    let agent = Agent::run(&scenario, &[]);
+    let mut client = Command::new(&program);
+    client.args([&server.port.to_string(), &server.path(), &(REQUESTS + 1).to_string()]).arg(&gate);
+    let client = Process::start(client, scenario.dir(), "buffers");
+    until("buffers are probed", LIMIT, || {
+        let lines = agent.status()["ledger"].as_array().cloned().unwrap_or_default();
+        let probed = lines.iter().find(|line| line["cause"] == "probed_for_buffers")?.clone();
+        probed["count"].as_u64().filter(|count| *count > 0)
+    });
+    std::fs::write(&gate, b"").expect("the file that is waited for");
+    client.succeed(LIMIT);
+    let report = agent.stop();
+    let spans = report.telemetry.under("/nginx/");
+    let of = |kind| spans.iter().filter(|span| span.kind == kind).count() as u64;
+    let counts = (of(Kind::Client), of(Kind::Server));
+    assert_eq!(counts, (REQUESTS, REQUESTS + 1), "{:?}", report.ledger);
+    assert!(report.ledger.cause("tls_unmatched") >= 1, "{:?}", report.ledger);
+    say(&format!("tls own buffers: all but the first of {} requests", REQUESTS + 1));
 }
 
 /// TLS within TLS: curl through an HTTPS proxy. What is within is not read, and given to no connection.

@@ -48,6 +48,8 @@ pub(super) struct Flow {
     pub(super) published: PublishedContexts,
     /// Plaintext of a TLS library is reported: the socket's own bytes are none of the protocol's.
     plain: bool,
+    /// Records of the socket's own bytes since.
+    ciphertext: u32,
     /// See [`crate::message::Encryption::marks`].
     marks: Marks,
     /// What a handshake said.
@@ -82,6 +84,7 @@ impl Flow {
             unix: false,
             published: PublishedContexts::default(),
             plain: false,
+            ciphertext: 0,
             marks: Marks::new(),
             facts: None,
         }

@@ -202,6 +202,7 @@ fn moved_by(
         stack: 0,
         inner_stack: 0,
         began_ns: call.began_ns,
+        tick: 0,
         cookie,
     };
     report(&done, cookie, socket, moved as u32, Asked::Goroutine, record);

@@ -349,7 +349,7 @@ impl Agent {
         } = maps;
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
-        let programs = RunTimes::of(&loaded.ebpf);
+        let programs = RunTimes::of(&loaded.ebpf, loaded.libraries.as_ref());
         let shared =
             Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
         let libraries = loaded.libraries.take();

@@ -39,6 +39,9 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 /// The bytes of a TCP stream are thrown away: the buffer was not written.
 const MSG_TRUNC: i32 = 0x20;
 
+/// Bytes of a TLS record's header.
+const RECORD_HEADER: u32 = 5;
+
 /// Nothing waits (include/uapi/asm-generic/errno-base.h).
 const EAGAIN: i32 = 11;
 
@@ -306,12 +309,21 @@ fn muted_tls(
     if stream == Stream::Mptcp {
         state.receive_position += u64::from(len);
     } else {
-        let now = now();
         let received = match sock.tcp() {
             Some(tcp) if stream == Stream::Tcp => state.end_receive(sock, tcp, len),
             _ => state.end_receive_unix(sock, len),
         };
+        // One look at the clock, where what arrived is not known.
+        let now = if received.first.is_true && received.last.is_true { 0 } else { now() };
         arrived = (known_or(received.first, now), known_or(received.last, now));
+        if state.header_ns != 0 {
+            arrived.0 = state.header_ns;
+            state.header_ns = 0;
+        } else if len == RECORD_HEADER {
+            // Libraries read it by itself. What follows it says all the rest.
+            state.header_ns = arrived.0;
+            return;
+        }
     }
     tls::received(state.cookie, thread, arrived, ends, len);
 }
