@@ -9,7 +9,6 @@ use agent_common::{
     tls::RustProcess,
 };
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
     btf_maps::SkStorage,
     macros::{btf_map, map},
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -86,12 +85,10 @@ pub static VERDICTS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384,
 #[map]
 pub static VERDICT_GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Processes to watch or to leave out, by tgid. Sized to 1 when no filter is set. Entries are made when
-/// needed: room for all of them is 2 MB, which few hosts fill. Not without types: before 6.1 the kernel
-/// warns of that in its log where probes and raw tracepoints do it.
+/// Processes to watch or to leave out, by tgid. Sized to 1 when no filter is set. With room for all
+/// from the start: before 6.1 the kernel warns of anything else in its log, where probes of libraries use it.
 #[map]
-pub static PROCESSES: HashMap<u32, u8> =
-    HashMap::with_max_entries(32_768, if crate::UNTYPED { 0 } else { BPF_F_NO_PREALLOC });
+pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
 
 /// How often [`PROCESSES`] was changed, by [`agent_common::settings::process_generation`]: each number
 /// is raised after a change.
@@ -147,8 +144,8 @@ pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entrie
 #[map]
 pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(4096, 0);
 
-/// 1 once plaintext was sent in a call that moved nothing through a socket, on an object without one: into a
-/// buffer that is not watched.
+/// 1 once plaintext was sent in a call that neither used a socket nor put ciphertext into a buffer that is
+/// watched, on an object without a socket.
 #[map]
 pub static TLS_BUFFERS: Array<u32> = Array::with_max_entries(1, 0);
 

@@ -476,5 +476,6 @@ pub fn plain(call: &RustCall, buffer: u64) -> OpenCall {
         began_ns: call.began_ns,
         tick: 0,
         cookie: call.cookie,
+        buffered: 0,
     }
 }

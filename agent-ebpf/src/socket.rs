@@ -61,6 +61,10 @@ pub mod flag {
     pub const ASKS: u32 = 1 << 12;
     /// The kernel does its TLS, in both directions.
     pub const KTLS: u32 = 1 << 17;
+    /// TCP is done with it, and the program has not read everything: it ends when the program closes it.
+    pub const ENDS_LATER: u32 = 1 << 18;
+    /// … and TCP was done because the peer fell silent.
+    pub const TIMED_OUT: u32 = 1 << 19;
 }
 
 /// What is asked of every call comes first, and fills the first cache line (56 bytes: the kernel

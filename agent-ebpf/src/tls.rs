@@ -46,6 +46,8 @@ pub struct OpenCall {
     pub tick: u64,
     /// The socket that it uses, 0 as long as none is known; [`CONFLICT`].
     pub cookie: u64,
+    /// 1 once the library has put ciphertext into a buffer that is watched.
+    pub buffered: u64,
 }
 
 /// In place of a cookie: two sockets.

@@ -36,9 +36,9 @@ use crate::{
 /// exception).
 pub(super) const NESTED_NS: u64 = 2_000_000_000;
 
-/// The same in ticks of the kernel's, which cost nothing to ask: 2 s where it has 1000 a second, 8 or 20 where
-/// it has fewer.
-pub(super) const NESTED_TICKS: u64 = 2000;
+/// The same in ticks of the kernel's, which cost nothing to ask: 2 s where it has 250 a second, as most have; half
+/// a second with 1000, 5 s with 100.
+pub(super) const NESTED_TICKS: u64 = 500;
 
 /// Bytes that OpenSSL, BoringSSL and LibreSSL take whole or not at all: the least that a program may set for a
 /// record (SSL_CTX_set_max_send_fragment(3)). No address is as low.
@@ -102,6 +102,7 @@ fn entered(site: Site, called: Called) {
         began_ns,
         tick,
         cookie: 0,
+        buffered: 0,
     };
     match known {
         Some(known) => *known = call,
@@ -127,6 +128,7 @@ fn count_at(site: Site, called: &Called) -> u64 {
 #[inline(always)]
 fn buffered(tgid: u32, thread: u64, address: u64) {
     let Some(call) = OpenCall::of(thread) else { return };
+    call.buffered = 1;
     let object = ObjectKey { tgid: u64::from(tgid), handle: call.handle };
     if call.cookie != 0 || TLS_OBJECTS.get_ptr(object).is_some() {
         return;
@@ -166,7 +168,7 @@ fn left(returned: Returned) {
         if moved > 0 && !call.site.is_perhaps() {
             let bytes = (counter::TLS_UNMATCHED_BYTES, u64::from(moved));
             count_both((counter::TLS_UNMATCHED_CALLS, 1), bytes);
-            if cookie == 0 && !call.site.receives() {
+            if call.cookie == 0 && cookie == 0 && call.buffered == 0 && !call.site.receives() {
                 meets_other_buffer();
             }
         }

@@ -91,9 +91,11 @@ impl SocketState {
 #[inline(always)]
 pub fn next_read(sock: Sock, tcp: Tcp) -> u32 {
     let copied = tcp.copied_seq();
-    let finished = matches!(
-        sock.state(),
-        state::TIME_WAIT | state::CLOSE | state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING
-    );
+    let finished = match sock.state() {
+        state::TIME_WAIT | state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING => true,
+        // A connection that was reset has no FIN.
+        state::CLOSE => sock.fin_received(),
+        _ => false,
+    };
     if finished && copied == tcp.rcv_nxt() { copied.wrapping_sub(1) } else { copied }
 }

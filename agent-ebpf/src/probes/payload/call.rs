@@ -205,7 +205,7 @@ impl Call {
         if self.stream == Stream::Unix {
             header.flags |= record_flag::COUNTED;
         }
-        if is_closed(self.sock, self.stream) {
+        if is_closed(self.sock, self.stream, state) {
             header.flags |= record_flag::AFTER_CLOSE;
         }
         if len > 0 && state.turn(self.sending) {

@@ -47,7 +47,10 @@ pub(super) fn watched(
     };
     let state = socket::get(sock, stream, true)?;
     // Nothing would take away again what is kept of a closed connection.
-    if is_closed(sock, stream) && (state.has(flag::TLS) || !state.has(flag::KNOWN)) {
+    if is_closed(sock, stream, state) && (state.has(flag::TLS) || !state.has(flag::KNOWN)) {
+        if ret > 0 {
+            count_both((counter::CLOSED_CALLS, 1), (counter::CLOSED_BYTES, ret as u32 as u64));
+        }
         return None;
     }
     if ktls::takes(sock, stream, state, scratch, sending, ret) {
@@ -82,8 +85,8 @@ pub(super) fn watched(
 /// The connection is over: its closing record has been written, as the state changes after those who ask to be
 /// told (`inet_sk_state_store`).
 #[inline(always)]
-pub(super) fn is_closed(sock: Sock, stream: Stream) -> bool {
-    stream != Stream::Unix && sock.state() == tcp_state::CLOSE
+pub(super) fn is_closed(sock: Sock, stream: Stream, state: &SocketState) -> bool {
+    stream != Stream::Unix && sock.state() == tcp_state::CLOSE && !state.has(flag::ENDS_LATER)
 }
 
 /// The agent's own call: its connection is left out at both ends.
@@ -170,13 +173,15 @@ fn muted_tls(
         // One look at the clock, where what arrived is not known.
         let now = if received.first.is_true && received.last.is_true { 0 } else { now() };
         arrived = (known_or(received.first, now), known_or(received.last, now));
+        if len == RECORD_HEADER {
+            // Libraries read it by itself, and what follows it says all the rest. An older one was no header but the
+            // last bytes of a record: this time is the later, and never too early.
+            state.header_ns = arrived.0;
+            return;
+        }
         if state.header_ns != 0 {
             arrived.0 = state.header_ns;
             state.header_ns = 0;
-        } else if len == RECORD_HEADER {
-            // Libraries read it by itself. What follows it says all the rest.
-            state.header_ns = arrived.0;
-            return;
         }
     }
     tls::received(state.cookie, thread, arrived, ends, len);
