@@ -9,7 +9,7 @@
 //!   Go's own TLS, by its instructions. [`boringssl`]: without symbols, by its errors. [`bio`]: OpenSSL's
 //!   buffers.
 //! - [`target`]: a file to its functions. [`place`]: where in a function a probe costs least.
-//! - [`find`]: files that are mapped now, or that the loader would find.
+//! - [`find`]: files that are mapped now, or that the loader would find. [`open`]: without harm.
 //! - [`mappings`]: files as they are mapped.
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
 //! - [`service`]: the thread that puts it together. [`survey`]: what is not covered, for `doctor`.
@@ -22,6 +22,7 @@ mod go;
 pub mod library;
 mod mappings;
 mod nss;
+mod open;
 mod openssl;
 mod place;
 pub mod program;
