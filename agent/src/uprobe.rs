@@ -9,19 +9,24 @@
 //!   Go's own TLS, by its instructions. [`boringssl`]: without symbols, by its errors. [`bio`]: OpenSSL's
 //!   buffers.
 //! - [`target`]: a file to its functions. [`place`]: where in a function a probe costs least.
-//! - [`find`]: files that are mapped now, or that the loader would find.
+//! - [`find`]: files that are mapped now, or that the loader would find. [`open`]: without harm.
 //! - [`mappings`]: files as they are mapped.
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
-//! - [`service`]: the thread that puts it together. [`survey`]: what is not covered, for `doctor`.
+//! - [`attachments`]: which files carry probes, and which wait for them.
+//! - [`service`]: the thread that puts it together. [`knowledge`]: what it has found out. [`survey`]: what is
+//!   not covered, for `doctor`.
 
+mod attachments;
 mod bio;
 mod boringssl;
 pub mod find;
 mod gnutls;
 mod go;
+pub mod knowledge;
 pub mod library;
 mod mappings;
 mod nss;
+mod open;
 mod openssl;
 mod place;
 pub mod program;

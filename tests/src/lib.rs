@@ -10,7 +10,7 @@
 //! | [`scenario`] | permission to run, one at a time; temporary files; how much to do |
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
-//! | [`nginx`], [`python`], [`golang`], [`https`], [`netns`], [`client`] | the programs beside it |
+//! | [`nginx`], [`python`], [`golang`], [`https`], [`netns`], [`overlay`], [`client`] | the programs beside it |
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
 //! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
@@ -40,6 +40,7 @@ pub mod links;
 pub mod netns;
 pub mod nginx;
 pub mod otlp;
+pub mod overlay;
 pub mod process;
 pub mod python;
 pub mod recording;

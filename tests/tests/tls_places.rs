@@ -3,11 +3,13 @@
 use kernspan_tests::agent::Agent;
 use kernspan_tests::certificates::Certificates;
 use kernspan_tests::counts::{Request, judge, pairs};
+use kernspan_tests::golang::build_of;
 use kernspan_tests::https::{Program, SIZE, Server, copy_libraries};
 use kernspan_tests::otlp::Kind;
+use kernspan_tests::overlay::Container;
 use kernspan_tests::process::{Process, free_port, output, until};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, crate_dir, say};
+use kernspan_tests::scenario::{Scenario, crate_dir, say, skip};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -192,18 +194,10 @@ fn a_container_with_libraries_of_its_own() {
     let certificates = Certificates::make(&scenario);
     let server = Server::start(&scenario, Program::Nginx, &certificates);
     let root = scenario.path("root");
-    copy_libraries("/usr/bin/curl", &["lib"], &root.join("lib/x86_64-linux-gnu"));
-    std::fs::create_dir(root.join("lib64")).expect("a directory");
-    std::fs::copy("/usr/bin/curl", root.join("curl")).expect("a copy");
-    std::fs::copy("/lib64/ld-linux-x86-64.so.2", root.join("lib64/ld-linux-x86-64.so.2"))
-        .expect("the loader");
+    curl_into(&root);
     let gate = root.join("gate");
     rustix::fs::mkfifoat(rustix::fs::CWD, &gate, 0o600.into()).expect("a pipe with a name");
-    let library = std::fs::read_dir(root.join("lib/x86_64-linux-gnu")).expect("the copies");
-    let library = library
-        .flatten()
-        .find(|entry| entry.file_name().to_string_lossy().starts_with("libssl.so"))
-        .expect("curl uses OpenSSL");
+    let library = libssl_in(&root);
     let inode = library.metadata().expect("a file").ino();
     let agent = Agent::run(&scenario, &[]);
     let mut curl = Command::new("unshare");
@@ -229,4 +223,107 @@ fn a_container_with_libraries_of_its_own() {
     let complaints = judge(&report.telemetry.under("/nginx/"), &truth);
     assert!(complaints.is_empty(), "{}\n{:?}", complaints.join("\n"), report.ledger);
     say(&format!("tls container: {REQUESTS} requests, all pairs joined"));
+}
+
+/// curl with its libraries as the root of a file system.
+fn curl_into(root: &Path) {
+    copy_libraries("/usr/bin/curl", &["lib"], &root.join("lib/x86_64-linux-gnu"));
+    std::fs::create_dir(root.join("lib64")).expect("a directory");
+    std::fs::copy("/usr/bin/curl", root.join("curl")).expect("a copy");
+    std::fs::copy("/lib64/ld-linux-x86-64.so.2", root.join("lib64/ld-linux-x86-64.so.2"))
+        .expect("the loader");
+}
+
+fn libssl_in(root: &Path) -> std::fs::DirEntry {
+    let libraries = std::fs::read_dir(root.join("lib/x86_64-linux-gnu")).expect("the copies");
+    let is_it =
+        |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libssl.so");
+    libraries.flatten().find(is_it).expect("curl uses OpenSSL")
+}
+
+/// How often files with these inodes are among those that are covered.
+fn covered(agent: &Agent, inodes: &[u64]) -> Vec<usize> {
+    let status = agent.status();
+    let files = status["tls"]["covered"].as_array().cloned().unwrap_or_default();
+    let seen: Vec<_> = files.iter().filter_map(|file| file["inode"].as_u64()).collect();
+    inodes.iter().map(|inode| seen.iter().filter(|one| *one == inode).count()).collect()
+}
+
+/// Two containers of one image have each their own overlay above the same layer: for the kernel a program or a
+/// library in it is one file, which is probed once. Also when the first container has gone.
+#[test]
+fn containers_of_one_image() {
+    let name = "tls containers of one image";
+    let Some(scenario) = Scenario::begin(name, &["go", "openssl", "curl", "unshare"]) else {
+        return;
+    };
+    let certificates = Certificates::make(&scenario);
+    let image = scenario.path("image");
+    curl_into(&image);
+    let own = ["-tags=netgo,osusergo", "-ldflags=-linkmode=internal"];
+    let program = build_of(&scenario, "workloads/gotls", "gotls", "local", &own).expect("Go");
+    std::fs::copy(program, image.join("gotls")).expect("a copy");
+    for name in ["server.crt", "server.key"] {
+        std::fs::copy(certificates.file(name), image.join(name)).expect("a copy");
+    }
+    let inodes = [image.join("gotls"), libssl_in(&image).path()]
+        .map(|path| path.metadata().expect("a file").ino());
+    let containers = ["first", "second"].map(|name| Container::of(&scenario, &image, name));
+    let [Some(first), Some(second)] = containers else { return skip(name, "no overlayfs") };
+    let agent = Agent::run(&scenario, &[]);
+
+    let serve = |container: &Container| {
+        let port = free_port();
+        let arguments = ["--port", &port.to_string(), "--certificate", "/server.crt", "--key"];
+        let server = container.start("/gotls", &[&arguments[..], &["/server.key"]].concat());
+        until("the server is ready", LIMIT, || server.stdout().contains("ready").then_some(()));
+        (server, port)
+    };
+    let (first_server, first_port) = serve(&first);
+    let (_second_server, second_port) = serve(&second);
+    // Each has curl, which waits until it may go on.
+    let curls = [(&first, second_port), (&second, first_port)].map(|(container, port)| {
+        let gate = container.root().join("gate");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &gate, 0o600.into()).expect("a pipe with a name");
+        let url = format!("https://127.0.0.1:{port}/curl");
+        let mut arguments = vec!["-sS", "--insecure", "--http1.1", "-o", "/answer", "file:///gate"];
+        (0..REQUESTS).for_each(|_| arguments.extend(["-o", "/answer", &url]));
+        (container.start("/curl", &arguments), gate)
+    });
+    until("both files are covered", LIMIT, || {
+        covered(&agent, &inodes).iter().all(|count| *count > 0).then_some(())
+    });
+    // The second container's would have been probed by now.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(covered(&agent, &inodes), [1, 1], "each once");
+    for (curl, gate) in curls {
+        std::fs::write(gate, b"open").expect("curl goes on");
+        curl.succeed(LIMIT);
+    }
+    let ask = |container: &Container, port: u16, path: &str| {
+        let url = format!("https://127.0.0.1:{port}{path}");
+        let (count, wait) = (REQUESTS.to_string(), ["--wait", "300ms"]);
+        let arguments = [&["--url", &*url, "--requests", &*count][..], &wait].concat();
+        container.start("/gotls", &arguments).succeed(LIMIT);
+    };
+    ask(&first, second_port, "/go/over");
+    ask(&second, first_port, "/go/back");
+    // The container through which both were found goes.
+    first_server.kill();
+    drop(first);
+    ask(&second, second_port, "/go/alone");
+
+    let report = agent.stop();
+    let mut complaints = Vec::new();
+    for (path, count) in [
+        ("/curl", 2 * REQUESTS),
+        ("/go/over", REQUESTS),
+        ("/go/back", REQUESTS),
+        ("/go/alone", REQUESTS),
+    ] {
+        let truth = vec![Request::get(path, SIZE as i64); count as usize];
+        complaints.extend(judge(&report.telemetry.under(path), &truth));
+    }
+    assert!(complaints.is_empty(), "{}\n{:?}", complaints.join("\n"), report.ledger);
+    say(&format!("{name}: {} requests, all pairs joined, each file probed once", 5 * REQUESTS));
 }

@@ -123,7 +123,10 @@ fn uncovered_fact() -> Option<Fact> {
     let mut detail: Vec<_> = uncovered
         .iter()
         .take(MOST_NAMED)
-        .map(|one| format!("{} ({}): {}", super::status::task_name(one.pid), one.pid, one.library))
+        .map(|one| {
+            let name = super::status::task_name(one.pid);
+            format!("{name} ({}): {} ({})", one.pid, one.library, one.why)
+        })
         .collect();
     if uncovered.len() > MOST_NAMED {
         detail.push(format!("{} more", uncovered.len() - MOST_NAMED));

@@ -2,7 +2,7 @@
 
 use super::{clock::boot_ns, packets::InKernel};
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
-use crate::uprobe::service;
+use crate::uprobe::knowledge;
 use agent_common::counter;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::connection::{Census, KindCounts};
@@ -46,7 +46,7 @@ pub struct Shared {
     /// What each feature got.
     pub features: Vec<FeatureReport>,
     /// What is known of TLS libraries.
-    pub libraries: service::Shared,
+    pub libraries: knowledge::Shared,
     /// Who has calls that no registers explain; unset in a replay.
     pub in_kernel: OnceLock<InKernel>,
     counters: Mutex<Option<Counters>>,
@@ -66,7 +66,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             started: Instant::now(),
             features,
-            libraries: service::Shared::default(),
+            libraries: knowledge::Shared::default(),
             in_kernel: OnceLock::new(),
             counters: Mutex::new(counters),
             misses,

@@ -61,7 +61,12 @@ impl Status {
             json!({"path": path.to_string_lossy(), "inode": inode, "libraries": libraries})
         });
         let uncovered = known.uncovered.iter().map(|one| {
-            json!({"pid": one.pid, "library": one.library, "path": one.path.to_string_lossy()})
+            json!({
+                "pid": one.pid,
+                "library": one.library,
+                "path": one.path.to_string_lossy(),
+                "reason": one.why.to_string(),
+            })
         });
         json!({
             "covered": covered.collect::<Vec<_>>(),

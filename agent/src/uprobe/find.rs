@@ -1,5 +1,6 @@
 //! Files with code that are mapped now, and libraries that the standard loader would find.
 
+use super::open;
 use super::target::FileKey;
 use std::collections::HashSet;
 use std::fs::File;
@@ -38,13 +39,12 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Opens the file, also where it has been deleted, or lies in another mount namespace.
+    /// Opens the file, also where it has been deleted, or lies in another mount namespace. Nothing but a
+    /// regular file is opened.
     pub fn open(&self) -> Option<File> {
-        let pid = self.pid;
-        let through = Path::new("/proc").join(pid.to_string());
-        let link = through.join("map_files").join(&self.range);
-        let root = self.path.strip_prefix("/").ok().map(|path| through.join("root").join(path));
-        File::open(link).ok().or_else(|| File::open(root?).ok())
+        let link = format!("/proc/{}/map_files/{}", self.pid, self.range);
+        let mapped = open::regular(Path::new(&link));
+        mapped.or_else(|| open::seen_by(self.pid, &self.path, self.inode.1))
     }
 }
 
@@ -59,8 +59,7 @@ pub fn well_known() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = files
         .map(|entry| entry.path())
         .filter(|path| {
-            File::open(path)
-                .ok()
+            open::regular(path)
                 .and_then(|file| FileKey::of(&file))
                 .is_some_and(|key| seen.insert(key))
         })

@@ -33,6 +33,7 @@ struct Pair {
 }
 
 /// Probes on one file. They end with this value.
+#[derive(Default)]
 pub struct Attached(Vec<OwnedFd>);
 
 impl Attached {

@@ -1,29 +1,28 @@
 //! The thread that finds libraries and puts probes on them, and what it knows.
 
 use super::{
+    attachments::{Known, Prober},
     find::{self, Mapping},
+    knowledge::{Shared, Uncovered, Why},
     mappings::Mappings,
+    open,
     program::{Attached, Programs},
     rustls,
     target::{FileKey, Findings, examine},
 };
-use crate::runtime::context::{ContextCounts, Contexts, Exported};
-use agent_common::tls::Site;
-use agent_core::ledger::{Entry, Side};
-use std::collections::{BTreeMap, HashMap};
+use crate::runtime::context::Contexts;
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Files that carry probes at most: each has some in the kernel.
-const MAX_ATTACHED: usize = 256;
+pub const MAX_ATTACHED: usize = 256;
 /// Files that are remembered at most, so as not to be read again.
 const MAX_KNOWN: usize = 16_384;
-/// Names of libraries in use that are not covered, at most.
-const MAX_BLIND: usize = 1024;
 /// How often files that nobody maps any more are looked for.
 const SWEEP: Duration = Duration::from_secs(20);
 /// A mapping of the same file by the same path is not looked at again so soon.
@@ -33,126 +32,25 @@ const WAIT: Duration = Duration::from_millis(200);
 /// Threads that end probes: ending one waits for the whole machine, several wait together.
 const ENDING: usize = 16;
 
-/// A process that uses a library which is not covered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uncovered {
-    /// Process.
-    pub pid: u32,
-    /// Library.
-    pub library: &'static str,
-    /// Its file.
-    pub path: PathBuf,
-}
-
-/// What is known of libraries.
-#[derive(Clone, Debug, Default)]
-pub struct Knowledge {
-    /// Files with probes, each with the libraries in it. By path, as their processes see it, device and
-    /// inode: the same path is another file in each container.
-    pub covered: BTreeMap<(PathBuf, u64, u64), Vec<&'static str>>,
-    /// Libraries in use that are not covered.
-    pub uncovered: Vec<Uncovered>,
-    /// Files looked into.
-    pub examined: u64,
-    /// Files whose probes the kernel refused.
-    pub refused: u64,
-    /// Files left out because too many carry probes already.
-    pub over_limit: u64,
-    /// Files in which all that goes into buffers is probed, since a program has some of its own.
-    pub for_buffers: u64,
-    /// Mappings that the kernel had no room to tell of.
-    pub lost: u64,
-    /// Programs that publish trace contexts.
-    pub contexts: ContextCounts,
-}
-
-/// Shared with who asks.
-#[derive(Clone, Default)]
-pub struct Shared(Arc<Mutex<Knowledge>>);
-
-impl Shared {
-    /// As of now.
-    pub fn get(&self) -> Knowledge {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Knowledge> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The account.
-    pub fn ledger(&self) -> Vec<Entry> {
-        let known = self.lock();
-        let files =
-            |what, count| Entry { stage: "tls", unit: "files", side: Side::Info(what), count };
-        let publishers = |what, count| Entry {
-            stage: "thread_context",
-            unit: "processes",
-            side: Side::Info(what),
-            count,
-        };
-        vec![
-            files("examined", known.examined),
-            files("probed", known.covered.len() as u64),
-            files("refused", known.refused),
-            files("over_limit", known.over_limit),
-            files("probed_for_buffers", known.for_buffers),
-            files("lost_mappings", known.lost),
-            Entry {
-                stage: "tls",
-                unit: "processes",
-                side: Side::Info("with_uncovered_library"),
-                count: known.uncovered.len() as u64,
-            },
-            publishers("found", known.contexts.found),
-            publishers("refused", known.contexts.refused),
-        ]
-    }
-}
-
 /// The running service.
 pub struct Service {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
-struct Known {
-    attached: Option<Attached>,
-    /// Where it is probed in addition: see [`Work::meet_other_buffers`].
-    spare: Option<(File, Vec<(u64, Site)>)>,
-    blind: Vec<&'static str>,
-    context: Option<Exported>,
-    path: PathBuf,
-    /// Found in a directory of the loader: stays.
-    well_known: bool,
-    used: Instant,
-}
-
-impl Known {
-    fn of(findings: Findings, path: &Path, well_known: bool, attached: Option<Attached>) -> Known {
-        Known {
-            attached,
-            spare: None,
-            blind: findings.blind,
-            context: findings.context,
-            path: path.to_owned(),
-            well_known,
-            used: Instant::now(),
-        }
-    }
-}
-
-struct Work {
+pub(super) struct Work<P> {
     /// Nothing is probed without them.
-    programs: Option<Programs>,
+    pub(super) programs: Option<P>,
+    /// Files that carry probes at most.
+    pub(super) most: usize,
     /// Nobody is asked what it publishes without them.
-    contexts: Option<Contexts>,
-    known: HashMap<FileKey, Known>,
-    recent: HashMap<((String, u64), PathBuf), Instant>,
-    shared: Shared,
-    swept: Instant,
+    pub(super) contexts: Option<Contexts>,
+    pub(super) known: HashMap<FileKey, Known>,
+    pub(super) recent: HashMap<((String, u64), PathBuf), Instant>,
+    pub(super) shared: Shared,
+    pub(super) swept: Instant,
     /// A program with buffers of its own has been met.
-    other_buffers: bool,
+    pub(super) other_buffers: bool,
 }
 
 impl Service {
@@ -169,6 +67,7 @@ impl Service {
         let mappings = Mappings::open();
         let mut work = Work {
             programs,
+            most: MAX_ATTACHED,
             contexts,
             known: HashMap::new(),
             recent: HashMap::new(),
@@ -178,7 +77,7 @@ impl Service {
         };
         let well_known = if work.programs.is_some() { find::well_known() } else { Vec::new() };
         for path in well_known {
-            if let Ok(file) = File::open(&path) {
+            if let Some(file) = open::regular(&path) {
                 work.look(&file, &path, None);
             }
         }
@@ -199,7 +98,7 @@ impl Service {
     }
 }
 
-impl Work {
+impl<P: Prober> Work<P> {
     fn run(mut self, mappings: std::io::Result<Mappings>, stop: &AtomicBool) {
         let mut mappings = mappings
             .inspect_err(|error| {
@@ -228,9 +127,7 @@ impl Work {
                 contexts.ask();
                 self.shared.lock().contexts = contexts.counts;
             }
-            if !self.other_buffers
-                && self.programs.as_ref().is_some_and(Programs::meet_other_buffers)
-            {
+            if !self.other_buffers && self.programs.as_ref().is_some_and(P::meet_other_buffers) {
                 self.meet_other_buffers();
             }
             if self.swept.elapsed() >= SWEEP {
@@ -273,7 +170,7 @@ impl Work {
         }
     }
 
-    fn mapped(&mut self, mapping: &Mapping) {
+    pub(super) fn mapped(&mut self, mapping: &Mapping) {
         let now = Instant::now();
         if self.recent.len() >= MAX_KNOWN {
             self.recent.clear();
@@ -294,80 +191,65 @@ impl Work {
             if self.known.len() >= MAX_KNOWN {
                 self.known.retain(|_, known| known.attached.is_some());
             }
-            let known = self.examine(file, &key, path, mapping.is_none());
-            self.known.insert(key, known);
+            let findings = self.examine(file, path);
+            self.enter(file, key, Known::of(findings, path, mapping.is_none()));
         }
         let Some(known) = self.known.get_mut(&key) else { return false };
         known.used = Instant::now();
+        let uncovered = known.uncovered();
         if let Some(mapping) = mapping {
-            for library in &known.blind {
-                let path = path.to_owned();
-                name(&self.shared, Uncovered { pid: mapping.pid, library, path });
+            if let Some(waiting) = &mut known.waiting {
+                waiting.mapping = Some(mapping.clone());
+            }
+            for (library, why) in &uncovered {
+                let (path, why) = (path.to_owned(), why.clone());
+                self.shared.name(Uncovered {
+                    pid: mapping.pid,
+                    library,
+                    path,
+                    file: Some(key),
+                    why,
+                });
             }
             if let Some((contexts, exported)) = self.contexts.as_mut().zip(known.context) {
                 contexts.met(mapping, exported);
             }
         }
-        !known.blind.is_empty() || known.context.is_some()
+        !uncovered.is_empty() || known.context.is_some()
     }
 
-    fn examine(&self, file: &File, key: &FileKey, path: &Path, well_known: bool) -> Known {
+    /// What is to be done with a file.
+    fn examine(&self, file: &File, path: &Path) -> Findings {
         let mut findings = examine(file, path);
         let Some(programs) = &self.programs else {
-            findings.sites.clear();
-            findings.blind.clear();
-            return Known::of(findings, path, well_known, None);
+            // Nobody asked for it.
+            return Findings { context: findings.context, ..Findings::default() };
         };
+        self.shared.lock().examined += 1;
         if !programs.cover_go() {
             findings.without_go();
         }
-        if self.other_buffers {
-            findings.sites.append(&mut findings.spare);
-        }
-        let spare = std::mem::take(&mut findings.spare);
-        let held = self.known.values().filter(|known| known.attached.is_some()).count();
-        let mut shared = self.shared.lock();
-        shared.examined += 1;
-        let mut attached = None;
-        if !findings.sites.is_empty() && held >= MAX_ATTACHED {
-            shared.over_limit += 1;
-        } else if !findings.sites.is_empty() {
-            match programs.attach(file, &findings.sites) {
-                Ok(probes) => {
-                    attached = Some(probes);
-                    let place = (path.to_owned(), key.device, key.inode);
-                    shared.covered.insert(place, findings.covered.clone());
-                    tracing::debug!("{}: {} probed", path.display(), findings.covered.join(", "));
-                }
-                Err(reason) => {
-                    shared.refused += 1;
-                    tracing::warn!("{} cannot be probed: {reason}", path.display());
-                }
-            }
-        }
-        let mut known = Known::of(findings, path, well_known, attached);
-        if known.attached.is_some() && !spare.is_empty() {
-            known.spare = file.try_clone().ok().map(|file| (file, spare));
-        }
-        known
+        findings
     }
 
     /// Lets go of files that nobody maps any more, and of processes that are gone.
     fn sweep(&mut self) {
         self.swept = Instant::now();
-        for pid in self.programs.iter().flat_map(Programs::strangers) {
+        for pid in self.programs.iter().flat_map(P::strangers) {
             // One that is gone is in the kernel's list a while longer.
             let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) else { continue };
-            name(&self.shared, Uncovered { pid, library: rustls::STRANGE, path });
+            let (library, why) = (rustls::STRANGE, Why::Unknown);
+            self.shared.name(Uncovered { pid, library, path, file: None, why });
         }
         self.shared
             .lock()
             .uncovered
             .retain(|one| Path::new("/proc").join(one.pid.to_string()).exists());
         let idle = |known: &Known| {
-            known.attached.is_some() && !known.well_known && known.used.elapsed() >= SWEEP
+            let matters = known.attached.is_some() || known.waiting.is_some();
+            matters && !known.well_known && known.used.elapsed() >= SWEEP
         };
-        if !self.known.values().any(idle) {
+        if !self.known.values().any(|known| idle(known) || known.waiting.is_some()) {
             return;
         }
         self.recent.clear();
@@ -381,19 +263,7 @@ impl Work {
             ended.extend(known.attached);
         }
         end(ended);
-    }
-}
-
-fn name(shared: &Shared, uncovered: Uncovered) {
-    let mut known = shared.lock();
-    if known.uncovered.len() < MAX_BLIND && !known.uncovered.contains(&uncovered) {
-        tracing::info!(
-            "process {} uses {}, whose traffic is not seen in clear ({})",
-            uncovered.pid,
-            uncovered.library,
-            uncovered.path.display()
-        );
-        known.uncovered.push(uncovered);
+        self.retry();
     }
 }
 
