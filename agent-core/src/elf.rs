@@ -334,6 +334,7 @@ mod tests {
             .into_iter()
             .find(|path| std::path::Path::new(path).exists())
         else {
+            println!("SKIP exports_by_hash: no libc where it is looked for");
             return;
         };
         let bytes = std::fs::read(path).unwrap();

@@ -220,11 +220,20 @@ impl Image for Pieces<'_> {
 mod tests {
     use super::*;
 
+    /// An installed library; a skip that nobody has given leave for fails the run.
+    fn installed(test: &str, path: &str) -> Option<File> {
+        let file = File::open(path);
+        if let Err(error) = &file {
+            println!("SKIP {test}: {path}: {error}");
+        }
+        file.ok()
+    }
+
     /// Debian 12's libcrypto, where it is installed: sockets' records pass none of the places.
     #[test]
     fn buffers_of_an_installed_library_are_probed_and_not_its_sockets() {
         let path = "/usr/lib/x86_64-linux-gnu/libcrypto.so.3";
-        let Ok(file) = File::open(path) else { return };
+        let Some(file) = installed("libcrypto_buffers", path) else { return };
         let findings = examine(&file, Path::new(path));
         let write = Elf::parse(Pieces(&file)).unwrap().exported(&["BIO_write"])["BIO_write"];
         let near = |at: u64| (write..write + place::LOOKED_AT as u64).contains(&at);
@@ -237,27 +246,18 @@ mod tests {
         }
     }
 
-    /// Debian 12's libraries, where they are installed: each has shapes that the tables know.
+    /// Debian 12's libssl, where it is installed: it has the shapes that the tables know.
     #[test]
     fn calls_of_installed_libraries_are_probed_where_it_is_cheap() {
-        for (path, receive, send) in [(
-            "/usr/lib/x86_64-linux-gnu/libssl.so.3",
-            Site::receive_counted(0, 1, 3),
-            Site::send_counted(0, 1, 3),
-        )] {
-            let Ok(file) = File::open(path) else { continue };
-            let findings = examine(&file, Path::new(path));
-            let pieces = Pieces(&file);
-            for site in [receive, send] {
-                let found: Vec<u64> = findings
-                    .sites
-                    .iter()
-                    .filter(|(_, one)| *one == site)
-                    .map(|(at, _)| *at)
-                    .collect();
-                let [at] = found[..] else { panic!("{path}: {found:?}") };
-                assert!(place::is_cheap(&pieces.read(at, 8).unwrap()), "{path}: {at:#x}");
-            }
+        let path = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
+        let Some(file) = installed("libssl_calls", path) else { return };
+        let findings = examine(&file, Path::new(path));
+        let pieces = Pieces(&file);
+        for site in [Site::receive_counted(0, 1, 3), Site::send_counted(0, 1, 3)] {
+            let of_site = findings.sites.iter().filter(|(_, one)| *one == site);
+            let found: Vec<u64> = of_site.map(|(at, _)| *at).collect();
+            let [at] = found[..] else { panic!("{path}: {found:?}") };
+            assert!(place::is_cheap(&pieces.read(at, 8).unwrap()), "{path}: {at:#x}");
         }
     }
 }
