@@ -89,6 +89,12 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     if findings.covered.is_empty() && (elf.is_program() || is_small) {
         look_inside(&elf, &mut findings);
     }
+    if elf.is_too_large() {
+        tracing::debug!(
+            "{}: too much to look through, what is behind stays unknown",
+            path.display()
+        );
+    }
     findings.sites.sort_unstable_by_key(|(offset, _)| *offset);
     findings.sites.dedup_by_key(|(offset, _)| *offset);
     findings
@@ -100,10 +106,10 @@ const MAX_SEARCHED: u64 = 64 << 20;
 /// For what has no name that is known.
 fn look_inside(elf: &Elf<Pieces<'_>>, findings: &mut Findings) {
     let marks = INSIDE.map(|inside| inside.mark);
-    let found = elf.contains(&marks);
-    for inside in INSIDE.iter().filter(|inside| found.contains(&inside.mark)) {
-        let functions = match inside.mark {
-            boringssl::MARK => boringssl::functions(elf),
+    for (mark, places) in elf.marks(&marks) {
+        let Some(inside) = INSIDE.iter().find(|inside| inside.mark == mark) else { continue };
+        let functions = match mark {
+            boringssl::MARK => boringssl::functions(elf, &places),
             _ => Vec::new(),
         };
         if functions.is_empty() {
@@ -214,6 +220,10 @@ impl Image for Pieces<'_> {
         self.0.read_exact_at(&mut bytes, offset).ok()?;
         Some(bytes)
     }
+
+    fn stored(&self) -> u64 {
+        self.0.metadata().map_or(0, |meta| meta.blocks().saturating_mul(512))
+    }
 }
 
 #[cfg(test)]
@@ -227,6 +237,16 @@ mod tests {
             println!("SKIP {test}: {path}: {error}");
         }
         file.ok()
+    }
+
+    /// A file of holes: what is read of it hangs on what it takes on its disk.
+    #[test]
+    fn holes_of_a_file_are_not_stored() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(512 << 20).unwrap();
+        file.write_all_at(&[1; 8192], 0).unwrap();
+        file.sync_all().unwrap();
+        assert!((8192..1 << 20).contains(&Pieces(&file).stored()), "{}", Pieces(&file).stored());
     }
 
     /// Debian 12's libcrypto, where it is installed: sockets' records pass none of the places.
