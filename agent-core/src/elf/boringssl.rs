@@ -9,8 +9,8 @@ use super::{Elf, Image, PF_X, Segment, frames};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use std::collections::BTreeMap;
 
-/// How the text ends: before it goes the path of whoever built it.
-const SOURCE: &[u8] = b"ssl/ssl_lib.cc\0";
+/// How a text ends that each build has: before it goes the path of whoever built it. OpenSSL's is a C file.
+pub const MARK: &[u8] = b"ssl/ssl_lib.cc\0";
 /// Longest path.
 const MAX_PATH: u64 = 1024;
 /// Errors in that source file at most, and bytes of one of its functions.
@@ -41,9 +41,9 @@ pub struct Found {
     pub handshake: u64,
 }
 
-/// Looks for it. `None` where there is none, or anything is uncertain.
-pub fn find<I: Image>(elf: &Elf<I>) -> Option<Found> {
-    let source = source(elf)?;
+/// Looks for it, where [`MARK`] is at these addresses. `None` where there is none, or anything is uncertain.
+pub fn find<I: Image>(elf: &Elf<I>, marks: &[u64]) -> Option<Found> {
+    let source = source(elf, marks)?;
     let begins = frames::begins(elf)?;
     let mut functions = BTreeMap::new();
     for error in errors(elf, source)? {
@@ -183,8 +183,8 @@ fn stores(instruction: &Instruction) -> bool {
 }
 
 /// Where the one text that names the source file begins.
-fn source<I: Image>(elf: &Elf<I>) -> Option<u64> {
-    let [end] = elf.places(SOURCE, 2)[..] else { return None };
+fn source<I: Image>(elf: &Elf<I>, marks: &[u64]) -> Option<u64> {
+    let [end] = marks[..] else { return None };
     let segment = elf.segments.iter().find(|segment| segment.has(end))?;
     let len = MAX_PATH.min(end - segment.address);
     let before =
@@ -197,20 +197,16 @@ fn source<I: Image>(elf: &Elf<I>) -> Option<u64> {
 fn errors<I: Image>(elf: &Elf<I>, source: u64) -> Option<Vec<u64>> {
     const LEN: usize = LEA_RCX.len() + 4;
     let mut found = Vec::new();
-    elf.walk(
-        |segment| segment.flags & PF_X != 0,
-        LEN,
-        |address, piece| {
-            let here = memchr::memmem::find_iter(piece, LEA_RCX).filter_map(|at| {
-                let distance = *piece.get(at + LEA_RCX.len()..)?.first_chunk()?;
-                let place = address.checked_add(at as u64)?;
-                let next = place.checked_add(LEN as u64)?;
-                let target = next.checked_add_signed(i64::from(i32::from_le_bytes(distance)));
-                (target == Some(source)).then_some(place)
-            });
-            found.extend(here.take(MAX_ERRORS));
-        },
-    );
+    elf.walk(elf.loaded(|segment| segment.flags & PF_X != 0), LEN, |address, piece| {
+        let here = memchr::memmem::find_iter(piece, LEA_RCX).filter_map(|at| {
+            let distance = *piece.get(at + LEA_RCX.len()..)?.first_chunk()?;
+            let place = address.checked_add(at as u64)?;
+            let next = place.checked_add(LEN as u64)?;
+            let target = next.checked_add_signed(i64::from(i32::from_le_bytes(distance)));
+            (target == Some(source)).then_some(place)
+        });
+        found.extend(here.take(MAX_ERRORS));
+    });
     (found.len() <= MAX_ERRORS).then_some(found)
 }
 
@@ -349,7 +345,10 @@ mod tests {
     const HEADER: [u8; 4] = [1, 0x1b, 3, 0x3b];
 
     fn found(functions: &[Function]) -> Option<Found> {
-        find(&Elf::parse(program(functions).as_slice()).expect("a program"))
+        let program = program(functions);
+        let elf = Elf::parse(program.as_slice()).expect("a program");
+        let [(_, places)] = &elf.marks(&[MARK])[..] else { return None };
+        find(&elf, places)
     }
 
     #[test]
@@ -396,7 +395,9 @@ mod tests {
             let at = at.min(image.len() - bytes.len());
             image[at..at + bytes.len()].copy_from_slice(&bytes);
             if let Some(elf) = Elf::parse(image.as_slice()) {
-                let _ = find(&elf);
+                for (_, places) in elf.marks(&[MARK]) {
+                    let _ = find(&elf, &places);
+                }
             }
         }
     }

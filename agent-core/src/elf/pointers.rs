@@ -6,8 +6,6 @@ use super::{Elf, Image, PF_X, PT_LOAD, u64_at};
 const SHT_RELA: u32 = 4;
 /// The loader puts the file's place plus the addend there.
 const R_X86_64_RELATIVE: u32 = 8;
-/// Relocations that are looked at: large libraries have some hundred thousand.
-const MAX_RELOCATIONS: u64 = 4_000_000;
 
 impl<I: Image> Elf<I> {
     /// Virtual address of the code at a file offset.
@@ -36,11 +34,8 @@ impl<I: Image> Elf<I> {
             let word = u64_at(&self.memory(address, 8)?, 0);
             word.filter(|word| *word != 0)
         });
-        let mut left = MAX_RELOCATIONS;
         for section in self.sections.iter().filter(|section| section.kind == SHT_RELA) {
-            let count = section.relocations().min(left);
-            left -= count;
-            each(&self.image, *section, count, |relocation| {
+            each(&self.image, *section, |relocation| {
                 if let Some(index) = at.iter().position(|address| *address == relocation.address) {
                     let known = relocation.kind == R_X86_64_RELATIVE;
                     found[index] = known.then_some(relocation.addend);

@@ -1,13 +1,10 @@
 //! Symbol tables: 24 bytes an entry, names in a string table.
 
+use super::budget::Budgeted;
 use super::{Image, Section, u16_at, u32_at, u64_at};
 
 /// Bytes of an entry.
 const ENTRY: usize = 24;
-/// Entries that are looked at: the largest programs have about a million.
-const MAX_ENTRIES: u64 = 4_000_000;
-/// Longest string table: mangled names of the largest programs take tens of megabytes.
-const MAX_STRINGS: u64 = 128 << 20;
 /// Entries read at once.
 const PIECE: u64 = 8192;
 /// Matches kept.
@@ -58,18 +55,15 @@ pub(super) fn find_entry(
 
 /// Names and values of the functions whose names `wanted` takes.
 pub(super) fn find(
-    image: &impl Image,
+    image: &Budgeted<impl Image>,
     symbols: Section,
     strings: Section,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Vec<(String, u64)> {
     let mut found = Vec::new();
-    if strings.size > MAX_STRINGS {
-        return found;
-    }
-    let len = usize::try_from(strings.size).unwrap_or(0);
+    let len = usize::try_from(strings.size).unwrap_or(usize::MAX);
     let Some(text) = image.read(strings.offset, len) else { return found };
-    let count = (symbols.size / ENTRY as u64).min(MAX_ENTRIES);
+    let count = symbols.size / ENTRY as u64;
     let mut first = 0;
     while first < count && found.len() < MAX_FOUND {
         let here = PIECE.min(count - first);
@@ -78,6 +72,10 @@ pub(super) fn find(
         for entry in piece.chunks_exact(ENTRY) {
             let Some((start, value)) = defined(entry, FUNCTIONS) else { continue };
             let Some(name) = name_at(&text, start) else { continue };
+            // Any number of symbols may share a long one.
+            if !image.spend(name.len() as u64) {
+                return found;
+            }
             if wanted(name) && found.len() < MAX_FOUND {
                 found.push((name.to_owned(), value));
             }

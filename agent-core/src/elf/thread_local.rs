@@ -15,11 +15,9 @@ const R_X86_64_DTPMOD64: u32 = 16;
 const R_X86_64_TPOFF64: u32 = 18;
 const R_X86_64_TLSDESC: u32 = 36;
 
-/// Bytes of a relocation, how many are read at once, and how many are looked at: large libraries have some
-/// hundred thousand.
+/// Bytes of a relocation, and how many are read at once.
 const RELOCATION: usize = 24;
 const PIECE: u64 = 8192;
-const MAX_RELOCATIONS: u64 = 4_000_000;
 /// Longest dynamic section.
 const MAX_DYNAMIC: u64 = 1 << 16;
 /// Furthest that a variable lies from where its block, or the thread pointer, is.
@@ -122,11 +120,8 @@ impl<I: Image> Elf<I> {
     /// What the relocations say of symbol `index` with `value`: the simplest way, if there are several.
     fn written(&self, index: u32, value: u64) -> Option<ThreadLocal> {
         let mut best: Option<(u8, ThreadLocal)> = None;
-        let mut left = MAX_RELOCATIONS;
         for section in self.sections.iter().filter(|section| section.kind == SHT_RELA) {
-            let count = section.relocations().min(left);
-            left -= count;
-            each(&self.image, *section, count, |relocation| {
+            each(&self.image, *section, |relocation| {
                 let Some((rank, found)) = relocation.tells(index, value) else { return };
                 if best.is_none_or(|(known, _)| rank < known) {
                     best = Some((rank, found));
@@ -162,19 +157,9 @@ impl Relocation {
     }
 }
 
-impl Section {
-    /// How many relocations it has.
-    pub(super) fn relocations(&self) -> u64 {
-        self.size / RELOCATION as u64
-    }
-}
-
-pub(super) fn each(
-    image: &impl Image,
-    section: Section,
-    count: u64,
-    mut take: impl FnMut(Relocation),
-) {
+/// The relocations of a section, as far as they can be read.
+pub(super) fn each(image: &impl Image, section: Section, mut take: impl FnMut(Relocation)) {
+    let count = section.size / RELOCATION as u64;
     let mut first = 0;
     while first < count {
         let here = PIECE.min(count - first);

@@ -5,7 +5,7 @@ use super::target::{Findings, Pieces};
 use crate::runtime::go::Reader;
 use agent_common::tls::{Site, go};
 use agent_core::elf::Elf;
-use agent_core::golang::{Place, tls};
+use agent_core::golang::{Place, ReadAt, tls};
 use std::fs::File;
 
 /// As shown.
@@ -15,8 +15,8 @@ pub const NAME: &str = "Go crypto/tls";
 const MARK: &[u8] = b"crypto/tls.(*Conn).";
 
 /// Looks for it in a program.
-pub fn look(file: &File, elf: &Elf<Pieces<'_>>, findings: &mut Findings) {
-    match tls(&mut Reader(file)) {
+pub fn look<'a>(file: &'a File, elf: &'a Elf<Pieces<'a>>, findings: &mut Findings) {
+    match tls(&mut Paid { file: Reader(file), elf }) {
         Ok(Some(places)) => {
             findings.covered.push(NAME);
             findings.sites.extend(places.into_iter().map(|(offset, place)| (offset, site(place))));
@@ -29,6 +29,18 @@ pub fn look(file: &File, elf: &Elf<Pieces<'_>>, findings: &mut Findings) {
             tracing::debug!("the TLS of a program in Go stays unknown: {fault}");
             findings.blind.push(NAME);
         }
+    }
+}
+
+/// The file, as far as its budget goes.
+struct Paid<'a> {
+    file: Reader<'a>,
+    elf: &'a Elf<Pieces<'a>>,
+}
+
+impl ReadAt for Paid<'_> {
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> usize {
+        if self.elf.spend(buffer.len()) { self.file.read_at(offset, buffer) } else { 0 }
     }
 }
 

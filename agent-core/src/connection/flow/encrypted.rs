@@ -76,6 +76,10 @@ impl Flow {
             direction::RECEIVE => self.marks.push((there, here)),
             _ => {}
         }
+        // Plaintext that was first seen within an answer may have described the ends before.
+        if self.plain {
+            self.describe_encryption();
+        }
     }
 
     /// The first plaintext: what was made of the ciphertext is over.
