@@ -110,4 +110,8 @@ calls! {
     /// Those of which nothing is reported: TLS is not asked for, the kernel does it one way only, or does
     /// not show which.
     KTLS_UNREPORTED = "ktls_unreported",
+    /// Calls that moved bytes through a closed socket whose plaintext is a TLS library's, or of which nothing was known.
+    CLOSED_CALLS = "closed_calls",
+    /// Bytes of those calls.
+    CLOSED_BYTES = "closed_bytes",
 }

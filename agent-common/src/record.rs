@@ -62,6 +62,9 @@ pub mod flag {
     pub const CLOSED: u16 = 1 << 10;
     /// Exec: the argument block was longer than what was captured.
     pub const TRUNCATED: u16 = 1 << 11;
+    /// Payload and what goes before it: its call returned when the closing record was written already. A program
+    /// may send as the connection is reset, or read later what came before; nothing says once more that it is over.
+    pub const AFTER_CLOSE: u16 = 1 << 12;
     /// Payload: plaintext of a TLS library that travels encrypted on this socket. Its positions are own
     /// counters ([`COUNTED`]): from 0 where the library was watched from the handshake on, else from a
     /// number that no other connection begins at.

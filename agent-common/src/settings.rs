@@ -180,6 +180,10 @@ pub mod socket_verdict {
     pub const ANSWERS: u32 = 3;
     /// This end asks.
     pub const ASKS: u32 = 4;
+    /// [`TLS`] and [`ANSWERS`] in one: a socket has one verdict at a time.
+    pub const TLS_ANSWERS: u32 = 6;
+    /// [`TLS`] and [`ASKS`].
+    pub const TLS_ASKS: u32 = 7;
 }
 
 /// What userspace and the program that takes bytes from packets tell each other.

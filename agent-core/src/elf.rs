@@ -4,7 +4,10 @@
 //! table read is bounded, and what cannot be read is absent. Format: System V ABI, ELF-64; `.gnu.hash`
 //! as glibc reads it (elf/dl-lookup.c).
 
+pub mod boringssl;
+mod frames;
 mod hash;
+mod pointers;
 mod table;
 pub mod thread_local;
 
@@ -42,6 +45,7 @@ const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
 const PT_TLS: u32 = 7;
+const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 const PF_X: u32 = 1;
 const PF_W: u32 = 2;
 const ET_EXEC: u16 = 2;
@@ -145,26 +149,60 @@ impl<I: Image> Elf<I> {
     pub fn contains<'m>(&self, marks: &[&'m [u8]]) -> Vec<&'m [u8]> {
         let longest = marks.iter().map(|mark| mark.len()).max().unwrap_or(0);
         let mut found = Vec::new();
+        self.walk(
+            |segment| segment.flags & PF_W == 0,
+            longest,
+            |_, piece| {
+                let here = |mark: &&&[u8]| memchr::memmem::find(piece, mark).is_some();
+                found.extend(marks.iter().filter(here).copied());
+            },
+        );
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Addresses at which `mark` lies in code and constants; no more than `most`.
+    pub(crate) fn places(&self, mark: &[u8], most: usize) -> Vec<u64> {
+        let mut found = Vec::new();
+        self.walk(
+            |segment| segment.flags & PF_W == 0,
+            mark.len(),
+            |address, piece| {
+                let places = memchr::memmem::find_iter(piece, mark);
+                found.extend(places.filter_map(|at| address.checked_add(at as u64)).take(most));
+            },
+        );
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(most);
+        found
+    }
+
+    /// Shows what these segments have of the file, piece by piece with their addresses. A piece begins with
+    /// the last `overlap` bytes of the one before: what is looked for may lie across.
+    fn walk(
+        &self,
+        wanted: impl Fn(&Segment) -> bool,
+        overlap: usize,
+        mut show: impl FnMut(u64, &[u8]),
+    ) {
         let mut left = MAX_SEARCHED;
-        let constant = |segment: &&Segment| segment.kind == PT_LOAD && segment.flags & PF_W == 0;
-        for segment in self.segments.iter().filter(constant) {
+        let loaded = |segment: &&Segment| segment.kind == PT_LOAD && wanted(segment);
+        for segment in self.segments.iter().filter(loaded) {
             let (mut at, end) = (segment.offset, segment.offset.saturating_add(segment.size));
             while at < end && left > 0 {
                 let len = PIECE.min(end - at);
                 let Some(piece) = self.image.read(at, len as usize) else { break };
-                let here = |mark: &&&[u8]| memchr::memmem::find(&piece, mark).is_some();
-                found.extend(marks.iter().filter(here).copied());
+                // An address too high to be one stands for itself: nothing is found by it.
+                show(segment.address.saturating_add(at - segment.offset), &piece);
                 if len < PIECE {
                     break;
                 }
-                // A mark may lie across the end.
-                at += len - longest as u64;
+                at += len - overlap as u64;
                 left = left.saturating_sub(len);
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        found
     }
 
     /// It has a full symbol table.
@@ -189,7 +227,7 @@ impl<I: Image> Elf<I> {
     }
 
     /// Where in the file the code at a virtual address is.
-    fn file_offset(&self, address: u64) -> Option<u64> {
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
         let code = |segment: &&Segment| segment.kind == PT_LOAD && segment.flags & PF_X != 0;
         self.segments.iter().filter(code).find_map(|segment| {
             let within = address.checked_sub(segment.address)?;

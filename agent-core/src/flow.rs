@@ -16,6 +16,7 @@ pub mod dns;
 pub mod log;
 pub mod metrics;
 pub mod names;
+mod places;
 pub mod record;
 pub mod table;
 

@@ -4,8 +4,8 @@ mod recording;
 
 pub use recording::recording;
 
-use crate::elf::Elf;
 use crate::elf::thread_local::Place;
+use crate::elf::{Elf, boringssl};
 use crate::event;
 use crate::flow::{self, dns};
 use crate::golang;
@@ -74,7 +74,7 @@ pub fn elf(bytes: &[u8]) {
         assert!(*offset < end || code.is_empty(), "code behind the file's end");
     }
     assert!(elf.build_id().len() <= bytes.len());
-    let _ = (elf.is_program(), elf.contains(&[b"mark"]));
+    let _ = (elf.is_program(), elf.contains(&[b"mark"]), boringssl::find(&elf));
     let variable = elf.thread_local("otel_thread_ctx_v1");
     let place = variable.and_then(|found| found.place(0, |at| words(bytes, at)).ok());
     if let Some(Place { offset, module }) = place {

@@ -239,7 +239,7 @@ pub struct Endpoints {
     /// Unix: the peer's cookie, 0 while unknown.
     pub peer_cookie: u64,
     /// Unix: path of the socket (abstract names begin with NUL).
-    pub path: Vec<u8>,
+    pub path: Box<[u8]>,
     /// Its messages travel encrypted.
     pub encryption: Option<Box<Encryption>>,
 }

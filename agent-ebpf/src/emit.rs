@@ -7,7 +7,7 @@ use agent_common::{
 };
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns},
     maps::{RingBuf, ring_buf::RingBufBytes},
 };
 
@@ -22,6 +22,13 @@ use crate::{
 pub fn now() -> u64 {
     // SAFETY: reads a clock; takes no pointer and has no precondition.
     unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// The kernel's ticks (`jiffies`): a load, where the clock is a call of 40 ns and more.
+#[inline(always)]
+pub fn ticks() -> u64 {
+    // SAFETY: takes no pointer and has no precondition.
+    unsafe { bpf_jiffies64() }
 }
 
 /// Adds to a counter.

@@ -6,7 +6,7 @@
 //! | `…_socket_end` | kprobe on `inet_sock_destruct`, `unix_sock_destructor` | that a socket's state goes with it |
 //! | `send_time_kprobe` | kprobe on `tcp_sendmsg_locked` | when a send began |
 //! | `arrival_kprobe` | kprobe on `sock_def_readable` | when data became readable |
-//! | `state_raw` | raw tracepoint `inet_sock_set_state` | who connected, when it closes |
+//! | `state_raw`, `destroy_raw` | raw tracepoints `inet_sock_set_state`, `tcp_destroy_sock` | who connected, when it closes |
 //! | `fork_raw`, `exec_raw`, `exit_raw` | raw tracepoints `sched_process_…` | processes |
 //!
 //! While a kprobe's program runs on a CPU the kernel skips those of other kprobes there (`trace_call_bpf`
@@ -105,6 +105,13 @@ fn state_raw(ctx: RawTracePointContext) -> i32 {
     if sock.stream() == Some(Stream::Tcp) {
         state::changed(sock, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
     }
+    0
+}
+
+/// `tcp_destroy_sock(struct sock *sk)`.
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+fn destroy_raw(ctx: RawTracePointContext) -> i32 {
+    state::destroyed(Sock(ctx.arg::<*const u8>(0)));
     0
 }
 

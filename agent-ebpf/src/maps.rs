@@ -85,7 +85,8 @@ pub static VERDICTS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384,
 #[map]
 pub static VERDICT_GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Processes to watch or to leave out, by tgid. Sized to 1 when no filter is set.
+/// Processes to watch or to leave out, by tgid. Sized to 1 when no filter is set. With room for all
+/// from the start: before 6.1 the kernel warns of anything else in its log, where probes of libraries use it.
 #[map]
 pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(32_768, 0);
 
@@ -142,6 +143,11 @@ pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entrie
 /// Ciphertext in buffers of programs, not sent yet, with its TLS object.
 #[map]
 pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// 1 once plaintext was sent in a call that neither used a socket nor put ciphertext into a buffer that is
+/// watched, on an object without a socket.
+#[map]
+pub static TLS_BUFFERS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Processes that use rustls, by tgid. LRU: one that leaves is entered again by its next call.
 #[map]

@@ -474,6 +474,8 @@ pub fn plain(call: &RustCall, buffer: u64) -> OpenCall {
         stack: call.stack,
         inner_stack: 0,
         began_ns: call.began_ns,
+        tick: 0,
         cookie: call.cookie,
+        buffered: 0,
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     maps::{SOCKETS, VERDICT_GENERATION, VERDICTS},
     settings::{enabled, setting},
 };
-use receive::{ARRIVALS, Arrival};
+use receive::Arrivals;
 pub use receive::{Received, next_read};
 use send::{SENDS, Send};
 pub use send::{Sent, Source};
@@ -61,6 +61,10 @@ pub mod flag {
     pub const ASKS: u32 = 1 << 12;
     /// The kernel does its TLS, in both directions.
     pub const KTLS: u32 = 1 << 17;
+    /// TCP is done with it, and the program has not read everything: it ends when the program closes it.
+    pub const ENDS_LATER: u32 = 1 << 18;
+    /// … and TCP was done because the peer fell silent.
+    pub const TIMED_OUT: u32 = 1 << 19;
 }
 
 /// What is asked of every call comes first, and fills the first cache line (56 bytes: the kernel
@@ -97,10 +101,17 @@ pub struct SocketState {
     pub judged: filter::Judged,
     pub sends: [Send; SENDS],
     /// TCP: ring of arrivals. Unix: slot 0 holds the first, slot 1 the last unread arrival.
-    pub arrivals: [Arrival; ARRIVALS as usize],
-    /// See [`crate::kernel::goroutine::program`]. A race costs one look-up.
+    pub arrivals: Arrivals,
+    /// See [`crate::kernel::goroutine::runtime`]. A race costs one look-up.
     pub not_go: u64,
+    /// When the header of a TLS record arrived that was read by itself, until what follows it is read; else 0.
+    /// Only readers write it.
+    pub header_ns: u64,
 }
+
+// The kernel puts 72 bytes before it and takes what both need from its allocator in powers of two: eight
+// bytes more would cost each socket 256.
+const _: () = assert!(size_of::<SocketState>() <= 256 - 72);
 
 /// A true time, or when it is not known.
 #[derive(Clone, Copy)]
@@ -181,7 +192,10 @@ impl SocketState {
                 self.head_left = MUTED_LOOKS;
             }
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
-            Some(socket_verdict::TLS) => self.flags |= flag::MUTED | flag::TLS,
+            // Of the role its plaintext has use.
+            Some(socket_verdict::TLS | socket_verdict::TLS_ANSWERS | socket_verdict::TLS_ASKS) => {
+                self.flags |= flag::MUTED | flag::TLS;
+            }
             Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
             Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
             _ => {}

@@ -33,16 +33,21 @@ pub struct OpenCall {
     pub handle: u64,
     /// User address of the bytes.
     pub buffer: u64,
-    /// User address of their number, where it is given by pointer.
+    /// User address of their number, where it is given by pointer; or the number, where it is known before.
     pub count_at: u64,
     pub site: Site,
     /// Stack pointer at its entry.
     pub stack: u64,
     /// The same of a call within it, 0 without one.
     pub inner_stack: u64,
+    /// When it began, if it sends.
     pub began_ns: u64,
+    /// The same in [`crate::emit::ticks`], of every call.
+    pub tick: u64,
     /// The socket that it uses, 0 as long as none is known; [`CONFLICT`].
     pub cookie: u64,
+    /// 1 once the library has put ciphertext into a buffer that is watched.
+    pub buffered: u64,
 }
 
 /// In place of a cookie: two sockets.
@@ -225,6 +230,9 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
 #[inline(always)]
 pub fn sent(slot: u32, cookie: u64, thread: u64, ends: Ends) {
     let writes = tls_moved(cookie, thread, 0, 0, ends.0);
+    if writes == LIBRARYS {
+        return;
+    }
     if enabled(feature::TLS_GO) && writes != 0 {
         tls_go::wrote(slot, cookie, thread, writes);
     } else {
@@ -236,8 +244,9 @@ pub fn sent(slot: u32, cookie: u64, thread: u64, ends: Ends) {
 /// where that is not known.
 #[inline(always)]
 pub fn received(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends, len: u32) {
-    tls_moved(cookie, thread, arrived.0, arrived.1, ends.0);
-    rust_tls::moved(cookie, thread, len);
+    if tls_moved(cookie, thread, arrived.0, arrived.1, ends.0) != LIBRARYS {
+        rust_tls::moved(cookie, thread, len);
+    }
 }
 
 /// The same where the library's call is known. `arrived`: 0 of a send.
@@ -246,25 +255,32 @@ pub fn used(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends) {
     tls_moved(cookie, thread, arrived.0, arrived.1, ends.0);
 }
 
+/// In place of a goroutine: the call of a library that this thread is in.
+const LIBRARYS: u64 = u64::MAX;
+
 /// A global function, which the verifier looks at once by itself. Gives the goroutine whose write this is the
-/// first of.
+/// first of, or [`LIBRARYS`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u64) -> u64 {
     if !enabled(feature::TLS) {
         return 0;
     }
-    ensure_socket(cookie, false);
+    let known = socket(cookie);
+    if known.is_none() {
+        ensure_socket(cookie, false);
+    }
     let tgid = (thread >> 32) as u32;
     let mut part = tls_go::Use::None;
-    let mut goid = 0;
+    let mut whose = LIBRARYS;
     if let Some(call) = OpenCall::of(thread) {
         call.uses(tgid, cookie);
     } else {
-        goid = tls_go::running(tgid);
+        let goid = tls_go::running(tgid);
         part = tls_go::uses(tgid, goid, cookie, first != 0);
+        whose = if part == tls_go::Use::Sends { goid } else { 0 };
     }
-    let Some(socket) = socket(cookie) else { return 0 };
+    let Some(socket) = (if known.is_some() { known } else { socket(cookie) }) else { return 0 };
     socket.flags |= (ends >> 32) as u32;
     socket.ports = [(ends >> 16) as u16, ends as u16];
     if first != 0 {
@@ -273,7 +289,7 @@ extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u
         }
         socket.last_ns = last;
     }
-    if part == tls_go::Use::Sends { goid } else { 0 }
+    whose
 }
 
 /// The socket is closed.
@@ -333,8 +349,10 @@ impl TlsSocket {
         match unsafe { VERDICTS.get(cookie) }.copied() {
             Some(socket_verdict::MUTE) => self.flags |= flag::MUTED,
             Some(socket_verdict::FULL) => self.flags |= flag::FULL,
-            Some(socket_verdict::ANSWERS) => self.flags |= flag::ANSWERS,
-            Some(socket_verdict::ASKS) => self.flags |= flag::ASKS,
+            Some(socket_verdict::ANSWERS | socket_verdict::TLS_ANSWERS) => {
+                self.flags |= flag::ANSWERS;
+            }
+            Some(socket_verdict::ASKS | socket_verdict::TLS_ASKS) => self.flags |= flag::ASKS,
             _ => {}
         }
     }

@@ -14,6 +14,7 @@ mod clock;
 mod doctor;
 mod flows;
 mod governor;
+mod heap;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod live;

@@ -6,13 +6,16 @@
 //!
 //! - [`library`]: which functions of which library, and their argument conventions: one table each.
 //! - [`openssl`], [`gnutls`], [`nss`]: the tables. [`rustls`]: its methods, by their mangled names. [`go`]:
-//!   Go's own TLS, by its instructions.
+//!   Go's own TLS, by its instructions. [`boringssl`]: without symbols, by its errors. [`bio`]: OpenSSL's
+//!   buffers.
 //! - [`target`]: a file to its functions. [`place`]: where in a function a probe costs least.
 //! - [`find`]: files that are mapped now, or that the loader would find.
 //! - [`mappings`]: files as they are mapped.
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
 //! - [`service`]: the thread that puts it together. [`survey`]: what is not covered, for `doctor`.
 
+mod bio;
+mod boringssl;
 pub mod find;
 mod gnutls;
 mod go;

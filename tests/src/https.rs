@@ -2,9 +2,11 @@
 
 use crate::certificates::Certificates;
 use crate::nginx::{Location, Nginx};
+use crate::otlp::Span;
 use crate::process::{Process, family, free_port, output, until};
 use crate::python::Python;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, crate_dir};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub enum Program {
     Lighttpd(&'static str),
     /// Node.js: OpenSSL linked statically, records through buffers of its own.
     Node,
+    /// Node.js of this file, which brings its own OpenSSL.
+    NodeAt(&'static str),
     /// CPython's `ssl`: OpenSSL.
     Python,
     /// hyper with rustls: this program.
@@ -37,6 +41,7 @@ impl Program {
             Program::Nginx => "nginx".to_owned(),
             Program::Lighttpd(module) => format!("lighttpd-{module}"),
             Program::Node => "node".to_owned(),
+            Program::NodeAt(_) => "other-node".to_owned(),
             Program::Python => "python".to_owned(),
             Program::Rustls(_) => "rustls".to_owned(),
         }
@@ -91,6 +96,11 @@ impl Server {
             }
             Program::Node => {
                 Running::Script(Python::serve(scenario, &name, "secure.js", &script, &[]))
+            }
+            Program::NodeAt(path) => {
+                let mut command = Command::new(path);
+                command.arg(crate_dir("workloads").join("secure.js")).args(script);
+                Running::Own(Process::start(command, scenario.dir(), &name))
             }
             Program::Python => {
                 Running::Script(Python::serve(scenario, &name, "server.py", &script, &[]))
@@ -155,6 +165,35 @@ impl Server {
         }
         asked
     }
+}
+
+/// What is wrong with a span of an encrypted connection, if anything.
+pub fn unlike_tls(span: &Span) -> Option<String> {
+    let url = span.text("url.full");
+    let https = span.text("url.scheme") == "https" || url.starts_with("https://");
+    let right = https
+        && matches!(span.text("tls.protocol.version"), "1.2" | "1.3")
+        && span.text("tls.protocol.name") == "tls"
+        && span.text("tls.cipher").starts_with("TLS_");
+    (!right).then(|| format!("{}: {:?}", span.brief(), span.attributes))
+}
+
+/// What does not differ from one request to the next, nor by what TLS adds: each that there is.
+pub fn lasting(spans: &[&Span]) -> BTreeSet<BTreeMap<String, String>> {
+    let differs = |key: &str| {
+        key.starts_with("tls.")
+            || key.starts_with("url.")
+            || key.ends_with(".port")
+            || key.contains("thread")
+            || key.starts_with("kernspan.")
+    };
+    let of = |span: &&Span| {
+        let kept = span.attributes.iter().filter(|(key, _)| !differs(key));
+        let kept = kept.map(|(key, value)| (key.clone(), format!("{value:?}")));
+        let own = [("kind", format!("{:?}", span.kind)), ("name", span.name.clone())];
+        kept.chain(own.map(|(key, value)| (key.to_owned(), value))).collect()
+    };
+    spans.iter().map(of).collect()
 }
 
 /// Whether the installed curl, wget and lighttpd can do all of this.

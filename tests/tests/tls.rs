@@ -3,7 +3,7 @@
 use kernspan_tests::agent::Agent;
 use kernspan_tests::certificates::Certificates;
 use kernspan_tests::counts::{Request, judge};
-use kernspan_tests::https::{Program, SIZE, Server, copy_libraries, modules};
+use kernspan_tests::https::{self, Program, SIZE, Server, copy_libraries, modules};
 use kernspan_tests::otlp::Span;
 use kernspan_tests::process::{Process, until};
 use kernspan_tests::scenario::{Scenario, say, scaled};
@@ -45,17 +45,10 @@ fn spans_of(name: &str, programs: &[Program]) {
     say(&format!("{name}: {asked:?} requests, all pairs joined"));
 }
 
-/// What a span of an encrypted connection has to say.
+/// What is wrong with a span of a connection to this port, if anything.
 fn unlike_tls(span: &Span, port: u16) -> Option<String> {
-    let url = span.text("url.full");
-    let https = span.text("url.scheme") == "https" || url.starts_with("https://");
-    let version = matches!(span.text("tls.protocol.version"), "1.2" | "1.3");
-    let right = https
-        && version
-        && span.text("tls.protocol.name") == "tls"
-        && span.text("tls.cipher").starts_with("TLS_")
-        && span.int("server.port") == Some(port.into());
-    (!right).then(|| format!("{}: {:?}", span.brief(), span.attributes))
+    let elsewhere = span.int("server.port") != Some(port.into());
+    https::unlike_tls(span).or_else(|| elsewhere.then(|| format!("another port: {}", span.brief())))
 }
 
 #[test]
@@ -250,6 +243,36 @@ fn short_lives_leave_nothing() {
          descriptors before, {after} after; stopped in {:?}",
         report.ended.took
     ));
+}
+
+/// Clients that say goodbye when the server has gone already: the connection is reset by that very send, and
+/// nothing closes it once more.
+#[test]
+fn goodbyes_to_nobody_leave_no_connection() {
+    let Some(scenario) = Scenario::begin("tls goodbyes", &PROGRAMS) else { return };
+    let certificates = Certificates::make(&scenario);
+    let server = Server::start(&scenario, Program::Nginx, &certificates);
+    let agent = Agent::run(&scenario, &[]);
+    let count = scaled(400, 4000);
+    let mut ab = Command::new("ab");
+    ab.args(["-q", "-n", &count.to_string(), "-c", "4", &server.url()]);
+    Process::start(ab, scenario.dir(), "ab").succeed(LIMIT);
+    let mut held = 0;
+    until("its connections have left the table", LIMIT, || {
+        let status = agent.status();
+        let ledger = status["ledger"].as_array().cloned().unwrap_or_default();
+        let line = ledger.iter().find(|line| {
+            line["stage"] == "connection" && line["unit"] == "connections" && line["side"] == "held"
+        });
+        held = line.and_then(|line| line["count"].as_u64()).expect("the stage's account");
+        // Other programs of the machine have some.
+        (held < count / 10).then_some(())
+    });
+    let report = agent.stop();
+    let spans = report.telemetry.under("/nginx/");
+    let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace.as_str()).collect();
+    assert_eq!(traces.len() as u64, count, "{:?}", report.ledger);
+    say(&format!("tls goodbyes: {count} connections, {held} of the whole machine held after them"));
 }
 
 /// Open files of a process, without its probes.

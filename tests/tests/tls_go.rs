@@ -5,11 +5,9 @@ use kernspan_tests::certificates::Certificates;
 use kernspan_tests::client::curl_with;
 use kernspan_tests::counts::{Request, judge};
 use kernspan_tests::golang::build_of;
-use kernspan_tests::https::{Program, SIZE, Server as Other};
-use kernspan_tests::otlp::Span;
+use kernspan_tests::https::{Program, SIZE, Server as Other, lasting, unlike_tls};
 use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::scenario::{Scenario, say, scaled};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -82,32 +80,6 @@ fn complaints(report: &Report, path: &str, count: u64) -> Vec<String> {
     found.into_iter().take(20).map(|complaint| format!("{path}: {complaint}")).collect()
 }
 
-fn unlike_tls(span: &Span) -> Option<String> {
-    let url = span.text("url.full");
-    let https = span.text("url.scheme") == "https" || url.starts_with("https://");
-    let right = https
-        && matches!(span.text("tls.protocol.version"), "1.2" | "1.3")
-        && span.text("tls.cipher").starts_with("TLS_");
-    (!right).then(|| format!("{}: {:?}", span.brief(), span.attributes))
-}
-
-/// What does not differ from one request to the next, nor by what TLS adds.
-fn lasting(span: &Span) -> BTreeMap<String, String> {
-    let differs = |key: &str| {
-        key.starts_with("tls.")
-            || key.starts_with("url.")
-            || key.ends_with(".port")
-            || key.contains("thread")
-            || key.starts_with("kernspan.")
-    };
-    let kept = span.attributes.iter().filter(|(key, _)| !differs(key));
-    let mut kept: BTreeMap<_, _> =
-        kept.map(|(key, value)| (key.clone(), format!("{value:?}"))).collect();
-    kept.insert("kind".to_owned(), format!("{:?}", span.kind));
-    kept.insert("name".to_owned(), span.name.clone());
-    kept
-}
-
 /// A server and a client, however they are built: spans as of the same run in the clear.
 #[test]
 fn go_speaks_tls_as_in_the_clear() {
@@ -142,13 +114,7 @@ fn go_speaks_tls_as_in_the_clear() {
     }
     let ledger = &report.ledger;
     assert!(found.is_empty(), "{}\n{ledger:?}", found.join("\n"));
-    let kinds = |path| {
-        let mut kinds: Vec<_> =
-            report.telemetry.under(path).iter().map(|span| lasting(span)).collect();
-        kinds.sort();
-        kinds.dedup();
-        kinds
-    };
+    let kinds = |path| lasting(&report.telemetry.under(path));
     assert_eq!(kinds("/clear/"), kinds("/plain/1"));
     assert_eq!(kinds("/clear/").len(), 2, "client and server");
     say(&format!("tls of go: 3 builds, {few} and twice {many} requests each, all pairs joined"));

@@ -2,12 +2,12 @@
 
 use kernspan_tests::agent::Agent;
 use kernspan_tests::certificates::Certificates;
-use kernspan_tests::counts::{Request, judge};
+use kernspan_tests::counts::{Request, judge, pairs};
 use kernspan_tests::https::{Program, SIZE, Server, copy_libraries};
 use kernspan_tests::otlp::Kind;
-use kernspan_tests::process::{Process, free_port, until};
+use kernspan_tests::process::{Process, free_port, output, until};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, say};
+use kernspan_tests::scenario::{Scenario, crate_dir, say};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -42,6 +42,115 @@ fn openssl_asynchronous() {
     let complaints = judge(&report.telemetry.under("/nginx/"), &truth);
     assert!(complaints.is_empty(), "{}\n{:?}", complaints.join("\n"), report.ledger);
     say(&format!("tls asynchronous: {REQUESTS} requests, all pairs joined"));
+}
+
+/// OpenSSL as a filter among its streams (`BIO_f_ssl`), whose functions call what has no name: its test server
+/// and its OCSP client are made so.
+#[test]
+fn openssl_through_its_streams() {
+    let Some(scenario) = Scenario::begin("tls streams", &["openssl", "curl"]) else { return };
+    let certificates = Certificates::make(&scenario);
+    let page = "x".repeat(SIZE);
+    let dir = scenario.path("www");
+    std::fs::create_dir_all(&dir).expect("a directory");
+    std::fs::write(dir.join("body"), &page).expect("a page");
+    let whole = format!("HTTP/1.0 200 OK\r\nContent-Length: {SIZE}\r\n\r\n{page}");
+    std::fs::write(dir.join("whole"), whole).expect("a page");
+    let [certificate, key, authority] =
+        ["server.crt", "server.key", "ca.crt"].map(|name| certificates.file(name));
+    // The page alone, and with what goes before it.
+    let servers = [("-WWW", "body"), ("-HTTP", "whole")].map(|(mode, name)| {
+        let port = free_port();
+        let mut server = Command::new("openssl");
+        server.current_dir(&dir).args(["s_server", "-quiet", mode, "-cert", &certificate]);
+        server.args(["-key", &key, "-accept", &format!("127.0.0.1:{port}")]);
+        let server = Process::start(server, scenario.dir(), name);
+        until("it listens", LIMIT, || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        (server, port, name)
+    });
+    let echo = Server::start(&scenario, Program::Python, &certificates);
+    let agent = Agent::run(&scenario, &[]);
+    for number in 0..REQUESTS {
+        for (_, port, name) in &servers {
+            let mut client = match number % 2 {
+                0 => Command::new("sh"),
+                _ => Command::new("curl"),
+            };
+            match number % 2 {
+                0 => client.args(["-c", &typed(*port, name)]),
+                _ => {
+                    client.args(["-sSk", "--http1.1", &format!("https://127.0.0.1:{port}/{name}")])
+                }
+            };
+            let ended = Process::start(client, scenario.dir(), "client").wait(LIMIT);
+            assert!(ended.stdout.contains(&page), "{} {}", ended.stdout, ended.stderr);
+        }
+        let mut ocsp = Command::new("openssl");
+        ocsp.args(["ocsp", "-issuer", &authority, "-cert", &certificate, "-url"]);
+        ocsp.arg(format!("https://127.0.0.1:{}/ocsp", echo.port));
+        // An echo is no answer that it likes.
+        Process::start(ocsp, scenario.dir(), "ocsp").wait(LIMIT);
+    }
+    let report = agent.stop();
+    let mut complaints = Vec::new();
+    // Of a body that lasts until the connection's end no size is told.
+    for (name, size) in [("body", 0), ("whole", SIZE)] {
+        let path = format!("/{name}");
+        let truth = vec![Request::get(&path, size as i64); REQUESTS as usize];
+        complaints.extend(judge(&report.telemetry.under(&path), &truth));
+    }
+    // Its client leaves once it has seen what kind of answer that is: how much of it was read differs.
+    let spans = report.telemetry.under("/ocsp");
+    let of = |kind| spans.iter().copied().filter(|span| span.kind == kind).collect::<Vec<_>>();
+    let (servers, clients) = (of(Kind::Server), of(Kind::Client));
+    for ends in [&servers, &clients] {
+        let right =
+            ends.iter().filter(|span| span.method() == "POST" && span.status() == Some(200));
+        if right.count() as u64 != REQUESTS || ends.len() as u64 != REQUESTS {
+            complaints.extend(ends.iter().map(|span| span.brief()));
+        }
+    }
+    complaints.extend(pairs(&servers, &clients));
+    assert!(complaints.is_empty(), "{}\n{:?}", complaints.join("\n"), report.ledger);
+    say(&format!("tls streams: {REQUESTS} requests to each of 3 servers, all pairs joined"));
+}
+
+/// `openssl s_client` that asks for a page: it takes the request for input.
+fn typed(port: u16, name: &str) -> String {
+    let connect = format!("openssl s_client -quiet -connect 127.0.0.1:{port}");
+    format!("printf 'GET /{name} HTTP/1.0\\r\\n\\r\\n' | {connect}")
+}
+
+/// A program that gives OpenSSL buffers of its own making: of the first one that is met, the first call shows
+/// that there are such; what it had is counted, and from then on nothing is missing.
+#[test]
+fn openssl_through_buffers_of_the_programs_own() {
+    let Some(scenario) = Scenario::begin("tls own buffers", &["nginx", "gcc"]) else { return };
+    let certificates = Certificates::make(&scenario);
+    let server = Server::start(&scenario, Program::Nginx, &certificates);
+    let (program, gate) = (scenario.path("buffers"), scenario.path("gate"));
+    let mut gcc = Command::new("gcc");
+    gcc.arg("-O1").arg("-o").arg(&program).arg(crate_dir("workloads").join("buffers.c"));
+    gcc.args(["-l:libssl.so.3", "-l:libcrypto.so.3"]);
+    output(&mut gcc);
+    let agent = Agent::run(&scenario, &[]);
+    let mut client = Command::new(&program);
+    client.args([&server.port.to_string(), &server.path(), &(REQUESTS + 1).to_string()]).arg(&gate);
+    let client = Process::start(client, scenario.dir(), "buffers");
+    until("buffers are probed", LIMIT, || {
+        let lines = agent.status()["ledger"].as_array().cloned().unwrap_or_default();
+        let probed = lines.iter().find(|line| line["cause"] == "probed_for_buffers")?.clone();
+        probed["count"].as_u64().filter(|count| *count > 0)
+    });
+    std::fs::write(&gate, b"").expect("the file that is waited for");
+    client.succeed(LIMIT);
+    let report = agent.stop();
+    let spans = report.telemetry.under("/nginx/");
+    let of = |kind| spans.iter().filter(|span| span.kind == kind).count() as u64;
+    let counts = (of(Kind::Client), of(Kind::Server));
+    assert_eq!(counts, (REQUESTS, REQUESTS + 1), "{:?}", report.ledger);
+    assert!(report.ledger.cause("tls_unmatched") >= 1, "{:?}", report.ledger);
+    say(&format!("tls own buffers: all but the first of {} requests", REQUESTS + 1));
 }
 
 /// TLS within TLS: curl through an HTTPS proxy. What is within is not read, and given to no connection.

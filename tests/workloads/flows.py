@@ -147,9 +147,10 @@ def udp(log, args):
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind((args.address, 0))
     target = server.getsockname()
+    ports = iter([args.port])
     for way in ["connected", "unconnected", "sendmmsg", "sendmmsg_connected", "sendmsg"]:
         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        client.bind((args.address, 0))
+        client.bind((args.address, next(ports, 0)))
         if way in ("connected", "sendmmsg_connected"):
             client.connect(target)
         counts = dict(sent=0, bytes_sent=0, received=0, bytes_received=0)

@@ -3,9 +3,9 @@
 //! Each part looks first and acts only then, so that a second run is quick and changes nothing.
 
 mod debian;
+mod pip;
 mod receivers;
 mod rust;
-mod sdk;
 pub mod toolchain;
 
 use anyhow::{Result, ensure};
@@ -42,7 +42,7 @@ pub fn install(level: Level) -> Result<()> {
     toolchain::install()?;
     rust::install(level)?;
     receivers::install(level)?;
-    sdk::install(level)?;
+    pip::install(level)?;
     let done = if DONE.get() == 0 { "nothing was missing" } else { "complete" };
     println!("setup: {done}, after {:.1} s", started.elapsed().as_secs_f64());
     Ok(())

@@ -54,7 +54,7 @@ fn watch(options: &Options, agent: &Path, home: &Path) -> Result<Vec<Sample>> {
     println!("{}", sample::heading());
     let samples = thread::scope(|scope| {
         let running = load.start(scope);
-        let samples = observe(options.minutes, agent.pid());
+        let samples = observe(options.minutes, &agent);
         drop(running);
         samples
     });
@@ -66,13 +66,13 @@ fn watch(options: &Options, agent: &Path, home: &Path) -> Result<Vec<Sample>> {
     samples
 }
 
-fn observe(minutes: u32, pid: u32) -> Result<Vec<Sample>> {
+fn observe(minutes: u32, agent: &Watcher) -> Result<Vec<Sample>> {
     let began = Instant::now();
     let end = Duration::from_secs(u64::from(minutes) * 60);
     let mut samples: Vec<Sample> = Vec::new();
     while began.elapsed() < end {
         thread::sleep(STEP);
-        let sample = sample::take(pid, began.elapsed())?;
+        let sample = sample::take(agent, began.elapsed())?;
         // A line a minute.
         if samples.len().is_multiple_of(12) {
             println!("{}", sample.line());

@@ -73,6 +73,8 @@ pub(super) struct Counts {
     pub(super) duplicate: u64,
     /// Closing records of connections not in the table.
     pub(super) strangers: u64,
+    /// Records of connections that are over: see [`agent_common::record::flag::AFTER_CLOSE`].
+    pub(super) after_close: u64,
     /// Kinds that do not belong into a payload ring, and payload without a direction.
     pub(super) misplaced: u64,
 
@@ -122,6 +124,7 @@ impl Counts {
         push("records", Side::Lost("ciphertext"), self.ciphertext);
         push("records", Side::Lost("duplicate"), self.duplicate);
         push("records", Side::Lost("unknown_connection"), self.strangers);
+        push("records", Side::Lost("after_close"), self.after_close);
         push("records", Side::Lost("misplaced"), self.misplaced);
         push("records", Side::Info("trimmed"), self.trimmed);
         push("gaps", Side::Info("gaps"), self.gaps);

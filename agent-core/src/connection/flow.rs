@@ -38,7 +38,7 @@ pub(super) struct Flow {
     phase: Phase,
     held: Option<Box<Held>>,
     /// Bytes that the protocol held after its latest input.
-    protocol_held: usize,
+    protocol_held: u32,
     /// The connection record tells how it came to be: its positions are its first.
     from_start: bool,
     /// The kernel side knows which end this is.
@@ -48,6 +48,8 @@ pub(super) struct Flow {
     pub(super) published: PublishedContexts,
     /// Plaintext of a TLS library is reported: the socket's own bytes are none of the protocol's.
     plain: bool,
+    /// Records of the socket's own bytes since.
+    ciphertext: u32,
     /// See [`crate::message::Encryption::marks`].
     marks: Marks,
     /// What a handshake said.
@@ -82,6 +84,7 @@ impl Flow {
             unix: false,
             published: PublishedContexts::default(),
             plain: false,
+            ciphertext: 0,
             marks: Marks::new(),
             facts: None,
         }
@@ -397,7 +400,7 @@ fn endpoints(record: &record::Connection, path: &[u8]) -> Endpoints {
         remote_port: record.remote_port,
         netns: record.netns,
         peer_cookie: record.peer_cookie,
-        path: path.to_vec(),
+        path: path.into(),
         encryption: None,
     }
 }

@@ -114,7 +114,7 @@ impl Shard {
         }
         match event {
             Event::Payload(record, bytes) => self.payload(record, bytes, out),
-            Event::ThreadContext(record) => self.thread_context(record, out),
+            Event::ThreadContext(record) => self.thread_context(record),
             Event::Connection(record, path) => self.connection(record, path, out),
             Event::Closing(record) => self.closing(record, out),
             Event::Shed(record) => {
@@ -218,20 +218,31 @@ impl Shard {
     }
 
     fn payload(&mut self, record: &record::Payload, bytes: &[u8], out: &mut impl ShardOutput) {
+        if self.is_over(record.cookie, &record.header) {
+            return self.work.counts.after_close += 1;
+        }
         self.open(record.cookie, record.header.boot_ns, out);
         let Some(flow) = self.table.get(record.cookie) else { return };
         flow.payload(record, bytes, &mut Step { work: &mut self.work, out });
     }
 
-    fn thread_context(&mut self, record: &record::ThreadContext, out: &mut impl ShardOutput) {
+    fn thread_context(&mut self, record: &record::ThreadContext) {
+        // What it belongs to has come before it, or is over.
         self.work.counts.used += 1;
-        self.open(record.cookie, record.header.boot_ns, out);
         if let Some(flow) = self.table.get(record.cookie) {
             flow.published.announce(record);
         }
     }
 
+    /// The connection was closed, and has left the table: nothing would close it again.
+    fn is_over(&mut self, cookie: u64, header: &record::Header) -> bool {
+        header.flags & flag::AFTER_CLOSE != 0 && self.table.get(cookie).is_none()
+    }
+
     fn connection(&mut self, record: &record::Connection, path: &[u8], out: &mut impl ShardOutput) {
+        if self.is_over(record.cookie, &record.header) {
+            return self.work.counts.after_close += 1;
+        }
         self.open(record.cookie, record.header.boot_ns, out);
         let own = self.own.own(record);
         let Some(flow) = self.table.get(record.cookie) else { return };

@@ -21,8 +21,11 @@ pub(super) struct Identity {
     pub(super) announced: bool,
     /// An agent sent a request on it: nothing that begins from there on is reported.
     pub(super) own: bool,
-    /// Position and index of the last request, for the next one's id.
-    last: Option<(u64, u32)>,
+    /// There was a request.
+    asked: bool,
+    /// Position and index of the last one, for the next one's id.
+    last: u64,
+    index: u32,
 }
 
 impl Identity {
@@ -41,12 +44,11 @@ impl Identity {
     /// Index of a request among those that began at the same position: several only where a
     /// protocol multiplexes.
     fn index(&mut self, position: u64) -> u32 {
-        let index = match self.last {
-            Some((last, index)) if last == position => index.wrapping_add(1),
-            _ => 0,
-        };
-        self.last = Some((position, index));
-        index
+        let again = self.asked && self.last == position;
+        self.index = if again { self.index.wrapping_add(1) } else { 0 };
+        self.last = position;
+        self.asked = true;
+        self.index
     }
 }
 

@@ -1,5 +1,7 @@
 //! Records made by hand through a whole shard.
 
+mod closed;
+mod encrypted;
 mod forged;
 mod published;
 mod shed;

@@ -28,8 +28,8 @@ pub(super) struct Undecided {
     /// The next bytes that count are those of a turn.
     waiting: bool,
     pending: Option<Box<Pending>>,
-    /// Segments kept in vain since last asked.
-    dropped: u64,
+    /// Segments kept in vain since last asked: at most [`MAX_PENDING`] each time.
+    dropped: u16,
 }
 
 /// Calls at the beginning of a turn that are too few bytes to judge by.
@@ -72,7 +72,7 @@ impl Undecided {
 
     /// Segments that were kept and then found useless, since this was last asked.
     pub(super) fn dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
+        std::mem::take(&mut self.dropped).into()
     }
 
     /// Forgets what was kept: bytes are missing behind it.
@@ -82,7 +82,7 @@ impl Undecided {
     }
 
     fn forget(&mut self) {
-        self.dropped += self.kept() as u64;
+        self.dropped = self.dropped.saturating_add(u16::try_from(self.kept()).unwrap_or(u16::MAX));
         self.pending = None;
     }
 

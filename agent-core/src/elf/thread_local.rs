@@ -124,7 +124,7 @@ impl<I: Image> Elf<I> {
         let mut best: Option<(u8, ThreadLocal)> = None;
         let mut left = MAX_RELOCATIONS;
         for section in self.sections.iter().filter(|section| section.kind == SHT_RELA) {
-            let count = (section.size / RELOCATION as u64).min(left);
+            let count = section.relocations().min(left);
             left -= count;
             each(&self.image, *section, count, |relocation| {
                 let Some((rank, found)) = relocation.tells(index, value) else { return };
@@ -137,11 +137,12 @@ impl<I: Image> Elf<I> {
     }
 }
 
-struct Relocation {
-    address: u64,
-    kind: u32,
+/// An entry of a table of relocations.
+pub(super) struct Relocation {
+    pub(super) address: u64,
+    pub(super) kind: u32,
     symbol: u32,
-    addend: u64,
+    pub(super) addend: u64,
 }
 
 impl Relocation {
@@ -161,7 +162,19 @@ impl Relocation {
     }
 }
 
-fn each(image: &impl Image, section: Section, count: u64, mut take: impl FnMut(Relocation)) {
+impl Section {
+    /// How many relocations it has.
+    pub(super) fn relocations(&self) -> u64 {
+        self.size / RELOCATION as u64
+    }
+}
+
+pub(super) fn each(
+    image: &impl Image,
+    section: Section,
+    count: u64,
+    mut take: impl FnMut(Relocation),
+) {
     let mut first = 0;
     while first < count {
         let here = PIECE.min(count - first);

@@ -1,17 +1,15 @@
 //! All conversations that are known, bounded.
 
-use super::conversation::{Conversation, Endpoint, FlowId, Role, Totals, Transport};
+use super::conversation::{Conversation, FlowId, Role, Totals, Transport};
 use super::names::Names;
+use super::places::Places;
 use crate::ledger::{Entry as LedgerEntry, Side};
 use agent_common::record::{DatagramKey, Datagrams, Flow};
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-use smallvec::SmallVec;
 
 /// Limits.
 #[derive(Clone, Copy, Debug)]
 pub struct TableConfig {
-    /// Conversations kept at once; each takes about 500 bytes.
+    /// Conversations kept at once; each takes about 350 bytes.
     pub capacity: usize,
     /// A UDP conversation ends after so long without a message, ns.
     pub idle_ns: u64,
@@ -55,11 +53,9 @@ pub struct FlowChange {
     pub is_new: bool,
 }
 
-/// Both ends, as one of them sees them.
-type Tuple = (Transport, Endpoint, Endpoint);
-
-struct Known {
-    conversation: Conversation,
+/// A conversation as it is kept.
+pub(super) struct Known {
+    pub(super) conversation: Conversation,
     reported: Totals,
     is_reported: bool,
     /// Boot time of the latest listing that showed it, ns.
@@ -78,21 +74,14 @@ struct Counts {
 /// See the module.
 pub struct FlowTable {
     config: TableConfig,
-    flows: HashMap<FlowId, Known, RandomState>,
-    /// To find the other end of a conversation on this host.
-    ends: HashMap<Tuple, SmallVec<[FlowId; 1]>, RandomState>,
+    flows: Places,
     counts: Counts,
 }
 
 impl FlowTable {
     /// An empty one.
     pub fn new(config: TableConfig) -> FlowTable {
-        FlowTable {
-            config,
-            flows: HashMap::default(),
-            ends: HashMap::default(),
-            counts: Counts::default(),
-        }
+        FlowTable { config, flows: Places::default(), counts: Counts::default() }
     }
 
     /// A conversation that a listing at `now_ns` shows.
@@ -109,37 +98,34 @@ impl FlowTable {
         self.insert(Conversation::from_datagrams(key, counted), now_ns);
     }
 
-    fn insert(&mut self, mut conversation: Conversation, now_ns: u64) {
+    fn insert(&mut self, conversation: Conversation, now_ns: u64) {
         if self.is_own(&conversation) {
             self.counts.own += 1;
             return;
         }
-        let id = conversation.id;
-        if let Some(known) = self.flows.get_mut(&id) {
+        let unknown = self.flows.renew(conversation, |known, mut conversation| {
             keep_what_is_known(&mut conversation, &known.conversation);
             known.conversation = conversation;
             known.seen_ns = now_ns;
-            return;
-        }
+        });
+        let Some(conversation) = unknown else { return };
         if self.flows.len() >= self.config.capacity {
             self.counts.full += 1;
             return;
         }
         self.counts.came += 1;
-        self.ends.entry(tuple(&conversation)).or_default().push(id);
-        let known = Known {
+        self.flows.insert(Known {
             conversation,
             reported: Totals::default(),
             is_reported: false,
             seen_ns: now_ns,
-        };
-        self.flows.insert(id, known);
+        });
     }
 
     /// A TCP conversation ended. `None` for the agent's own.
     pub fn ended(&mut self, flow: &Flow, names: &Names) -> Option<FlowChange> {
         let mut conversation = Conversation::from_record(flow);
-        let known = self.remove(conversation.id);
+        let known = self.flows.remove(conversation.id);
         let mut reported = Totals::default();
         let mut is_new = true;
         if let Some(known) = known {
@@ -169,12 +155,11 @@ impl FlowTable {
         over: &mut dyn FnMut(FlowId),
     ) {
         let mut gone = Vec::new();
-        let ids: Vec<FlowId> = self.flows.keys().copied().collect();
-        for id in ids {
-            let Some(known) = self.flows.get(&id) else { continue };
+        for place in 0..self.flows.places() {
+            let Some(known) = self.flows.at(place) else { continue };
             let mut conversation = known.conversation.clone();
             self.complete(&mut conversation, names);
-            let (config, known) = (self.config, self.flows.get_mut(&id));
+            let (config, known) = (self.config, self.flows.at_mut(place));
             let Some(known) = known else { continue };
             known.conversation.remote_name.clone_from(&conversation.remote_name);
             known.conversation.local_peer = conversation.local_peer;
@@ -182,7 +167,7 @@ impl FlowTable {
                 && conversation.last_ns.saturating_add(config.idle_ns) < now_ns;
             let unseen = known.seen_ns.saturating_add(config.unseen_ns) < now_ns;
             if quiet || unseen {
-                gone.push((id, quiet));
+                gone.push((conversation.id, quiet));
             }
             if unseen && !quiet {
                 continue;
@@ -194,7 +179,7 @@ impl FlowTable {
             out(FlowChange { change, conversation, delta, is_new });
         }
         for (id, quiet) in gone {
-            self.remove(id);
+            self.flows.remove(id);
             if quiet {
                 self.counts.ended += 1;
                 over(id);
@@ -206,7 +191,7 @@ impl FlowTable {
 
     /// All that are known, completed.
     pub fn all(&self, names: &Names) -> Vec<Conversation> {
-        let mut all: Vec<_> = self.flows.values().map(|known| known.conversation.clone()).collect();
+        let mut all: Vec<_> = self.flows.iter().map(|known| known.conversation.clone()).collect();
         all.iter_mut().for_each(|conversation| self.complete(conversation, names));
         all
     }
@@ -228,18 +213,6 @@ impl FlowTable {
     fn is_own(&self, conversation: &Conversation) -> bool {
         let own = self.config.own_tgid;
         conversation.process.is_some_and(|process| process.tgid == own)
-    }
-
-    fn remove(&mut self, id: FlowId) -> Option<Known> {
-        let known = self.flows.remove(&id)?;
-        let tuple = tuple(&known.conversation);
-        if let Some(ids) = self.ends.get_mut(&tuple) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.ends.remove(&tuple);
-            }
-        }
-        Some(known)
     }
 
     /// Adds the name of the other end, and its process when that is on this host.
@@ -264,17 +237,13 @@ impl FlowTable {
     /// The same conversation seen from its other end; where several namespaces have such addresses,
     /// the one in the same, else none.
     fn other_end(&self, conversation: &Conversation) -> Option<&Conversation> {
-        let (transport, local, remote) = tuple(conversation);
-        let ids = self.ends.get(&(transport, remote, local))?;
-        let found = ids.iter().filter(|id| **id != conversation.id);
-        let others = || found.clone().filter_map(|id| Some(&self.flows.get(id)?.conversation));
-        let same = others().find(|other| other.netns == conversation.netns);
-        same.or_else(|| others().next().filter(|_| ids.len() == 1))
+        let found = || {
+            let found = self.flows.reversed(conversation).map(|known| &known.conversation);
+            found.filter(|other| other.id != conversation.id)
+        };
+        let same = found().find(|other| other.netns == conversation.netns);
+        same.or_else(|| found().next().filter(|_| self.flows.reversed(conversation).count() == 1))
     }
-}
-
-fn tuple(conversation: &Conversation) -> Tuple {
-    (conversation.transport, conversation.local, conversation.remote)
 }
 
 /// What was found out about a conversation before stays, where a later record does not say it.

@@ -71,6 +71,9 @@ pub struct Http1 {
     left: bool,
 }
 
+// Each kept connection has one, in a size class of the allocator that ends here (the next is 256).
+const _: () = assert!(size_of::<Http1>() <= 224);
+
 /// What is not certain about a connection.
 #[derive(Clone, Copy, Debug, Default)]
 struct Doubt {

@@ -1,5 +1,6 @@
 //! A map that never holds more than its limit: the entry that has been in it longest leaves.
 
+use super::slab::Slab;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -10,10 +11,11 @@ struct Slot<V> {
     stamp: u64,
 }
 
-/// Map of at most `limit` entries.
+/// Map of at most `limit` entries. Values lie in a slab: a hash table is half empty after it has grown.
 #[derive(Debug)]
 pub(super) struct Bounded<K, V> {
-    map: HashMap<K, Slot<V>>,
+    map: HashMap<K, u32>,
+    slots: Slab<Slot<V>>,
     /// Keys in the order of their insertion. One whose stamp is no longer in `map` is stale.
     order: VecDeque<(K, u64)>,
     stamp: u64,
@@ -22,7 +24,13 @@ pub(super) struct Bounded<K, V> {
 
 impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     pub(super) fn new(limit: usize) -> Self {
-        Bounded { map: HashMap::new(), order: VecDeque::new(), stamp: 0, limit: limit.max(1) }
+        Bounded {
+            map: HashMap::new(),
+            slots: Slab::default(),
+            order: VecDeque::new(),
+            stamp: 0,
+            limit: limit.max(1),
+        }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -34,35 +42,37 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.map.get(key).map(|slot| &slot.value)
+        self.slots.get(*self.map.get(key)?).map(|slot| &slot.value)
     }
 
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.map.get_mut(key).map(|slot| &mut slot.value)
+        self.slots.get_mut(*self.map.get(key)?).map(|slot| &mut slot.value)
     }
 
     /// Puts `value` in, in place of an older one, which comes back first; then the entry that had
     /// to leave for it.
     pub(super) fn insert(&mut self, key: K, value: V) -> (Option<V>, Option<(K, V)>) {
-        if let Some(slot) = self.map.get_mut(&key) {
-            return (Some(std::mem::replace(&mut slot.value, value)), None);
+        if let Some(known) = self.get_mut(&key) {
+            return (Some(std::mem::replace(known, value)), None);
         }
         let evicted = if self.map.len() >= self.limit { self.pop_oldest() } else { None };
         self.stamp += 1;
         let stamp = self.stamp;
-        self.map.insert(key, Slot { value, stamp });
+        let slot = self.slots.insert(Slot { value, stamp });
+        self.map.insert(key, slot);
         self.order.push_back((key, stamp));
         self.compact();
         (None, evicted)
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        self.map.remove(key).map(|slot| slot.value)
+        let slot = self.map.remove(key)?;
+        self.slots.remove(slot).map(|slot| slot.value)
     }
 
     fn pop_oldest(&mut self) -> Option<(K, V)> {
         while let Some((key, stamp)) = self.order.pop_front() {
-            if self.map.get(&key).is_some_and(|slot| slot.stamp == stamp) {
+            if is_current(&self.map, &self.slots, &key, stamp) {
                 return self.remove(&key).map(|value| (key, value));
             }
         }
@@ -73,10 +83,21 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     /// not keep those behind it.
     fn compact(&mut self) {
         if self.order.len() > 2 * self.map.len() + 64 {
-            let map = &self.map;
-            self.order.retain(|(key, stamp)| map.get(key).is_some_and(|slot| slot.stamp == *stamp));
+            let (map, slots) = (&self.map, &self.slots);
+            self.order.retain(|(key, stamp)| is_current(map, slots, key, *stamp));
         }
     }
+}
+
+/// The key's entry is still the one that was inserted with `stamp`.
+fn is_current<K: Eq + Hash, V>(
+    map: &HashMap<K, u32>,
+    slots: &Slab<Slot<V>>,
+    key: &K,
+    stamp: u64,
+) -> bool {
+    let slot = map.get(key).and_then(|slot| slots.get(*slot));
+    slot.is_some_and(|slot| slot.stamp == stamp)
 }
 
 #[cfg(test)]

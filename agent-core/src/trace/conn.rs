@@ -1,6 +1,7 @@
 //! Connections: their ends, their peer on this host, their open requests.
 
 use super::bounded::Bounded;
+use super::text::Text;
 use crate::message::{Encryption, Endpoints};
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
@@ -23,8 +24,8 @@ pub(super) struct Conn {
     /// None while only its requests, or its peer, have named it.
     pub(super) ends: Option<Box<Endpoints>>,
     /// Remote and local address as text; the path of a unix socket in both.
-    pub(super) remote: String,
-    pub(super) local: String,
+    pub(super) remote: Text,
+    pub(super) local: Text,
     /// Cookie of the other end on this host, 0 while unknown.
     pub(super) peer: u64,
     /// Slots of its requests that are not given out yet, oldest first.
@@ -96,11 +97,19 @@ pub(super) struct Conns {
     /// several have the same.
     marks: HashMap<(u32, u32), u64>,
     pub(super) evicted: u64,
+    /// Where addresses are written.
+    scratch: String,
 }
 
 impl Conns {
     pub(super) fn new(limit: usize) -> Self {
-        Conns { map: Bounded::new(limit), local: HashSet::new(), marks: HashMap::new(), evicted: 0 }
+        Conns {
+            map: Bounded::new(limit),
+            local: HashSet::new(),
+            marks: HashMap::new(),
+            evicted: 0,
+            scratch: String::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -134,11 +143,11 @@ impl Conns {
         }
         let Some(conn) = self.map.get_mut(&cookie) else { return };
         if ends.family == AF_UNIX {
-            conn.local = unix_path(&ends.path);
-            conn.remote.clone_from(&conn.local);
+            let path = unix_path(&ends.path);
+            (conn.local, conn.remote) = (path.as_str().into(), path.as_str().into());
         } else {
-            write_address(&mut conn.local, &ends.local_addr);
-            write_address(&mut conn.remote, &ends.remote_addr);
+            conn.local = written(&mut self.scratch, &ends.local_addr);
+            conn.remote = written(&mut self.scratch, &ends.remote_addr);
         }
         conn.same_host = ends.family == AF_UNIX
             || ends.remote_addr == ends.local_addr
@@ -236,10 +245,11 @@ impl Conns {
     }
 }
 
-fn write_address(text: &mut String, address: &[u8; 16]) {
-    text.clear();
+fn written(scratch: &mut String, address: &[u8; 16]) -> Text {
+    scratch.clear();
     // Writing into a String cannot fail.
-    let _ = write!(text, "{}", Ipv6Addr::from(*address).to_canonical());
+    let _ = write!(scratch, "{}", Ipv6Addr::from(*address).to_canonical());
+    scratch.as_str().into()
 }
 
 /// An abstract name begins with NUL; people write it with `@`.
@@ -260,9 +270,7 @@ mod tests {
             (std::net::Ipv4Addr::new(10, 0, 0, 7).to_ipv6_mapped(), "10.0.0.7"),
             (Ipv6Addr::LOCALHOST, "::1"),
         ] {
-            let mut written = String::new();
-            write_address(&mut written, &bytes.octets());
-            assert_eq!(written, text);
+            assert_eq!(&*written(&mut String::new(), &bytes.octets()), text);
         }
         assert_eq!(unix_path(b"\0dbus"), "@dbus");
     }

@@ -38,6 +38,7 @@ mod request;
 mod settle;
 mod slab;
 mod suspicion;
+mod text;
 mod threads;
 
 #[cfg(test)]

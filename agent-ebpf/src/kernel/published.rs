@@ -15,7 +15,7 @@ use agent_common::{
 use super::{load, task::Task, user::read_user};
 use crate::{
     emit::{count, header, reserve, wakeup},
-    maps::PUBLISHERS,
+    maps::{GO_GENERATION, PUBLISHERS},
     settings::{enabled, offset},
 };
 
@@ -66,7 +66,7 @@ pub fn note(cookie: u64, boot_ns: u64, flags: u16) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn note_thread_context(cookie: u64, boot_ns: u64, flags: u32) -> u32 {
-    if !enabled(feature::THREAD_CONTEXT) {
+    if !enabled(feature::THREAD_CONTEXT) || GO_GENERATION.get(0).copied().unwrap_or(0) == 0 {
         return 0;
     }
     let task = Task::current();

@@ -6,7 +6,7 @@
 //! | `…_fexit` | fexit on `inet_sendmsg` and its like | with fentry |
 //!
 //! The attachments are in `typed.rs` (and `hooks/calls.rs`, for kernels with neither). [`call`] is their
-//! body: filters, position and times, whose bytes.
+//! body: filters ([`watched`]), position and times, whose bytes.
 //! [`write`]: size classes, the way into the ring. [`connection`]: who talks to whom.
 //! [`ktls`]: plaintext of sockets on which the kernel does TLS.
 //! [`work`]: the steps of a call that the verifier takes one by one. [`in_kernel`]: receives that no registers explain.
@@ -18,5 +18,6 @@ pub mod call;
 mod connection;
 mod in_kernel;
 mod ktls;
+mod watched;
 pub mod work;
 pub mod write;

@@ -1,5 +1,6 @@
 //! Who connected, and when a TCP connection closes: `inet_sock_set_state`, fired at every change of
-//! state, in the caller's context or in an interrupt.
+//! state, in the caller's context or in an interrupt; and `tcp_destroy_sock`, for what a program reads after
+//! that.
 
 use agent_common::{
     record::{Closing, Header, flag as record_flag, kind},
@@ -20,6 +21,10 @@ use crate::{
     tls,
 };
 
+/// include/uapi/asm-generic/errno.h.
+const ECONNRESET: u32 = 104;
+const ETIMEDOUT: u32 = 110;
+
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_tracepoint(ctx: BtfTracePointContext) -> i32 {
@@ -30,6 +35,13 @@ fn state_tracepoint(ctx: BtfTracePointContext) -> i32 {
         aya_log_ebpf::debug!(&ctx, "socket {}: TCP state {} to {}", sock.cookie(), old, new);
         changed(sock, old, new);
     }
+    0
+}
+
+/// `tcp_destroy_sock(struct sock *sk)`: TCP is done with it, and nobody holds it by a file.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+fn destroy_tracepoint(ctx: BtfTracePointContext) -> i32 {
+    destroyed(Sock(ctx.arg::<*const u8>(0)));
     0
 }
 
@@ -50,6 +62,7 @@ pub fn changed(sock: Sock, old: u8, new: u8) {
         }
         state::ESTABLISHED => established(sock, old),
         state::FIN_WAIT1 | state::LAST_ACK => closing(sock, old, new, record_flag::LOCAL_END),
+        state::CLOSE if is_unread(sock) => defer(sock),
         state::CLOSE => closing(sock, old, new, record_flag::CLOSED),
         _ => {}
     }
@@ -64,6 +77,51 @@ fn established(sock: Sock, old: u8) {
         return;
     }
     state.flags |= if old == state::SYN_SENT { flag::CONNECTED } else { flag::ACCEPTED };
+}
+
+/// A program holds the socket, and bytes wait for it: a reset, or an end that the peer and TCP have agreed upon,
+/// takes none of them away.
+#[inline(always)]
+fn is_unread(sock: Sock) -> bool {
+    if sock.stream() != Some(Stream::Tcp) || sock.file() == 0 {
+        return false;
+    }
+    let Some(tcp) = sock.tcp() else { return false };
+    let waits = tcp.rcv_nxt().wrapping_sub(tcp.copied_seq());
+    // A FIN has a number as well.
+    waits > if sock.fin_received() { 1 } else { 0 }
+}
+
+#[inline(always)]
+fn defer(sock: Sock) {
+    let Some(state) = socket::get(sock, Stream::Tcp, false) else { return };
+    state.flags |= flag::ENDS_LATER;
+    if sock.error() == ETIMEDOUT {
+        state.flags |= flag::TIMED_OUT;
+    }
+}
+
+#[inline(always)]
+pub fn destroyed(sock: Sock) {
+    let Some(socket) = socket::get(sock, Stream::Tcp, false) else { return };
+    if socket.has(flag::ENDS_LATER) {
+        closing(sock, state::CLOSE, state::CLOSE, record_flag::CLOSED);
+    }
+}
+
+/// What the closing record says of how it ended. The program has been told by now, and the socket forgets.
+#[inline(always)]
+fn error(sock: Sock, state: &SocketState) -> u32 {
+    if !state.has(flag::ENDS_LATER) {
+        return sock.error();
+    }
+    if state.has(flag::TIMED_OUT) {
+        ETIMEDOUT
+    } else if sock.fin_received() {
+        0
+    } else {
+        ECONNRESET
+    }
 }
 
 #[inline(always)]
@@ -95,7 +153,7 @@ fn write(sock: Sock, state: &mut SocketState, old: u8, new: u8, what: u16) {
         cookie: state.cookie,
         send_position: state.send_position,
         receive_position: state.receive_position,
-        error: sock.error(),
+        error: error(sock, state),
         old_state: old,
         new_state: new,
         pad: [0; 2],

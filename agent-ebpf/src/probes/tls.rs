@@ -18,7 +18,7 @@ use aya_ebpf::{
 
 use super::{payload::write, tls_go};
 use crate::{
-    emit::{count, count_both, header, now},
+    emit::{count, count_both, header, now, ticks},
     filter,
     kernel::{
         published,
@@ -26,7 +26,7 @@ use crate::{
         task::{Task, current_ids},
         user::read_user,
     },
-    maps::{TLS_CALLS, TLS_OBJECTS, TLS_WIRE},
+    maps::{TLS_BUFFERS, TLS_CALLS, TLS_OBJECTS, TLS_WIRE},
     settings::enabled,
     shed,
     tls::{CONFLICT, ObjectKey, OpenCall, TlsSocket, WireKey, flag, socket},
@@ -35,6 +35,14 @@ use crate::{
 /// A call within a call begins this soon, ns. One that is older was left without its return (a jump, an
 /// exception).
 pub(super) const NESTED_NS: u64 = 2_000_000_000;
+
+/// The same in ticks of the kernel's, which cost nothing to ask: 2 s where it has 250 a second, as most have; half
+/// a second with 1000, 5 s with 100.
+pub(super) const NESTED_TICKS: u64 = 500;
+
+/// Bytes that OpenSSL, BoringSSL and LibreSSL take whole or not at all: the least that a program may set for a
+/// record (SSL_CTX_set_max_send_fragment(3)). No address is as low.
+const TAKEN_WHOLE: u64 = 512;
 
 #[uprobe]
 fn tls_entry(ctx: ProbeContext) -> u32 {
@@ -64,13 +72,15 @@ fn entered(site: Site, called: Called) {
         let _ = TLS_OBJECTS.remove(ObjectKey { tgid: u64::from(tgid), handle });
         return;
     }
-    let began_ns = now();
+    // Of a receive nobody asks when it began.
+    let began_ns = if site.receives() { 0 } else { now() };
+    let tick = ticks();
     // SAFETY: a live map value that only this thread uses.
     let known = unsafe { TLS_CALLS.get_ptr_mut(thread).and_then(|call| call.as_mut()) };
     if let Some(outer) = &known
         && outer.stack != 0
         && called.stack < outer.stack
-        && began_ns.wrapping_sub(outer.began_ns) < NESTED_NS
+        && tick.wrapping_sub(outer.tick) < NESTED_TICKS
     {
         if outer.handle == handle {
             // One function of the library calls another.
@@ -85,12 +95,14 @@ fn entered(site: Site, called: Called) {
     let call = OpenCall {
         handle,
         buffer: called.argument(site.buffer()),
-        count_at: called.argument(site.count()),
+        count_at: count_at(site, &called),
         site,
         stack: called.stack,
         inner_stack: 0,
         began_ns,
+        tick,
         cookie: 0,
+        buffered: 0,
     };
     match known {
         Some(known) => *known = call,
@@ -100,10 +112,23 @@ fn entered(site: Site, called: Called) {
     }
 }
 
+/// Where the call says how many bytes it moved, or how many these will be if it succeeds.
+#[inline(always)]
+fn count_at(site: Site, called: &Called) -> u64 {
+    if site.counts_by_pointer() && !site.receives() {
+        let len = called.argument(site.buffer() + 1);
+        if len <= TAKEN_WHOLE {
+            return len;
+        }
+    }
+    called.argument(site.count())
+}
+
 /// The library puts ciphertext into a buffer: whoever sends it is the socket of the call's object.
 #[inline(always)]
 fn buffered(tgid: u32, thread: u64, address: u64) {
     let Some(call) = OpenCall::of(thread) else { return };
+    call.buffered = 1;
     let object = ObjectKey { tgid: u64::from(tgid), handle: call.handle };
     if call.cookie != 0 || TLS_OBJECTS.get_ptr(object).is_some() {
         return;
@@ -143,6 +168,9 @@ fn left(returned: Returned) {
         if moved > 0 && !call.site.is_perhaps() {
             let bytes = (counter::TLS_UNMATCHED_BYTES, u64::from(moved));
             count_both((counter::TLS_UNMATCHED_CALLS, 1), bytes);
+            if call.cookie == 0 && cookie == 0 && call.buffered == 0 && !call.site.receives() {
+                meets_other_buffer();
+            }
         }
         return;
     };
@@ -150,6 +178,15 @@ fn left(returned: Returned) {
         return gave_nothing(call, socket);
     }
     report(call, cookie, socket, moved, Asked::Thread, &mut Payload::default());
+}
+
+/// Userspace has more places probed then: see `agent/src/uprobe/bio.rs`.
+#[inline(always)]
+fn meets_other_buffer() {
+    if let Some(met) = TLS_BUFFERS.get_ptr_mut(0) {
+        // SAFETY: a live map value; all who write it write the same.
+        unsafe { met.write(1) };
+    }
 }
 
 /// Bytes of plaintext that the call moved.
@@ -163,7 +200,10 @@ fn moved(call: &OpenCall, returned: Returned) -> u32 {
         if returned.value as i32 != 1 {
             return 0;
         }
-        read_user::<u64>(call.count_at).unwrap_or(0) as i64
+        match call.count_at {
+            len @ 0..=TAKEN_WHOLE => len as i64,
+            address => read_user::<u64>(address).unwrap_or(0) as i64,
+        }
     } else if site.is_wide() {
         returned.value as i64
     } else {

@@ -202,7 +202,9 @@ fn moved_by(
         stack: 0,
         inner_stack: 0,
         began_ns: call.began_ns,
+        tick: 0,
         cookie,
+        buffered: 0,
     };
     report(&done, cookie, socket, moved as u32, Asked::Goroutine, record);
 }

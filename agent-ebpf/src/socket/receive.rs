@@ -10,15 +10,14 @@ use crate::{
 /// its time is late, never early.
 pub(super) const ARRIVALS: u32 = 4;
 
-/// Data became readable. `end` is written after `ns`, and read before it, so that a reader never
-/// takes an older time for newer bytes.
+/// When data became readable, slot by slot. `end` is written after `ns`, and read before it, so that a
+/// reader never takes an older time for newer bytes. Two arrays: of pairs, a third would be padding.
 #[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Arrival {
+pub struct Arrivals {
     /// When.
-    pub ns: u64,
+    pub ns: [u64; ARRIVALS as usize],
     /// Sequence number of the next byte expected after it.
-    pub end: u64,
+    end: [u32; ARRIVALS as usize],
 }
 
 /// Position and times of a receive.
@@ -33,18 +32,20 @@ impl SocketState {
     #[inline(always)]
     pub fn arrive(&mut self, end: u32) {
         let arrived = self.arrived;
-        let newest = &mut self.arrivals[(arrived.wrapping_sub(1) % ARRIVALS) as usize];
+        let newest = (arrived.wrapping_sub(1) % ARRIVALS) as usize;
         let waiting = arrived.wrapping_sub(self.taken);
-        if arrived != 0 && newest.end == u64::from(end) {
+        if arrived != 0 && self.arrivals.end[newest] == end {
             return;
         }
         let ns = now();
         if waiting >= ARRIVALS {
-            newest.ns = ns;
-            newest.end = u64::from(end);
+            self.arrivals.ns[newest] = ns;
+            self.arrivals.end[newest] = end;
             return;
         }
-        self.arrivals[(arrived % ARRIVALS) as usize] = Arrival { ns, end: u64::from(end) };
+        let slot = (arrived % ARRIVALS) as usize;
+        self.arrivals.ns[slot] = ns;
+        self.arrivals.end[slot] = end;
         self.arrived = arrived.wrapping_add(1);
     }
 
@@ -62,13 +63,13 @@ impl SocketState {
             if index == arrived {
                 break;
             }
-            let arrival = self.arrivals[(index % ARRIVALS) as usize];
-            let end = arrival.end as u32;
+            let slot = (index % ARRIVALS) as usize;
+            let (end, ns) = (self.arrivals.end[slot], self.arrivals.ns[slot]);
             if !first.is_true && newer(end, start) {
-                first = Moment { ns: arrival.ns, is_true: true };
+                first = Moment { ns, is_true: true };
             }
             if !newer(after, end) {
-                last = Moment { ns: arrival.ns, is_true: true };
+                last = Moment { ns, is_true: true };
                 if end == after {
                     taken = index.wrapping_add(1);
                 }
@@ -90,9 +91,11 @@ impl SocketState {
 #[inline(always)]
 pub fn next_read(sock: Sock, tcp: Tcp) -> u32 {
     let copied = tcp.copied_seq();
-    let finished = matches!(
-        sock.state(),
-        state::TIME_WAIT | state::CLOSE | state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING
-    );
+    let finished = match sock.state() {
+        state::TIME_WAIT | state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING => true,
+        // A connection that was reset has no FIN.
+        state::CLOSE => sock.fin_received(),
+        _ => false,
+    };
     if finished && copied == tcp.rcv_nxt() { copied.wrapping_sub(1) } else { copied }
 }

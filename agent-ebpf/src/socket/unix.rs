@@ -12,18 +12,18 @@ impl SocketState {
             return;
         }
         let ns = now();
-        if self.arrivals[0].ns == 0 {
-            self.arrivals[0].ns = ns;
+        if self.arrivals.ns[0] == 0 {
+            self.arrivals.ns[0] = ns;
         }
-        self.arrivals[1].ns = ns;
+        self.arrivals.ns[1] = ns;
     }
 
     /// `len` bytes were read.
     #[inline(always)]
     pub fn end_receive_unix(&mut self, sock: Sock, len: u32) -> Received {
-        let (first, last) = (self.arrivals[0].ns, self.arrivals[1].ns);
+        let (first, last) = (self.arrivals.ns[0], self.arrivals.ns[1]);
         // What is left arrived at the latest with the last arrival.
-        self.arrivals[0].ns = if sock.drained() { 0 } else { last };
+        self.arrivals.ns[0] = if sock.drained() { 0 } else { last };
         let position = self.receive_position;
         self.receive_position = position + u64::from(len);
         Received {

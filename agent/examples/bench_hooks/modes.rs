@@ -21,6 +21,8 @@ pub enum Does {
     Mutes,
     /// Everything is captured.
     Captures,
+    /// Plaintext of TLS libraries is captured, ciphertext muted, as once its beginning has been read.
+    MutesCiphertext,
 }
 
 /// All that the agent attaches for HTTP in clear.
@@ -79,6 +81,7 @@ pub const MODES: &[Mode] = &[
     mode("all hooks, flows", ALL_AND_FLOWS, Does::Captures),
     mode(PACKETS, ALL, Does::Captures),
     mode("all hooks, TLS", TLS, Does::Captures),
+    mode("all hooks, TLS, plaintext alone", TLS, Does::MutesCiphertext),
 ];
 
 /// … and the program that looks at each received packet.

@@ -8,12 +8,15 @@ use agent::probe::control::{Maps, Verdicts};
 use agent::probe::in_kernel::{InKernelMaps, Packets};
 use agent::probe::load::{FlowSizes, LoadConfig, load};
 use agent::probe::plan::Feature;
+use agent::probe::run_time;
 use agent::probe::{OBJECTS, Objects};
 use agent::runtime::go::GoPrograms;
+use agent::uprobe::program::Programs;
 use agent::uprobe::service::{Service, Shared};
 use agent_common::settings::{Settings, feature, socket_verdict};
 use anyhow::{Context, Result, bail};
 use aya::maps::RingBuf;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -26,7 +29,10 @@ pub struct Probes {
     libraries: Option<Service>,
     stop: Arc<AtomicBool>,
     reader: JoinHandle<()>,
-    mutes: bool,
+    /// What userspace says of the sockets.
+    verdict: Option<u32>,
+    /// Programs for functions of libraries, by name.
+    functions: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Probes {
@@ -61,6 +67,7 @@ impl Probes {
         let mut flow_ring = RingBuf::try_from(loaded.ebpf.take_map("FLOW_RING").context("a map")?)?;
         let (mut packets, _, _) = Packets::new(InKernelMaps::take(&mut loaded.ebpf)?);
         let libraries = loaded.libraries.take();
+        let functions = libraries.as_ref().map(Programs::descriptors).unwrap_or_default();
         let attached = Attached::new(loaded);
         if mode.name == PACKETS {
             let done = attached.with(|ebpf| packets.attach(ebpf)).context("detached")?;
@@ -87,7 +94,12 @@ impl Probes {
             libraries: libraries.transpose()?,
             stop,
             reader,
-            mutes: mode.does == Does::Mutes,
+            verdict: match mode.does {
+                Does::Mutes => Some(socket_verdict::MUTE),
+                Does::MutesCiphertext => Some(socket_verdict::TLS),
+                Does::Leaves | Does::Captures => None,
+            },
+            functions,
         })
     }
 
@@ -97,8 +109,8 @@ impl Probes {
             if let Some(pid) = subject.program {
                 self.go.started(pid);
             }
-            for cookie in subject.cookies.iter().filter(|_| self.mutes) {
-                self.verdicts.set(*cookie, socket_verdict::MUTE)?;
+            for (cookie, verdict) in subject.cookies.iter().zip(self.verdict.iter().cycle()) {
+                self.verdicts.set(*cookie, *verdict)?;
             }
         }
         Ok(())
@@ -115,6 +127,12 @@ impl Probes {
                 sum.1 += info.run_time();
             }
         });
+        for (name, fd) in &self.functions {
+            let (count, time) = run_time::of(fd.as_fd()).context("a program's run time")?;
+            let sum = runs.entry((*name).to_owned()).or_default();
+            sum.0 += count;
+            sum.1 += time;
+        }
         if let Some(libraries) = self.libraries {
             libraries.stop();
         }

@@ -20,7 +20,8 @@ const RING: u32 = 1 << 20;
 /// Threads that use unconnected UDP sockets at once; one that finds no room has messages without peer.
 const PEERS: u32 = 4096;
 
-/// Sizes for so many conversations.
+/// Sizes for so many conversations. Half of them may be UDP at once: the kernel's map takes 192 bytes for
+/// each it has room for, used or not, and what it evicts is counted.
 pub fn sizes(table: u32) -> FlowSizes {
-    FlowSizes { ring: RING, datagrams: table, peers: PEERS }
+    FlowSizes { ring: RING, datagrams: table.div_ceil(2), peers: PEERS }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     clock::boot_ns,
-    governor,
+    governor, heap,
     outputs::{self, Outputs},
     packets::PacketThread,
     preamble::{self, Recorded},
@@ -287,16 +287,11 @@ fn wait_for_end(
                 None => std::future::pending().await,
             }
         };
-        let stopped = async {
-            while !shared.stop.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = over => {}
-            () = stopped => {}
+            () = heap::tend(&shared.stop) => {}
         }
         Ok::<(), Failure>(())
     })
@@ -354,7 +349,7 @@ impl Agent {
         } = maps;
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
-        let programs = RunTimes::of(&loaded.ebpf);
+        let programs = RunTimes::of(&loaded.ebpf, loaded.libraries.as_ref());
         let shared =
             Arc::new(Shared::new(loaded.features.clone(), Some(counters), Misses::of(&loaded)));
         let libraries = loaded.libraries.take();

@@ -137,7 +137,9 @@ impl<D: Downstream> ShardOutput for Outlet<D> {
     }
 
     fn verdict(&mut self, cookie: u64, verdict: u32) {
-        if self.never_mute && matches!(verdict, socket_verdict::MUTE | socket_verdict::TLS) {
+        // What they say of its role comes by itself as well.
+        use socket_verdict::{MUTE, TLS, TLS_ANSWERS, TLS_ASKS};
+        if self.never_mute && matches!(verdict, MUTE | TLS | TLS_ANSWERS | TLS_ASKS) {
             return;
         }
         if self.verdicts.set(cookie, verdict).is_err() {

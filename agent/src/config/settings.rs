@@ -68,7 +68,7 @@ pub struct FlowSettings {
     pub logs: FlowLogs,
     /// Series of metrics, 1 to 100,000; more fold into one.
     pub series: usize,
-    /// Conversations that are known at once, and UDP conversations that the kernel counts.
+    /// Conversations that are known at once; the kernel counts half as many of UDP.
     pub table: u32,
     /// DNS answers are read, for names.
     pub dns: bool,

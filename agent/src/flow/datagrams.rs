@@ -8,7 +8,7 @@ use crate::probe::control::MapFault;
 use agent_common::record::{DatagramKey, Datagrams};
 use agent_core::flow::conversation::FlowId;
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap, IterableMap, MapData};
 use zerocopy::{FromBytes, IntoBytes};
 
 const KEY: usize = size_of::<DatagramKey>() / 8;
@@ -21,6 +21,8 @@ pub struct DatagramMap {
     removed: u64,
     /// Entries at the latest look.
     present: u64,
+    /// Entries that one look gives at most.
+    most: usize,
 }
 
 impl DatagramMap {
@@ -32,14 +34,19 @@ impl DatagramMap {
         let fault = |reason| MapFault { name: "DATAGRAMS", reason };
         let map = ebpf.take_map("DATAGRAMS").ok_or_else(|| fault("it is not there".to_owned()))?;
         let map = HashMap::try_from(map).map_err(|error| fault(error.to_string()))?;
-        Ok(DatagramMap { map, removed: 0, present: 0 })
+        let map: HashMap<MapData, _, _> = map;
+        let info = map.map().info().map_err(|error| fault(error.to_string()))?;
+        let most = 2 * usize::try_from(info.max_entries()).unwrap_or(usize::MAX / 2);
+        Ok(DatagramMap { map, removed: 0, present: 0, most })
     }
 
     /// Gives every entry to `take`.
     pub fn read(&mut self, mut take: impl FnMut(&DatagramKey, &Datagrams)) {
         self.present = 0;
-        // An entry that is evicted in between ends the walk's certainty, not the walk.
-        for (key, value) in self.map.iter().flatten() {
+        // A walk goes on behind the entry that it gave last; when that was evicted in between, it begins
+        // anew (`htab_map_get_next_key`). So entries may come twice, and where they are made as fast as they
+        // are read there would be no end. While nothing is evicted, none that stays is missed.
+        for (key, value) in self.map.iter().take(self.most).flatten() {
             self.present += 1;
             let key = DatagramKey::read_from_bytes(key.as_bytes());
             let value = Datagrams::read_from_bytes(value.as_bytes());

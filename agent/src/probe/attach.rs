@@ -11,6 +11,7 @@ use aya::{
     },
 };
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
 
 /// What came of a choice that works.
 #[derive(Default)]
@@ -32,17 +33,50 @@ pub fn choice(ebpf: &mut Ebpf, running: &Running, choice: &Choice) -> Result<Att
         choice.parts.iter().filter(|part| !part.optional || running.has(part.hook)).collect();
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
-    for part in &parts {
-        load(program(ebpf, part)?, part.hook, running.typed.as_ref())
-            .map_err(|error| refused(part, &error))
-            .map_err(|reason| format!("{reason}{}", choice.needs.lacking(&release)))?;
-    }
+    load_all(ebpf, &parts, running.typed.as_ref())
+        .map_err(|reason| format!("{reason}{}", choice.needs.lacking(&release)))?;
     let mut attached = Attached::default();
     for part in &parts {
         attach(program(ebpf, part)?, part, &mut attached).map_err(|error| refused(part, &error))?;
         attached.hooks.push(format!("{}:{}", part.hook.kind(), part.hook.target()));
     }
     Ok(attached)
+}
+
+/// Programs that the kernel verifies at once, at most: each takes memory there meanwhile.
+const AT_ONCE: usize = 4;
+
+/// Loads the programs of all parts, side by side: the two that carry payload take a third of a start each.
+/// The error is that of the first part that was refused.
+fn load_all(ebpf: &mut Ebpf, parts: &[&Part], btf: Option<&AyaBtf>) -> Result<(), String> {
+    let place = |name: &str| parts.iter().position(|part| part.program == name);
+    let mut programs: Vec<_> =
+        ebpf.programs_mut().filter_map(|(name, program)| Some((place(name)?, program))).collect();
+    programs.sort_by_key(|(place, _)| *place);
+    let is_there = |at: usize| programs.iter().any(|(place, _)| *place == at);
+    if let Some((_, part)) = parts.iter().enumerate().find(|(at, _)| !is_there(*at)) {
+        return Err(format!("the kernel object has no program {}", part.program));
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(AT_ONCE).min(programs.len());
+    let (waiting, failed) = (Mutex::new(programs.into_iter()), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((place, program)) = next else { break };
+            let Some(part) = parts.get(place) else { break };
+            if let Err(error) = load(program, part.hook, btf) {
+                let reason = refused(part, &error);
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push((place, reason));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.into_iter().min().map_or(Ok(()), |(_, reason)| Err(reason))
 }
 
 /// Asks `check_offsets` about these numbers of the running thread; gives bits of

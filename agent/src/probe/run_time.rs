@@ -4,9 +4,11 @@
 //! (include/uapi/linux/bpf.h, Linux 5.8): two looks at a clock for each run of any program on the
 //! machine. So it is held for a moment only.
 
+use crate::uprobe::program::Programs;
 use aya::Ebpf;
 use aya::sys::{Stats, enable_stats};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// The loaded programs, to be asked. Keeps them in memory, but not attached.
 #[derive(Debug, Default)]
@@ -20,11 +22,14 @@ pub struct Measuring {
 }
 
 impl RunTimes {
-    /// The programs of an object that are loaded.
-    pub fn of(ebpf: &Ebpf) -> RunTimes {
+    /// The programs of an object that are loaded, and those for functions of libraries.
+    pub fn of(ebpf: &Ebpf, libraries: Option<&Programs>) -> RunTimes {
         let fd =
             |program: &aya::programs::Program| program.fd().ok()?.as_fd().try_clone_to_owned().ok();
-        RunTimes(ebpf.programs().filter_map(|(_, program)| fd(program)).collect())
+        let mut programs: Vec<_> = ebpf.programs().filter_map(|(_, program)| fd(program)).collect();
+        let others = libraries.map(Programs::descriptors).unwrap_or_default();
+        programs.extend(others.into_iter().map(|(_, fd)| fd));
+        RunTimes(programs)
     }
 
     /// Begins to measure. `None` where the kernel refuses: then nothing is known of its side.
@@ -39,28 +44,33 @@ impl RunTimes {
     }
 
     fn sum_ns(&self) -> u64 {
-        let read = |fd: &OwnedFd| {
-            let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
-            run_time(&std::fs::read_to_string(path).ok()?)
-        };
-        self.0.iter().filter_map(read).sum()
+        let times = self.0.iter().filter_map(|fd| of(fd.as_fd()));
+        times.map(|(_, time)| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)).sum()
     }
 }
 
-/// The number in the description of a program's descriptor (`bpf_prog_show_fdinfo` in
+/// Runs of a program while they were measured, and the time that they took.
+pub fn of(program: BorrowedFd<'_>) -> Option<(u64, Duration)> {
+    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
+    run_time(&std::fs::read_to_string(path).ok()?)
+}
+
+/// The numbers in the description of a program's descriptor (`bpf_prog_show_fdinfo` in
 /// kernel/bpf/syscall.c).
-fn run_time(info: &str) -> Option<u64> {
-    info.lines().find_map(|line| line.strip_prefix("run_time_ns:"))?.trim().parse().ok()
+fn run_time(info: &str) -> Option<(u64, Duration)> {
+    let number =
+        |name: &str| info.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok();
+    Some((number("run_cnt:")?, Duration::from_nanos(number("run_time_ns:")?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::run_time;
+    use super::*;
 
     #[test]
     fn the_time_is_read_from_the_descriptors_description() {
         let info = "pos:\t0\nprog_type:\t26\nrun_time_ns:\t1234\nrun_cnt:\t5\n";
-        assert_eq!(run_time(info), Some(1234));
+        assert_eq!(run_time(info), Some((5, Duration::from_nanos(1234))));
         assert_eq!(run_time("pos:\t0\n"), None);
     }
 }

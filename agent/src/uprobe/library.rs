@@ -1,6 +1,6 @@
 //! Libraries whose functions are probed: a library is a table of symbols and argument conventions.
 
-use super::{gnutls, nss, openssl};
+use super::{boringssl, gnutls, nss, openssl};
 use agent_common::tls::Site;
 
 /// One function.
@@ -69,8 +69,7 @@ pub struct Inside {
 
 /// Known by texts that every build has: paths of their sources in messages.
 pub const INSIDE: [Inside; 2] = [
-    // OpenSSL's is a C file.
-    Inside { mark: b"ssl/ssl_lib.cc", name: "BoringSSL (no symbols)" },
+    Inside { mark: boringssl::MARK, name: boringssl::NAME },
     Inside { mark: b"/rustls-0.", name: "rustls (no symbols)" },
 ];
 

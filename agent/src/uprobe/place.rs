@@ -60,6 +60,15 @@ pub fn adds_zeros(code: &[u8]) -> bool {
     })
 }
 
+/// What a function does nothing but give: an address (`lea rax, [rip + disp32]`, then `ret`). `address`: its
+/// own.
+pub fn returned_address(address: u64, code: &[u8]) -> Option<u64> {
+    let (skipped, rest) = without_mark(code);
+    let [0x48, 0x8d, 0x05, a, b, c, d, 0xc3, ..] = rest else { return None };
+    let next = address.checked_add(skipped + 7)?;
+    next.checked_add_signed(i64::from(i32::from_le_bytes([*a, *b, *c, *d])))
+}
+
 fn callee<'c>(
     offset: u64,
     code: &'c [u8],
@@ -192,6 +201,16 @@ mod tests {
         assert_eq!(passes_on(0x35430, SSL_READ), None, "it sets the fourth argument");
         assert_eq!(passes_two_on(0, &[0x48, 0x89, 0xfb, 0xe8, 0, 0, 0, 0]), None, "not known");
         assert_eq!(passes_on(0, &[0xe8, 0, 0, 0, 0x80]), None, "before the file's begin");
+    }
+
+    #[test]
+    fn an_address_is_taken_from_a_function_that_only_returns_it() {
+        let code = [0x48, 0x8d, 0x05, 0xa9, 0xd2, 0x34, 0, 0xc3];
+        assert_eq!(returned_address(0x11_2710, &code), Some(0x45_f9c0));
+        let marked = [ENDBR64, &code].concat();
+        assert_eq!(returned_address(0x11_270c, &marked), Some(0x45_f9c0));
+        assert_eq!(returned_address(0x11_2710, &code[..7]), None, "it goes on");
+        assert_eq!(returned_address(u64::MAX, &code), None, "nowhere");
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use super::sys::{self, Way};
 use agent_common::tls::Site;
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya_obj::Object;
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Programs of the object, in the order of [`Programs`].
+const NAMES: [&str; 5] = ["tls_entry", "tls_return", "rust_entry", "rust_return", "tls_go"];
 
 /// Loaded; attached by [`Programs::attach`].
 pub struct Programs {
@@ -18,6 +21,8 @@ pub struct Programs {
     go: Option<OwnedFd>,
     /// [`RustProcess`](agent_common::tls::RustProcess) by process.
     rust_processes: Option<HashMap<MapData, u32, [u64; 2]>>,
+    /// Not 0 once a library has sent into a buffer that is not known.
+    buffers: Option<Array<MapData, u32>>,
     way: Way,
 }
 
@@ -28,7 +33,14 @@ struct Pair {
 }
 
 /// Probes on one file. They end with this value.
-pub struct Attached(#[expect(dead_code, reason = "held for its end")] Vec<OwnedFd>);
+pub struct Attached(Vec<OwnedFd>);
+
+impl Attached {
+    /// More of the same file.
+    pub fn add(&mut self, more: Attached) {
+        self.0.extend(more.0);
+    }
+}
 
 impl Programs {
     /// Loads the programs out of the object that `ebpf` was made of: their maps are its maps. `go`:
@@ -52,6 +64,17 @@ impl Programs {
         self.go.is_some()
     }
 
+    /// The loaded programs by name, to be asked what they cost.
+    pub fn descriptors(&self) -> Vec<(&'static str, OwnedFd)> {
+        let Programs { calls, rust, go, .. } = self;
+        let pairs = [calls, rust].into_iter().flat_map(|pair| [&pair.entry, &pair.on_return]);
+        NAMES
+            .into_iter()
+            .zip(pairs.chain(go))
+            .filter_map(|(name, fd)| Some((name, fd.try_clone().ok()?)))
+            .collect()
+    }
+
     /// Processes whose rustls has another layout than is known: none of their calls was as expected.
     pub fn strangers(&self) -> Vec<u32> {
         let entries = self.rust_processes.iter().flat_map(HashMap::iter).flatten();
@@ -59,6 +82,11 @@ impl Programs {
             .filter(|(_, [fit, strange])| *fit == 0 && *strange > 0)
             .map(|(tgid, _)| tgid)
             .collect()
+    }
+
+    /// A library has sent into a buffer that is none of its own.
+    pub fn meet_other_buffers(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|met| met.get(&0, 0).is_ok_and(|met| met != 0))
     }
 
     /// Kind of attachment, as shown.
@@ -74,7 +102,11 @@ impl Programs {
         let maps: Vec<(String, RawFd, aya_obj::Map)> = ebpf
             .maps()
             .filter_map(|(name, map)| {
-                Some((name.to_owned(), descriptor(map)?, object.maps.get(name)?.clone()))
+                Some((
+                    name.to_owned(),
+                    descriptor(map)?.as_raw_fd(),
+                    object.maps.get(name)?.clone(),
+                ))
             })
             .collect();
         let code: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
@@ -88,20 +120,23 @@ impl Programs {
                 .functions
                 .get(&program.function_key())
                 .ok_or_else(|| format!("the object has no code of {name}"))?;
-            sys::load(&function.instructions, &program.license, way)
+            sys::load(name, &function.instructions, &program.license, way)
                 .map_err(|reason| format!("{name} was refused: {reason}"))
         };
         let pair = |entry, on_return| {
             Ok::<_, String>(Pair { entry: load(entry)?, on_return: load(on_return)? })
         };
-        let calls = pair("tls_entry", "tls_return")?;
-        let rust = pair("rust_entry", "rust_return")?;
-        let go =
-            if go { load("tls_go") } else { Err("goroutines cannot be told apart".to_owned()) };
+        let [tls_entry, tls_return, rust_entry, rust_return, tls_go] = NAMES;
+        let calls = pair(tls_entry, tls_return)?;
+        let rust = pair(rust_entry, rust_return)?;
+        let go = if go { load(tls_go) } else { Err("goroutines cannot be told apart".to_owned()) };
         let go = go.inspect_err(|reason| {
             tracing::warn!("TLS of programs in Go is not seen in clear: {reason}");
         });
-        Ok(Programs { calls, rust, go: go.ok(), rust_processes: rust_processes(ebpf), way })
+        let rust_processes =
+            view(ebpf, "RUST_PROCESSES").and_then(|map| HashMap::try_from(map).ok());
+        let buffers = view(ebpf, "TLS_BUFFERS").and_then(|map| Array::try_from(map).ok());
+        Ok(Programs { calls, rust, go: go.ok(), rust_processes, buffers, way })
     }
 
     fn proves_itself(&self) -> Result<(), String> {
@@ -220,14 +255,13 @@ fn perf_kind() -> Result<PerfKind, String> {
     })
 }
 
-/// A view of what is known of programs with rustls.
-fn rust_processes(ebpf: &Ebpf) -> Option<HashMap<MapData, u32, [u64; 2]>> {
-    let Map::LruHashMap(data) = ebpf.map("RUST_PROCESSES")? else { return None };
-    let fd = data.fd().as_fd().try_clone_to_owned().ok()?;
-    HashMap::try_from(Map::from_map_data(MapData::from_fd(fd).ok()?).ok()?).ok()
+/// A map once more, to read it.
+fn view(ebpf: &Ebpf, name: &str) -> Option<Map> {
+    let fd = descriptor(ebpf.map(name)?)?.try_clone_to_owned().ok()?;
+    Map::from_map_data(MapData::from_fd(fd).ok()?).ok()
 }
 
-fn descriptor(map: &Map) -> Option<RawFd> {
+fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
     let data = match map {
         Map::Array(data)
         | Map::CgroupArray(data)
@@ -241,7 +275,7 @@ fn descriptor(map: &Map) -> Option<RawFd> {
         | Map::SkStorage(data) => data,
         _ => return None,
     };
-    Some(data.fd().as_fd().as_raw_fd())
+    Some(data.fd().as_fd())
 }
 
 /// An error with its sources.

@@ -8,6 +8,7 @@ use super::{
     target::{FileKey, Findings, examine},
 };
 use crate::runtime::context::{ContextCounts, Contexts, Exported};
+use agent_common::tls::Site;
 use agent_core::ledger::{Entry, Side};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -57,6 +58,8 @@ pub struct Knowledge {
     pub refused: u64,
     /// Files left out because too many carry probes already.
     pub over_limit: u64,
+    /// Files in which all that goes into buffers is probed, since a program has some of its own.
+    pub for_buffers: u64,
     /// Mappings that the kernel had no room to tell of.
     pub lost: u64,
     /// Programs that publish trace contexts.
@@ -93,6 +96,7 @@ impl Shared {
             files("probed", known.covered.len() as u64),
             files("refused", known.refused),
             files("over_limit", known.over_limit),
+            files("probed_for_buffers", known.for_buffers),
             files("lost_mappings", known.lost),
             Entry {
                 stage: "tls",
@@ -114,6 +118,8 @@ pub struct Service {
 
 struct Known {
     attached: Option<Attached>,
+    /// Where it is probed in addition: see [`Work::meet_other_buffers`].
+    spare: Option<(File, Vec<(u64, Site)>)>,
     blind: Vec<&'static str>,
     context: Option<Exported>,
     path: PathBuf,
@@ -126,6 +132,7 @@ impl Known {
     fn of(findings: Findings, path: &Path, well_known: bool, attached: Option<Attached>) -> Known {
         Known {
             attached,
+            spare: None,
             blind: findings.blind,
             context: findings.context,
             path: path.to_owned(),
@@ -144,6 +151,8 @@ struct Work {
     recent: HashMap<((String, u64), PathBuf), Instant>,
     shared: Shared,
     swept: Instant,
+    /// A program with buffers of its own has been met.
+    other_buffers: bool,
 }
 
 impl Service {
@@ -165,6 +174,7 @@ impl Service {
             recent: HashMap::new(),
             shared,
             swept: Instant::now(),
+            other_buffers: false,
         };
         let well_known = if work.programs.is_some() { find::well_known() } else { Vec::new() };
         for path in well_known {
@@ -218,11 +228,42 @@ impl Work {
                 contexts.ask();
                 self.shared.lock().contexts = contexts.counts;
             }
+            if !self.other_buffers
+                && self.programs.as_ref().is_some_and(Programs::meet_other_buffers)
+            {
+                self.meet_other_buffers();
+            }
             if self.swept.elapsed() >= SWEEP {
                 self.sweep();
             }
         }
         end(self.known.into_values().filter_map(|known| known.attached).collect());
+    }
+
+    /// A program has a TLS library send into a buffer that the library does not know: from now on all that
+    /// goes into any is looked at.
+    fn meet_other_buffers(&mut self) {
+        self.other_buffers = true;
+        tracing::debug!(
+            "a program has buffers of its own for a TLS library: these are probed as well"
+        );
+        let Some(programs) = &self.programs else { return };
+        for known in self.known.values_mut() {
+            let Some((attached, (file, sites))) = known.attached.as_mut().zip(known.spare.take())
+            else {
+                continue;
+            };
+            match programs.attach(&file, &sites) {
+                Ok(probes) => {
+                    attached.add(probes);
+                    self.shared.lock().for_buffers += 1;
+                }
+                Err(reason) => {
+                    self.shared.lock().refused += 1;
+                    tracing::warn!("{} cannot be probed: {reason}", known.path.display());
+                }
+            }
+        }
     }
 
     /// Looks at all that is mapped now.
@@ -280,6 +321,10 @@ impl Work {
         if !programs.cover_go() {
             findings.without_go();
         }
+        if self.other_buffers {
+            findings.sites.append(&mut findings.spare);
+        }
+        let spare = std::mem::take(&mut findings.spare);
         let held = self.known.values().filter(|known| known.attached.is_some()).count();
         let mut shared = self.shared.lock();
         shared.examined += 1;
@@ -300,7 +345,11 @@ impl Work {
                 }
             }
         }
-        Known::of(findings, path, well_known, attached)
+        let mut known = Known::of(findings, path, well_known, attached);
+        if known.attached.is_some() && !spare.is_empty() {
+            known.spare = file.try_clone().ok().map(|file| (file, spare));
+        }
+        known
     }
 
     /// Lets go of files that nobody maps any more, and of processes that are gone.

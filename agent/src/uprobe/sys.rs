@@ -43,12 +43,17 @@ struct ProgramLoad {
     attach_type: u32,
 }
 
-/// Loads a program of the kprobe type, to be attached in this way. The error's text is the verifier's
-/// last words.
-pub fn load(code: &[bpf_insn], license: &CStr, way: Way) -> Result<OwnedFd, String> {
+/// Loads a program of the kprobe type, to be attached in this way. `name`: as others see it, its first 15
+/// bytes. The error's text is the verifier's last words.
+pub fn load(name: &str, code: &[bpf_insn], license: &CStr, way: Way) -> Result<OwnedFd, String> {
     let mut log = vec![0_u8; 1 << 16];
+    let mut shown = [0; 16];
+    for (to, from) in shown.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
     let mut attr = ProgramLoad {
         kind: BPF_PROG_TYPE_KPROBE,
+        name: shown,
         instruction_count: u32::try_from(code.len()).unwrap_or(u32::MAX),
         instructions: code.as_ptr() as u64,
         license: license.as_ptr() as u64,

@@ -1,5 +1,7 @@
 //! A file to its functions that are probed.
 
+use super::bio;
+use super::boringssl;
 use super::go;
 use super::library::{BLIND, INSIDE, Inner, LIBRARIES, Library};
 use super::place;
@@ -44,6 +46,9 @@ pub struct Findings {
     pub blind: Vec<&'static str>,
     /// Where to put a probe: offset in the file, and what is there. Each offset once.
     pub sites: Vec<(u64, Site)>,
+    /// More places, which are of use only once a program with buffers of its own has been met: until then
+    /// they would tax all others.
+    pub spare: Vec<(u64, Site)>,
     /// It exports the variable by which trace contexts are published.
     pub context: Option<Exported>,
 }
@@ -82,11 +87,7 @@ pub fn examine(file: &File, path: &Path) -> Findings {
     }
     let is_small = file.metadata().is_ok_and(|meta| meta.len() <= MAX_SEARCHED);
     if findings.covered.is_empty() && (elf.is_program() || is_small) {
-        let marks = INSIDE.map(|inside| inside.mark);
-        let found = elf.contains(&marks);
-        let inside = INSIDE.iter().filter(|inside| found.contains(&inside.mark));
-        findings.blind.extend(inside.map(|inside| inside.name));
-        findings.blind.dedup();
+        look_inside(&elf, &mut findings);
     }
     findings.sites.sort_unstable_by_key(|(offset, _)| *offset);
     findings.sites.dedup_by_key(|(offset, _)| *offset);
@@ -95,6 +96,28 @@ pub fn examine(file: &File, path: &Path) -> Findings {
 
 /// Longest shared library that is searched for texts: its programs' first calls wait meanwhile.
 const MAX_SEARCHED: u64 = 64 << 20;
+
+/// For what has no name that is known.
+fn look_inside(elf: &Elf<Pieces<'_>>, findings: &mut Findings) {
+    let marks = INSIDE.map(|inside| inside.mark);
+    let found = elf.contains(&marks);
+    for inside in INSIDE.iter().filter(|inside| found.contains(&inside.mark)) {
+        let functions = match inside.mark {
+            boringssl::MARK => boringssl::functions(elf),
+            _ => Vec::new(),
+        };
+        if functions.is_empty() {
+            findings.blind.push(inside.name);
+            continue;
+        }
+        // As for functions with names; all of them begin with a return to come.
+        let placed = functions.into_iter().map(|(offset, site)| {
+            (place::with_stack(offset, &elf.bytes(offset, place::LOOKED_AT)), site)
+        });
+        findings.sites.extend(placed);
+        findings.covered.push(inside.name);
+    }
+}
 
 fn is_librarys(name: &str) -> bool {
     let mut functions = LIBRARIES.iter().flat_map(|library| library.functions);
@@ -136,7 +159,19 @@ fn look_for(library: &Library, elf: &Elf<Pieces<'_>>, hidden: &Functions, findin
         };
         (!left_out.contains(&function.symbol)).then_some((place, function.site))
     });
+    let (ciphertext, sites): (Vec<_>, Vec<_>) = sites.partition(|(_, site)| site.is_ciphertext());
     findings.sites.extend(sites);
+    // A program has it for itself, and has no use for it without buffers.
+    match if ciphertext.is_empty() || elf.is_program() { None } else { bio::writers(elf) } {
+        Some(writers) => {
+            let place =
+                |offset| place::with_arguments(offset, &elf.bytes(offset, place::LOOKED_AT));
+            let sites = writers.map(|offset| (place(offset), Site::ciphertext(1)));
+            findings.sites.extend(sites);
+            findings.spare.extend(ciphertext);
+        }
+        None => findings.sites.extend(ciphertext),
+    }
     findings.covered.push(library.name);
 }
 
@@ -184,6 +219,23 @@ impl Image for Pieces<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Debian 12's libcrypto, where it is installed: sockets' records pass none of the places.
+    #[test]
+    fn buffers_of_an_installed_library_are_probed_and_not_its_sockets() {
+        let path = "/usr/lib/x86_64-linux-gnu/libcrypto.so.3";
+        let Ok(file) = File::open(path) else { return };
+        let findings = examine(&file, Path::new(path));
+        let write = Elf::parse(Pieces(&file)).unwrap().exported(&["BIO_write"])["BIO_write"];
+        let near = |at: u64| (write..write + place::LOOKED_AT as u64).contains(&at);
+        let [(spare, _)] = findings.spare[..] else { panic!("{findings:?}") };
+        assert!(near(spare), "{findings:?}");
+        let [(one, _), (other, _)] = findings.sites[..] else { panic!("{findings:?}") };
+        assert!(!near(one) && !near(other), "{findings:?}");
+        for at in [one, other, spare] {
+            assert!(place::is_cheap(&Pieces(&file).read(at, 8).unwrap()), "{at:#x}");
+        }
+    }
 
     /// Debian 12's libraries, where they are installed: each has shapes that the tables know.
     #[test]

@@ -42,6 +42,9 @@ const PER_PROCESS: u32 = 15_000;
 /// Time for records to be worked off, and for memory that is not used any more to go back.
 const SETTLE: Duration = Duration::from_secs(4);
 
+/// Time in which the agent looks at all conversations, too: by default every ten seconds.
+const LOOKED: Duration = Duration::from_secs(16);
+
 /// Bytes in use.
 #[derive(Clone, Copy, Default)]
 struct Memory {
@@ -88,7 +91,7 @@ fn once(options: &Options, agent: Option<&Watcher>, web: u16, home: &Path) -> Re
     thread::sleep(SETTLE);
     let before = memory(agent)?;
     let connections = Holders::open(options.connections, web)?;
-    thread::sleep(SETTLE);
+    thread::sleep(if agent.is_some() { LOOKED } else { SETTLE });
     let after = memory(agent)?;
     if let Some(agent) = agent {
         let metrics = agent.page("/metrics")?;

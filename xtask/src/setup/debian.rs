@@ -28,6 +28,7 @@ const PACKAGES: &[(Level, &str, &str)] = &[
     (Level::Test, "lighttpd-mod-gnutls", "lighttpd with GnuTLS"),
     (Level::Test, "lighttpd-mod-nss", "lighttpd with NSS"),
     (Level::Test, "lighttpd-mod-mbedtls", "lighttpd with mbedTLS, which is not covered"),
+    (Level::Test, "openjdk-17-jdk-headless", "the JVM's own TLS, which is not covered; 116 MB"),
     (Level::Test, "wget", "a client with GnuTLS"),
     (Level::Test, "postgresql-15", "STARTTLS of its own"),
     (Level::Test, "apache2-utils", "ab, a load generator"),

@@ -1,7 +1,9 @@
 //! What the agent takes of the machine at one moment.
 
 use crate::usage;
+use crate::watcher::Watcher;
 use anyhow::{Context, Result};
+use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 
@@ -16,12 +18,15 @@ pub struct Series {
 }
 
 /// In the order of [`Sample::values`].
-pub const SERIES: [Series; 6] = [
+pub const SERIES: [Series; 8] = [
     Series { name: "resident KiB", grain: 512.0, judged: true },
     Series { name: "anonymous KiB", grain: 512.0, judged: true },
     Series { name: "kernel maps KiB", grain: 64.0, judged: true },
     Series { name: "descriptors", grain: 1.0, judged: true },
     Series { name: "uprobes", grain: 1.0, judged: true },
+    // Connections that live are some tens.
+    Series { name: "connections held", grain: 8.0, judged: true },
+    Series { name: "other entries held", grain: 64.0, judged: true },
     Series { name: "machine's fixed slab KiB", grain: 4096.0, judged: false },
 ];
 
@@ -34,10 +39,15 @@ pub struct Sample {
 }
 
 /// Looks at the agent.
-pub fn take(pid: u32, at: Duration) -> Result<Sample> {
+pub fn take(agent: &Watcher, at: Duration) -> Result<Sample> {
+    let pid = agent.pid();
+    let ledger = agent.ledger()?;
     let (resident, anonymous) = usage::memory(pid)?;
     let kernel = usage::kernel_memory(pid)? / 1024;
-    let values = [resident, anonymous, kernel, descriptors(pid)?, uprobes(pid)?, slab()?];
+    let connections = held(&ledger, |stage| stage == "connection");
+    let others = held(&ledger, |stage| stage != "connection");
+    let (files, places) = (descriptors(pid)?, uprobes(pid)?);
+    let values = [resident, anonymous, kernel, files, places, connections, others, slab()?];
     Ok(Sample { at, values: values.map(|value| value as f64) })
 }
 
@@ -53,6 +63,13 @@ impl Sample {
         let values = self.values.iter().map(|value| format!("{value:>26.0}"));
         format!("{:>6.1}{}", self.at.as_secs_f64() / 60.0, values.collect::<String>())
     }
+}
+
+/// What tables hold, of some stages: what is left there is a leak long before memory shows it.
+fn held(ledger: &[Value], of: impl Fn(&str) -> bool) -> u64 {
+    let is_held =
+        |entry: &&Value| entry["side"] == "held" && of(entry["stage"].as_str().unwrap_or_default());
+    ledger.iter().filter(is_held).filter_map(|entry| entry["count"].as_u64()).sum()
 }
 
 fn descriptors(pid: u32) -> Result<u64> {

@@ -4,15 +4,16 @@
 //! begins anew, at positions of its own, and from then on the socket's own bytes count only for what they
 //! say of the socket (its end, its positions).
 
-use super::{Flow, Phase, Stream};
+use super::{Flow, Phase, REPEAT_VERDICT, Stream};
 use crate::connection::classify::Kind;
 use crate::connection::shard::ShardOutput;
 use crate::connection::undecided::Undecided;
 use crate::connection::work::Step;
-use crate::message::{Encryption, Failure};
+use crate::message::{Encryption, Failure, Role};
 use crate::protocol::tls::Handshake;
 use crate::protocol::{Direction, Segment};
 use agent_common::record::{self, direction, flag};
+use agent_common::settings::socket_verdict;
 
 /// Turns of the direction whose positions are kept: a connection that is older than the agent may be in
 /// the middle of the first.
@@ -43,10 +44,28 @@ impl Flow {
             return Some(bytes);
         }
         step.work.counts.ciphertext += 1;
+        self.ciphertext = self.ciphertext.wrapping_add(1);
+        // Of a connection that is older than the agent no handshake was read, which else says it.
+        if self.marks.len() == MAX_MARKS && self.ciphertext % REPEAT_VERDICT == 1 {
+            step.out.verdict(self.cookie, self.muted_ciphertext());
+        }
         if record.header.flags & flag::END != 0 {
             self.end_of_stream(Direction::Receive, record.header.boot_ns, step);
         }
         None
+    }
+
+    /// The verdict on it, with what was told of the connection before.
+    fn muted_ciphertext(&self) -> u32 {
+        let role = match &self.phase {
+            Phase::Http1(http) => http.role(),
+            _ => None,
+        };
+        match role {
+            Some(Role::Server) => socket_verdict::TLS_ANSWERS,
+            Some(Role::Client) => socket_verdict::TLS_ASKS,
+            None => socket_verdict::TLS,
+        }
     }
 
     /// The direction turned: both ends know these positions.

@@ -81,8 +81,8 @@ impl Flow {
             out: step.out,
         };
         let progress = http.input(input, &mut sink);
-        let held = http.held_bytes();
-        work.held_bytes = work.held_bytes + held - self.protocol_held;
+        let held = u32::try_from(http.held_bytes()).unwrap_or(u32::MAX);
+        work.held_bytes = work.held_bytes + held as usize - self.protocol_held as usize;
         self.protocol_held = held;
         if !self.role_told
             && let Some(role) = http.role()
@@ -221,7 +221,7 @@ impl Flow {
                     out: step.out,
                 };
                 http.input(&Input::Closed { at, failure }, &mut sink);
-                work.held_bytes -= self.protocol_held;
+                work.held_bytes -= self.protocol_held as usize;
                 self.protocol_held = 0;
                 work.recycle(http);
             }

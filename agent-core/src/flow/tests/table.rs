@@ -173,3 +173,64 @@ fn who_serves_is_guessed_by_the_port_and_said_to_be() {
     assert_eq!(changes[0].conversation.role, Role::Unknown);
     assert_eq!(changes[0].conversation.guessed_role(), (Role::Client, true));
 }
+
+#[test]
+fn ends_are_found_after_many_have_come_and_gone() {
+    let mut table = table(5000);
+    let pair = |cookie: u64| {
+        let port = 20_000 + cookie as u16;
+        let client = Flow { local_port: port, ..tcp(2 * cookie, 5, 1) };
+        let server = Flow {
+            local_addr: client.remote_addr,
+            remote_addr: client.local_addr,
+            local_port: client.remote_port,
+            remote_port: port,
+            ..tcp(2 * cookie + 1, 6, 1)
+        };
+        [client, server]
+    };
+    for round in 0..4 {
+        let all: Vec<_> = (0..2000).flat_map(pair).collect();
+        all.iter().for_each(|flow| table.listed(flow, SECOND));
+        let changes = report(&mut table, SECOND);
+        assert_eq!(changes.len(), 4000, "round {round}");
+        for change in changes {
+            let expected =
+                if change.conversation.process.is_some_and(|p| p.tgid == 5) { 6 } else { 5 };
+            let peer = change.conversation.local_peer.map(|peer| peer.tgid);
+            assert_eq!(peer, Some(expected), "{:?}", change.conversation);
+        }
+        // Those that stay keep their ends; the others' places are taken again.
+        for flow in all.iter().filter(|flow| flow.cookie % 3 != round % 3) {
+            table.ended(&ended(*flow), &Names::default()).expect("reported");
+        }
+        let left = all.iter().filter(|flow| flow.cookie % 3 == round % 3).count();
+        assert_eq!(report(&mut table, SECOND).len(), left);
+        all.iter().for_each(|flow| {
+            table.ended(&ended(*flow), &Names::default());
+        });
+        assert_eq!(report(&mut table, SECOND).len(), 0);
+    }
+}
+
+#[test]
+fn a_socket_that_is_connected_elsewhere_is_found_there() {
+    let mut table = table(10);
+    let server = |cookie, port| Flow {
+        local_addr: addr(2),
+        remote_addr: addr(1),
+        local_port: port,
+        remote_port: 40_000,
+        ..tcp(cookie, 6, 1)
+    };
+    table.listed(&tcp(1, 5, 1), SECOND);
+    table.listed(&Flow { remote_port: 81, ..tcp(1, 5, 1) }, SECOND);
+    table.listed(&server(2, 80), SECOND);
+    let peers = |table: &mut FlowTable| -> Vec<_> {
+        let changes = report(table, SECOND);
+        changes.into_iter().map(|change| change.conversation.local_peer.is_some()).collect()
+    };
+    assert_eq!(peers(&mut table), [false, false], "nobody talks to port 80 any more");
+    table.listed(&server(3, 81), SECOND);
+    assert_eq!(peers(&mut table).iter().filter(|peer| **peer).count(), 2);
+}

@@ -22,12 +22,17 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     front: Option<Open>,
-    rest: VecDeque<Open>,
+    /// Only while the client pipelines.
+    rest: Option<Box<Rest>>,
 }
+
+#[derive(Debug, Default)]
+struct Rest(VecDeque<Open>);
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        usize::from(self.front.is_some()) + self.rest.len()
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.0.len());
+        usize::from(self.front.is_some()) + rest
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -40,28 +45,30 @@ impl Queue {
 
     /// The youngest.
     pub(super) fn back_mut(&mut self) -> Option<&mut Open> {
-        self.rest.back_mut().or(self.front.as_mut())
+        let rest = self.rest.as_mut().and_then(|rest| rest.0.back_mut());
+        rest.or(self.front.as_mut())
     }
 
     pub(super) fn push(&mut self, open: Open) {
         if self.front.is_none() {
             self.front = Some(open);
         } else {
-            self.rest.push_back(open);
+            self.rest.get_or_insert_default().0.push_back(open);
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<Open> {
         let open = self.front.take();
-        self.front = self.rest.pop_front();
-        if self.front.is_none() && self.rest.capacity() > 0 {
-            self.rest = VecDeque::new();
+        self.front = self.rest.as_mut().and_then(|rest| rest.0.pop_front());
+        if self.front.is_none() {
+            self.rest = None;
         }
         open
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.rest.capacity() * size_of::<Open>()
+        let rest = |rest: &Rest| size_of::<Rest>() + rest.0.capacity() * size_of::<Open>();
+        self.rest.as_deref().map_or(0, rest)
     }
 }
 

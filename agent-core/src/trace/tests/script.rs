@@ -120,7 +120,12 @@ impl Script {
     pub(super) fn unix(&mut self) -> Link {
         let link = self.link();
         let path = b"/run/app.sock".to_vec();
-        let near = Endpoints { family: 1, path, peer_cookie: link.server, ..Endpoints::default() };
+        let near = Endpoints {
+            family: 1,
+            path: path.into(),
+            peer_cookie: link.server,
+            ..Endpoints::default()
+        };
         let far = Endpoints { peer_cookie: 0, ..near.clone() };
         self.step(1, 0, What::Opened(link.client, near));
         self.step(1, 0, What::Opened(link.server, far));

@@ -1,33 +1,31 @@
-//! What every attachment does with a call that moved bytes: filters first, then position and times,
-//! then whose bytes.
+//! What every attachment does with a call that moved bytes: filters first ([`super::watched`]), then position
+//! and times, then whose bytes.
 
 use agent_common::{
-    counter,
     record::{Header, Payload, direction, flag as record_flag, kind},
     settings::feature,
 };
 
 use super::{
     connection::introduce,
-    in_kernel, ktls,
+    in_kernel,
+    watched::{Call, is_closed, known_or, watched},
     work::{self, Work, way},
 };
 use crate::{
     UNTYPED,
-    emit::{count as count_by, count_both, header, now},
-    filter,
+    emit::{header, now},
     kernel::{
         goroutine::{self, Runtime},
         messages::{self, Moved},
         published, registers,
         sock::{Sock, Stream},
-        task::{Task, current_ids},
         user::Buffer,
     },
     probes::flow::datagram,
     settings::{enabled, setting},
     shed,
-    socket::{self, Moment, SocketState, Source, flag},
+    socket::{self, SocketState, Source, flag},
     tls::{self, Ends, OpenCall},
 };
 
@@ -41,16 +39,6 @@ const MSG_TRUNC: i32 = 0x20;
 
 /// Nothing waits (include/uapi/asm-generic/errno-base.h).
 const EAGAIN: i32 = 11;
-
-/// A call that is known to concern a watched stream.
-struct Call {
-    sock: Sock,
-    stream: Stream,
-    task: Task,
-    tgid: u32,
-    sending: bool,
-    scratch: u32,
-}
 
 /// Flows need programs with types. Said here as well, so that the stack of the others has no room for them.
 #[inline(always)]
@@ -165,148 +153,6 @@ pub fn received(sock: Sock, ret: i32, call_flags: i32, scratch: u32) {
     call.report(state, work, len, source);
 }
 
-#[inline(always)]
-fn known_or(moment: Moment, otherwise: u64) -> u64 {
-    if moment.is_true { moment.ns } else { otherwise }
-}
-
-// --- filters ---
-
-/// The filters, in order of cost. Takes up the socket's verdict.
-#[inline(always)]
-fn watched(
-    sock: Sock,
-    sending: bool,
-    ret: i32,
-    scratch: u32,
-) -> Option<(&'static mut SocketState, Call)> {
-    if sock.0.is_null() {
-        return None;
-    }
-    let Some(stream) = sock.stream() else {
-        let own = filter::is_own(Task::current().tgid());
-        count_by(if own { counter::OWN_CALLS } else { counter::OTHER_SOCKETS }, 1);
-        return None;
-    };
-    let state = socket::get(sock, stream, true)?;
-    if ktls::takes(sock, stream, state, scratch, sending, ret) {
-        return None;
-    }
-    // The agent's own sockets are never muted.
-    if state.has(flag::MUTED) && !reopens(state) {
-        muted(sock, state, stream, sending, ret, scratch);
-        return None;
-    }
-    let task = Task::current();
-    let tgid = task.tgid();
-    if filter::is_own(tgid) {
-        leave_out_own(sock, stream, state);
-        return None;
-    }
-    if !filter::watches(tgid, &mut state.judged) || state.has(flag::LEFT_OUT) {
-        return None;
-    }
-    state.refresh_verdict();
-    // Userspace needs no more of a library's ciphertext than its beginning, and says so once it has read that: in a
-    // ring that is nearly full it would take the room of what cannot be left out.
-    let in_vain =
-        enabled(feature::SHEDDING) && state.has(flag::TLS) && shed::is_crowded(state.cookie);
-    if state.has(flag::MUTED) || in_vain {
-        muted(sock, state, stream, sending, ret, scratch);
-        return None;
-    }
-    Some((state, Call { sock, stream, task, tgid, sending, scratch }))
-}
-
-/// The agent's own call: its connection is left out at both ends.
-#[inline(always)]
-fn leave_out_own(sock: Sock, stream: Stream, state: &mut SocketState) {
-    count_by(counter::OWN_CALLS, 1);
-    if stream != Stream::Unix && !state.has(flag::LEFT_OUT) {
-        state.flags |= flag::LEFT_OUT;
-        filter::note_own(sock);
-    }
-}
-
-/// A protocol that nobody knows may go over to TLS (STARTTLS): a muted socket that a TLS library uses
-/// is looked at once more.
-#[inline(always)]
-fn reopens(state: &mut SocketState) -> bool {
-    if !enabled(feature::TLS) || state.has(flag::TLS) || state.head_left == 0 {
-        return false;
-    }
-    state.head_left -= 1;
-    let (_, _, thread) = current_ids();
-    let used = OpenCall::of(thread).is_some();
-    if used {
-        state.flags &= !flag::MUTED;
-    }
-    used
-}
-
-/// A call on a muted socket is counted. So are the bytes of a stream whose positions are own
-/// counters; TCP's are read from the socket.
-#[inline(always)]
-fn muted(
-    sock: Sock,
-    state: &mut SocketState,
-    stream: Stream,
-    sending: bool,
-    ret: i32,
-    scratch: u32,
-) {
-    if ret <= 0 {
-        return;
-    }
-    let len = u64::from(ret as u32);
-    count_both((counter::MUTED_CALLS, 1), (counter::MUTED_BYTES, len));
-    if enabled(feature::TLS) && state.has(flag::TLS) {
-        return muted_tls(sock, state, stream, sending, ret as u32, scratch);
-    }
-    if stream != Stream::Tcp {
-        if sending {
-            state.send_position += len;
-        } else {
-            state.receive_position += len;
-        }
-    }
-}
-
-/// The ciphertext of a library that is watched: its arrival is that of the plaintext.
-#[inline(always)]
-fn muted_tls(
-    sock: Sock,
-    state: &mut SocketState,
-    stream: Stream,
-    sending: bool,
-    len: u32,
-    scratch: u32,
-) {
-    let (_, _, thread) = current_ids();
-    let ends = Ends::of(sock, state);
-    if sending {
-        if stream != Stream::Tcp {
-            state.send_position += u64::from(len);
-        }
-        return tls::sent(scratch, state.cookie, thread, ends);
-    }
-    // No option of what a receive found: the kernel refuses how the compiler describes its layout.
-    let mut arrived = (0, 0);
-    if stream == Stream::Mptcp {
-        state.receive_position += u64::from(len);
-    } else {
-        let now = now();
-        let received = match sock.tcp() {
-            Some(tcp) if stream == Stream::Tcp => state.end_receive(sock, tcp, len),
-            _ => state.end_receive_unix(sock, len),
-        };
-        arrived = (known_or(received.first, now), known_or(received.last, now));
-    }
-    tls::received(state.cookie, thread, arrived, ends, len);
-}
-
-// --- the call's bytes ---
-
 impl Call {
     /// Process and thread, as one number.
     #[inline(always)]
@@ -358,6 +204,9 @@ impl Call {
         header.total_len = len;
         if self.stream == Stream::Unix {
             header.flags |= record_flag::COUNTED;
+        }
+        if is_closed(self.sock, self.stream, state) {
+            header.flags |= record_flag::AFTER_CLOSE;
         }
         if len > 0 && state.turn(self.sending) {
             record.header.flags |= record_flag::TURN;

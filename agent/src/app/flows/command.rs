@@ -43,8 +43,12 @@ pub fn list(asked: &Flows) -> Result<(), Failure> {
     loop {
         let now = boot_ns();
         follower.drain(&mut drop);
-        follower.look(now);
-        let text = show(&follower, asked, &notes, &mut directory, now);
+        let mut sockets = Vec::new();
+        follower.look(now, |flow| {
+            let conversation = Conversation::from_record(flow);
+            sockets.extend(Some(conversation).filter(|one| one.transport == Transport::Udp));
+        });
+        let text = show(&follower, asked, sockets, &notes, &mut directory, now);
         if !printed(&text)? {
             return Ok(());
         }
@@ -77,7 +81,7 @@ fn attach(counts: bool) -> Result<Loaded, Failure> {
         },
         ring_size: 4096,
         process_filter_size: 1,
-        flows: Some(sizes(if counts { DATAGRAMS } else { 64 })),
+        flows: Some(sizes(if counts { 2 * DATAGRAMS } else { 64 })),
     };
     let loaded = load(crate::probe::OBJECTS, &config)
         .map_err(|error| Failure::Operator(error.to_string()))?;
@@ -128,6 +132,7 @@ fn notes(loaded: &Loaded, asked: &Flows) -> Vec<String> {
 fn show(
     follower: &Follower,
     asked: &Flows,
+    sockets: Vec<Conversation>,
     notes: &[String],
     directory: &mut Directory,
     now: u64,
@@ -135,12 +140,9 @@ fn show(
     let mut all = follower.table.all(&follower.names);
     // UDP sockets that have moved nothing since this began.
     let mut known: HashSet<u64> = all.iter().map(|flow| flow.id.cookie).collect();
-    let idle = follower.lister.sockets().map(Conversation::from_record);
     let own = std::process::id();
-    all.extend(idle.filter(|flow| {
-        flow.transport == Transport::Udp
-            && flow.process.is_none_or(|process| process.tgid != own)
-            && known.insert(flow.id.cookie)
+    all.extend(sockets.into_iter().filter(|flow| {
+        flow.process.is_none_or(|process| process.tgid != own) && known.insert(flow.id.cookie)
     }));
     let rows = table::rows(all, asked, directory);
     if asked.json {

@@ -5,10 +5,11 @@ use crate::app::clock::boot_ns;
 use crate::app::shared::{Shared, Thread};
 use crate::config::Settings;
 use crate::flow::datagrams::DatagramMap;
-use crate::flow::list::Lister;
+use crate::flow::list;
 use crate::flow::watched::Watched;
 use crate::probe::attached::Attached;
 use agent_common::counter;
+use agent_common::record::Flow;
 use agent_core::flow::conversation::{Conversation, Endpoint, Transport};
 use agent_core::flow::record::{FlowRecord, decode};
 use agent_core::flow::{FlowChange, FlowTable, Names, TableConfig, dns};
@@ -41,8 +42,6 @@ pub struct Follower {
     pub table: FlowTable,
     /// Names from DNS answers.
     pub names: Names,
-    /// The latest listing.
-    pub lister: Lister,
     records: u64,
     undecoded: u64,
     list_failed: bool,
@@ -62,7 +61,6 @@ impl Follower {
             attached,
             table: FlowTable::new(config),
             names: Names::default(),
-            lister: Lister::default(),
             records: 0,
             undecoded: 0,
             list_failed: false,
@@ -92,10 +90,15 @@ impl Follower {
         }
     }
 
-    /// Looks at all that live.
-    pub fn look(&mut self, now: u64) {
-        match self.lister.read(&self.attached) {
-            Ok(()) => self.lister.sockets().for_each(|flow| self.table.listed(flow, now)),
+    /// Looks at all that live; what the listing shows goes to `also` as well.
+    pub fn look(&mut self, now: u64, mut also: impl FnMut(&Flow)) {
+        let Follower { attached, table, .. } = self;
+        let listing = list::each(attached, |flow| {
+            table.listed(flow, now);
+            also(flow);
+        });
+        match listing {
+            Ok(()) => {}
             Err(error) if !std::mem::replace(&mut self.list_failed, true) => {
                 tracing::warn!("living conversations cannot be listed: {error}");
             }
@@ -149,11 +152,16 @@ pub struct FlowParts {
 /// See the module.
 pub struct FlowThread {
     follower: Follower,
+    way: Way,
+    interval_ns: u64,
+    shared: Arc<Shared>,
+}
+
+/// The way to the assembler's thread.
+struct Way {
     watched: Watched,
     own: Option<Endpoint>,
     out: SyncSender<Message>,
-    interval_ns: u64,
-    shared: Arc<Shared>,
     batch: Vec<FlowChange>,
     closed: bool,
 }
@@ -168,13 +176,15 @@ impl FlowThread {
         };
         FlowThread {
             follower: Follower::new(parts.ring, parts.datagrams, parts.attached, config),
-            watched: Watched::new(&settings.selection),
-            own: parts.own,
-            out: parts.out,
+            way: Way {
+                watched: Watched::new(&settings.selection),
+                own: parts.own,
+                out: parts.out,
+                batch: Vec::new(),
+                closed: false,
+            },
             interval_ns: u64::try_from(settings.flows.interval.as_nanos()).unwrap_or(u64::MAX),
             shared,
-            batch: Vec::new(),
-            closed: false,
         }
     }
 
@@ -184,42 +194,42 @@ impl FlowThread {
         loop {
             let last = self.shared.stop.load(Ordering::Acquire);
             let now = boot_ns();
-            self.drain();
+            let FlowThread { follower, way, .. } = &mut self;
+            follower.drain(&mut |change| way.give(change));
             if last || now.saturating_sub(looked) >= self.interval_ns {
                 looked = now;
                 self.interval(now);
             }
-            self.send_batch();
+            self.way.send_batch();
             if last || now.saturating_sub(housekept) >= HOUSEKEEPING_NS {
                 housekept = now;
                 let ledger = self.follower.ledger(&self.shared.kernel_counters());
                 self.shared.publish(Thread::Flows, ledger);
             }
-            if last || self.closed {
+            if self.way.closed {
+                // The assembler ends only after this thread: it panicked, and there is nobody left to
+                // work for.
+                self.shared.stop.store(true, Ordering::Release);
+            }
+            if last || self.way.closed {
                 break;
             }
             std::thread::sleep(LOOK);
         }
     }
 
-    fn drain(&mut self) {
-        let mut changes = std::mem::take(&mut self.batch);
-        self.follower.drain(&mut |change| changes.push(change));
-        changes.into_iter().for_each(|change| self.give(change));
-    }
-
     /// Looks at all that live, and reports them.
     fn interval(&mut self, now: u64) {
-        self.follower.look(now);
-        let (mut changes, mut over) = (Vec::new(), Vec::new());
-        let Follower { table, names, .. } = &mut self.follower;
-        table.report(now, names, &mut |change| changes.push(change), &mut |id| over.push(id));
-        over.into_iter().for_each(|id| self.follower.datagrams.remove(id));
-        changes.into_iter().for_each(|change| self.give(change));
-        self.send_batch();
-        self.send(Message::Interval);
+        let FlowThread { follower, way, .. } = self;
+        follower.look(now, |_| {});
+        let Follower { table, names, datagrams, .. } = follower;
+        table.report(now, names, &mut |change| way.give(change), &mut |id| datagrams.remove(id));
+        way.send_batch();
+        way.send(Message::Interval);
     }
+}
 
+impl Way {
     fn give(&mut self, change: FlowChange) {
         if is_own(&change.conversation, self.own) || !self.watched.takes(&change.conversation) {
             return;
@@ -238,12 +248,7 @@ impl FlowThread {
     }
 
     fn send(&mut self, message: Message) {
-        // The assembler ends only after this thread: it panicked, and there is nobody left to work
-        // for.
-        if self.out.send(message).is_err() {
-            self.closed = true;
-            self.shared.stop.store(true, Ordering::Release);
-        }
+        self.closed |= self.out.send(message).is_err();
     }
 }
 

@@ -147,12 +147,19 @@ pub const PLAN: &[Entry] = &[
             typed(
                 "tracepoint",
                 SOCKETS,
-                &[part("state_tracepoint", Tracepoint("inet_sock_set_state"))],
+                &[
+                    // Before the state is left to it.
+                    part("destroy_tracepoint", Tracepoint("tcp_destroy_sock")),
+                    part("state_tracepoint", Tracepoint("inet_sock_set_state")),
+                ],
             ),
             untyped(
                 "raw tracepoint",
                 RINGS,
-                &[part("state_raw", RawTracepoint("inet_sock_set_state"))],
+                &[
+                    part("destroy_raw", RawTracepoint("tcp_destroy_sock")),
+                    part("state_raw", RawTracepoint("inet_sock_set_state")),
+                ],
             ),
         ],
         maps: &[],

@@ -1,0 +1,76 @@
+"""Answers that are read after the connection is over.
+
+late_reader.py COUNT: asks itself so often in each of two ways, and prints the statuses that it read.
+- half: the client closes its sending side behind the request; the server answers and closes. The client reads when both
+  ends are closed.
+- reset: the server answers and closes with input unread, which resets the connection. The client reads after that.
+"""
+
+import socket
+import struct
+import sys
+import threading
+import time
+
+WAIT = 0.05
+ANSWER = b"HTTP/1.1 %s\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlater"
+
+
+def serve(listener):
+    while True:
+        try:
+            peer, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=answer, args=(peer,), daemon=True).start()
+
+
+def answer(peer):
+    with peer:
+        head = b""
+        # A byte at a time: of a body nothing is read.
+        while not head.endswith(b"\r\n\r\n"):
+            head += peer.recv(1)
+        refused = b"/reset" in head
+        if refused:
+            # The body is there.
+            time.sleep(WAIT / 2)
+        peer.sendall(ANSWER % (b"413 Content Too Large" if refused else b"200 OK"))
+
+
+def state(sock):
+    return struct.unpack_from("B", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8))[0]
+
+
+def ask(port, way):
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        body = b"x" * 1000 if way == "reset" else b""
+        method = b"POST" if body else b"GET"
+        sock.sendall(b"%s /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+                     % (method, way.encode(), len(body), body))
+        if way == "half":
+            sock.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + 10
+        while state(sock) != 7:
+            if time.monotonic() > deadline:
+                sys.exit(f"{way}: the connection is not over: state {state(sock)}")
+            time.sleep(0.002)
+        time.sleep(WAIT)
+        answer = b""
+        while not answer.endswith(b"later"):
+            piece = sock.recv(4096)
+            if not piece:
+                sys.exit(f"{way}: {answer} and then nothing")
+            answer += piece
+        print(way, answer.split()[1].decode(), flush=True)
+
+
+def main():
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=serve, args=(listener,), daemon=True).start()
+    for _ in range(int(sys.argv[1])):
+        for way in ("half", "reset"):
+            ask(listener.getsockname()[1], way)
+
+
+main()
