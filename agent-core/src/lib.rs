@@ -30,8 +30,11 @@ pub mod connection;
 pub mod message;
 pub mod protocol;
 
+pub mod histogram;
 pub mod metric;
 pub mod span;
+
+pub mod request;
 pub mod trace;
 
 pub mod flow;

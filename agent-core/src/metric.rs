@@ -1,6 +1,7 @@
 //! Metrics as they leave the agent, in the words of OpenTelemetry's data model, borrowed from the
 //! stage that made them.
 
+use crate::id::{SpanId, TraceId};
 use crate::process::Resource;
 use crate::span::Attribute;
 
@@ -15,11 +16,24 @@ pub struct Metric<'a> {
     pub unit: &'static str,
     /// Points.
     pub data: Data<'a>,
+    /// Since when sums and histograms count.
+    pub temporality: Temporality,
     /// Whose.
     pub resource: &'a Resource,
 }
 
-/// Points of one kind. Sums and histograms are cumulative.
+/// Since when sums and histograms count. The numbers are those of OTLP's `AggregationTemporality`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Temporality {
+    /// Since the last report.
+    Delta = 1,
+    /// Since what they count began.
+    #[default]
+    Cumulative = 2,
+}
+
+/// Points of one kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
     /// Only grows.
@@ -62,6 +76,21 @@ pub struct Distribution<'a> {
     pub bounds: &'a [f64],
     /// Values in each bucket: one more than bounds.
     pub counts: &'a [u64],
+    /// Some of the values, with the spans that they are of.
+    pub exemplars: &'a [Exemplar],
+}
+
+/// A value, and the span that it is of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exemplar {
+    /// Its trace.
+    pub trace: TraceId,
+    /// Its span.
+    pub span: SpanId,
+    /// When it was measured, unix ns.
+    pub unix_ns: u64,
+    /// It.
+    pub value: f64,
 }
 
 impl Data<'_> {

@@ -10,6 +10,7 @@ pub use metrics::Gauge;
 pub use server::{Server, bind};
 
 use agent_core::ledger::Entry;
+use agent_core::request::Bucketed;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -34,6 +35,11 @@ pub trait StatusSource: Send + Sync + 'static {
 
     /// Numbers for `/metrics` that are not in the ledger.
     fn gauges(&self) -> Vec<Gauge> {
+        Vec::new()
+    }
+
+    /// Histograms for `/metrics`.
+    fn histograms(&self) -> Vec<Bucketed> {
         Vec::new()
     }
 }
@@ -98,7 +104,7 @@ fn metrics_text(source: &dyn StatusSource) -> String {
         value: if source.ready().is_ok() { 1.0 } else { 0.0 },
     });
     gauges.extend(source.gauges());
-    metrics::render(&source.ledger(), &gauges)
+    metrics::render(&source.ledger(), &gauges, &source.histograms())
 }
 
 fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -29,6 +29,7 @@ mod progress;
 mod queue;
 mod recorder;
 mod replay;
+mod requests;
 mod rings;
 mod selected;
 mod shared;

@@ -19,18 +19,26 @@
 //! specification, metrics SDK, cardinality limits).
 
 mod emit;
-mod histogram;
 
 pub use emit::Sample;
 
 use super::conversation::{Conversation, Role, TcpFacts, Totals, Transport};
 use super::table::{Change, FlowChange};
+use crate::histogram::Histogram;
 use crate::ledger::{Entry, Side};
 use crate::process::SharedResource;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use histogram::Histogram;
 use std::collections::BTreeMap;
+
+/// Buckets of every histogram here.
+const BUCKETS: usize = 19;
+
+/// Upper bounds of the buckets, seconds: from a loopback's round trip to a connect that retries.
+const BOUNDS: [f64; BUCKETS - 1] = [
+    0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
+    0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+];
 
 /// Series that are kept: the specification's default limit.
 pub const MAX_SERIES: usize = 2000;
@@ -69,8 +77,8 @@ struct Series {
     totals: Totals,
     resets_sent: u64,
     resets_received: u64,
-    rtt: Histogram,
-    connect: Histogram,
+    rtt: Histogram<BUCKETS>,
+    connect: Histogram<BUCKETS>,
     /// By errno; a dozen of them at most end a connection.
     failures: BTreeMap<u32, u64>,
     start_unix_ns: u64,
@@ -167,10 +175,10 @@ impl Series {
         let Some(tcp) = conversation.tcp else { return };
         let moved = delta.packets_received > 0;
         if tcp.rtt_us > 0 && moved {
-            self.rtt.add(f64::from(tcp.rtt_us) / 1e6);
+            self.rtt.add(&BOUNDS, f64::from(tcp.rtt_us) / 1e6);
         }
         if *is_new && let Some(connect) = conversation.connect_ns() {
-            self.connect.add(connect as f64 / 1e9);
+            self.connect.add(&BOUNDS, connect as f64 / 1e9);
         }
         if *change == Change::End {
             self.ended(&tcp);

@@ -1,10 +1,7 @@
 //! Metrics in OTLP's protobuf encoding. Field numbers are those of `metrics.proto` of OTLP 1.11.
 
 use super::{encode, wire};
-use crate::metric::{Data, Distribution, Metric, Point};
-
-/// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
-const CUMULATIVE: u64 = 2;
+use crate::metric::{Data, Distribution, Exemplar, Metric, Point};
 
 /// Usual length of a metric with a few points.
 const METRIC_GUESS: usize = 1024;
@@ -18,16 +15,17 @@ pub fn metric(out: &mut Vec<u8>, field: u32, metric: &Metric<'_>) {
         wire::text(out, 1, metric.name);
         wire::text(out, 2, metric.description);
         wire::text(out, 3, metric.unit);
+        let since = metric.temporality as u64;
         match metric.data {
             Data::Gauge(points) => wire::nested(out, 5, METRIC_GUESS, |out| {
                 points.iter().for_each(|one| point(out, one));
             }),
-            Data::Counter(points) => sum(out, points, point, true),
-            Data::Seconds(points) => sum(out, points, seconds, true),
-            Data::Level(points) => sum(out, points, point, false),
+            Data::Counter(points) => sum(out, points, point, (since, true)),
+            Data::Seconds(points) => sum(out, points, seconds, (since, true)),
+            Data::Level(points) => sum(out, points, point, (since, false)),
             Data::Histogram(points) => wire::nested(out, 9, METRIC_GUESS, |out| {
                 points.iter().for_each(|one| distribution(out, one));
-                wire::uint(out, 2, CUMULATIVE);
+                wire::uint(out, 2, since);
             }),
         }
     });
@@ -38,11 +36,11 @@ fn sum(
     out: &mut Vec<u8>,
     points: &[Point<'_>],
     point: fn(&mut Vec<u8>, &Point<'_>),
-    only_grows: bool,
+    (since, only_grows): (u64, bool),
 ) {
     wire::nested(out, 7, METRIC_GUESS, |out| {
         points.iter().for_each(|one| point(out, one));
-        wire::uint(out, 2, CUMULATIVE);
+        wire::uint(out, 2, since);
         wire::uint(out, 3, u64::from(only_grows));
     });
 }
@@ -76,7 +74,18 @@ fn distribution(out: &mut Vec<u8>, point: &Distribution<'_>) {
         wire::fixed64(out, 5, point.sum.to_bits());
         packed(out, 6, point.counts.iter().copied());
         packed(out, 7, point.bounds.iter().map(|bound| bound.to_bits()));
+        point.exemplars.iter().for_each(|one| exemplar(out, one));
         encode::attributes(out, 9, point.attributes);
+    });
+}
+
+/// Exemplar.
+fn exemplar(out: &mut Vec<u8>, exemplar: &Exemplar) {
+    wire::nested(out, 8, POINT_GUESS, |out| {
+        wire::fixed64(out, 2, exemplar.unix_ns);
+        wire::fixed64(out, 3, exemplar.value.to_bits());
+        wire::bytes(out, 4, &exemplar.span.0);
+        wire::bytes(out, 5, &exemplar.trace.0);
     });
 }
 

@@ -15,7 +15,7 @@
 
 use super::Resource;
 use crate::event::ProcessKey;
-use crate::metric::{Data, Metric, Point};
+use crate::metric::{Data, Metric, Point, Temporality};
 use crate::span::{Attribute, Output, Value};
 
 /// What a process used until one moment. What could not be read is absent.
@@ -158,7 +158,8 @@ impl Report<'_> {
         let Report { start_unix_ns, unix_ns, resource, .. } = *self;
         let points = [Point { attributes, start_unix_ns, unix_ns, value }];
         let data = shape.of(&points);
-        self.out.metric(&Metric { name, description, unit, data, resource });
+        let temporality = Temporality::Cumulative;
+        self.out.metric(&Metric { name, description, unit, data, temporality, resource });
     }
 }
 

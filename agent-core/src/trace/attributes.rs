@@ -28,6 +28,17 @@ pub(super) struct Facts<'a> {
     pub(super) known_methods: &'a [String],
 }
 
+impl Facts<'_> {
+    /// `network.protocol.version`, empty for one that nobody knows.
+    pub(super) fn version(&self) -> &'static str {
+        match self.request.started.version {
+            0 => "1.0",
+            1 => "1.1",
+            _ => "",
+        }
+    }
+}
+
 /// The texts that attributes borrow.
 pub(super) struct Texts<'a> {
     method: &'a str,
@@ -44,21 +55,17 @@ pub(super) struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    /// Collects them. `url` becomes `url.full` for a client request.
-    pub(super) fn new(facts: &Facts<'a>, url: &mut String) -> Self {
+    /// Collects them. `url` becomes `url.full` for a client request; without it, only what metrics need.
+    pub(super) fn new(facts: &Facts<'a>, url: Option<&mut String>) -> Self {
         let head: &'a Head = &facts.request.started.head;
         let role = facts.request.role;
         let (method, original) = method(head, facts.known_methods);
         let encrypted = facts.conn.is_some_and(|conn| conn.encryption().is_some());
         let scheme = scheme(head, role, encrypted);
         let (server, server_port) = server(facts, scheme);
-        let query = text(head, Name::Query).map(|query| redacted(query, redact::query));
-        let path = text(head, Name::Path).map(|path| redacted(path, redact::path));
-        if role == Role::Client {
-            write_url(url, facts, scheme, path.as_deref(), query.as_deref());
-        }
         let (error, status) = failure(role, facts.finished);
-        Texts {
+        let (path, query, client, user_agent) = (None, None, None, None);
+        let mut texts = Texts {
             method,
             original,
             path,
@@ -66,11 +73,42 @@ impl<'a> Texts<'a> {
             scheme,
             server,
             server_port,
-            client: client(facts),
-            user_agent: text(head, Name::UserAgent),
+            client,
+            user_agent,
             error,
             status,
+        };
+        if let Some(url) = url {
+            texts.add_url(facts, url);
         }
+        texts
+    }
+
+    /// What only spans have.
+    fn add_url(&mut self, facts: &Facts<'a>, url: &mut String) {
+        let head: &'a Head = &facts.request.started.head;
+        self.query = text(head, Name::Query).map(|query| redacted(query, redact::query));
+        self.path = text(head, Name::Path).map(|path| redacted(path, redact::path));
+        self.client = client(facts);
+        self.user_agent = text(head, Name::UserAgent);
+        if facts.request.role == Role::Client {
+            write_url(url, facts, self.scheme, self.path.as_deref(), self.query.as_deref());
+        }
+    }
+
+    /// A known method, or `_OTHER`.
+    pub(super) fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// `http` or `https`.
+    pub(super) fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
+    /// The server's name or address, and its port.
+    pub(super) fn server(&self) -> (Option<&str>, Option<u16>) {
+        (self.server.as_deref(), self.server_port)
     }
 
     /// Span name: the method, since no route is known; `HTTP` for a method that nobody knows.
@@ -274,11 +312,8 @@ fn outcome(list: &mut Attributes<'_>, facts: &Facts<'_>) {
 }
 
 fn network<'t>(list: &mut Attributes<'t>, facts: &Facts<'t>) {
-    match facts.request.started.version {
-        0 => list.push(("network.protocol.version", Value::Str("1.0"))),
-        1 => list.push(("network.protocol.version", Value::Str("1.1"))),
-        _ => {}
-    }
+    let version = facts.version();
+    push_text(list, "network.protocol.version", Some(version).filter(|name| !name.is_empty()));
     let Some(conn) = facts.conn else { return };
     let Some(ends) = conn.ends.as_deref() else { return };
     if conn.is_unix() {

@@ -1,6 +1,8 @@
 //! What can be set, and the bounds of every table.
 
 use crate::id::IdKey;
+use crate::metric::Temporality;
+use crate::request::RequestLimits;
 
 /// Settings of an [`super::Assembler`].
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct AssemblerConfig {
     pub sample_ratio: f64,
     /// Kinds of evidence in use.
     pub linker: LinkerSwitches,
+    /// Metrics of requests, when they are wanted: their bounds, and since when they count.
+    pub request_metrics: Option<(RequestLimits, Temporality)>,
     /// Bounds.
     pub limits: Limits,
     /// Methods that keep their name; every other becomes `_OTHER`.
@@ -36,6 +40,7 @@ impl Default for AssemblerConfig {
             hold_ns: 100_000_000,
             sample_ratio: 1.0,
             linker: LinkerSwitches::default(),
+            request_metrics: None,
             limits: Limits::default(),
             known_methods: KNOWN_METHODS.iter().map(|method| (*method).to_owned()).collect(),
         }

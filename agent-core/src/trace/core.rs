@@ -15,6 +15,7 @@ use crate::event::ProcessKey;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Role, Signal, Started, Thread};
 use crate::process::{HostFacts, ProcessTable, ResourceValue};
+use crate::request::RequestMetrics;
 use crate::span::Output;
 use agent_common::record::{Exit, Fork, flag};
 use std::collections::VecDeque;
@@ -40,6 +41,8 @@ pub(super) struct Core {
     pub(super) by_request_id: Index,
     pub(super) held: Held,
     pub(super) counts: Counts,
+    /// Of requests, when they are wanted.
+    pub(super) metrics: Option<RequestMetrics>,
     /// Requests in the order in which they started; some are gone.
     pub(super) oldest: VecDeque<(u32, SpanId)>,
     /// Bytes of all requests' heads.
@@ -67,6 +70,7 @@ impl Core {
             by_request_id: Index::default(),
             held: Held::default(),
             counts: Counts::default(),
+            metrics: config.request_metrics.map(|kept| RequestMetrics::new(kept.0, kept.1)),
             oldest: VecDeque::new(),
             bytes: 0,
             now: 0,

@@ -3,6 +3,7 @@
 use super::attributes::{Facts, Texts};
 use super::core::{Core, Sinks};
 use super::held::Waiting;
+use super::measure::measure;
 use super::request::Request;
 use super::settle::{Settled, unix_ns};
 use super::slab::NONE;
@@ -40,12 +41,8 @@ impl Core {
         let settled = self.trees.settle(request.tree);
         let end_ns = self.end_of(slot, &finished);
         self.counts.linked(self.requests.get(slot).and_then(|r| r.parent).map(|p| p.evidence));
-        if settled.sampled {
-            self.counts.spans += 1;
-            self.write_span(slot, &finished, end_ns, settled, sinks);
-        } else {
-            self.counts.sampled_out += 1;
-        }
+        self.measure_edge(slot, &finished, end_ns, settled.offset);
+        self.write_span(slot, &finished, end_ns, settled, sinks);
         self.forget(slot, end_ns, sinks);
     }
 
@@ -73,6 +70,7 @@ impl Core {
         end.max(start)
     }
 
+    /// Counts the request; writes its span when the trace is sampled.
     fn write_span(
         &mut self,
         slot: u32,
@@ -81,12 +79,23 @@ impl Core {
         settled: Settled,
         sinks: &mut Sinks<'_>,
     ) {
+        self.counts.spans += u64::from(settled.sampled);
+        self.counts.sampled_out += u64::from(!settled.sampled);
+        if !settled.sampled && self.metrics.is_none() {
+            return;
+        }
         let Some(request) = self.requests.get(slot) else { return };
         let started = &*request.started;
         let resource = self.processes.resource(started.thread.process, started.start_ns);
         let conn = self.conns.get(started.cookie);
         let facts = Facts { request, finished, conn, known_methods: &self.config.known_methods };
-        let texts = Texts::new(&facts, &mut self.url);
+        let texts = Texts::new(&facts, settled.sampled.then_some(&mut self.url));
+        if let Some(metrics) = &mut self.metrics {
+            measure(metrics, &facts, &texts, &resource, (&settled, end_ns));
+        }
+        if !settled.sampled {
+            return;
+        }
         let attributes = texts.attributes(&facts, &self.url);
         sinks.out.span(&Span {
             trace: settled.trace,

@@ -32,6 +32,7 @@ mod held;
 mod index;
 mod join;
 mod link;
+mod measure;
 mod order;
 mod request;
 mod settle;
@@ -50,6 +51,7 @@ use crate::event::{Event, ProcessKey};
 use crate::ledger::Entry;
 use crate::message::{Signal, Started};
 use crate::process::{HostFacts, ProcessFacts, SharedResource};
+use crate::request::RequestMetrics;
 use crate::span::Output;
 use order::{ExecCopy, Item, Order};
 
@@ -172,6 +174,16 @@ impl Assembler {
         }
     }
 
+    /// Gives the metrics of requests out.
+    pub fn report_requests(&mut self, unix_ns: u64, out: &mut dyn Output) {
+        self.core.report_requests(unix_ns, out);
+    }
+
+    /// Metrics of requests, when they are kept.
+    pub fn request_metrics(&self) -> Option<&RequestMetrics> {
+        self.core.metrics.as_ref()
+    }
+
     /// Counts of this stage and of its process table.
     pub fn ledger(&self) -> Vec<Entry> {
         let core = &self.core;
@@ -191,6 +203,7 @@ impl Assembler {
         others.execs_held = core.counts.execs - core.counts.exec_logs;
         let mut entries = core.counts.entries(&others);
         entries.extend(core.processes.ledger());
+        entries.extend(core.metrics.iter().flat_map(RequestMetrics::ledger));
         entries
     }
 

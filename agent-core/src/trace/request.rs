@@ -1,6 +1,7 @@
 //! A request from its start until its span is given out.
 
 use super::context::Declared;
+use super::measure::Leg;
 use super::slab::NONE;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Role, Started};
@@ -100,6 +101,8 @@ pub(super) struct Request {
     pub(super) floor_ns: u64,
     /// Hashes under which it is in an index, 0 when it is not.
     pub(super) keys: Keys,
+    /// Its place in the service graph.
+    pub(super) leg: Leg,
 }
 
 /// Hashes under which a request is in an index, 0 when it is not.
@@ -127,6 +130,7 @@ impl Request {
             finished: None,
             floor_ns: 0,
             keys: Keys::default(),
+            leg: Leg::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! several shards for the same stage, unit and side are added up.
 
 use agent_core::ledger::{Entry, Side};
+use agent_core::request::Bucketed;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -24,6 +25,44 @@ pub struct Gauge {
     pub value: f64,
 }
 
+/// Histograms of one family, which stand together.
+fn render_histograms(text: &mut String, histograms: &[Bucketed]) {
+    let mut families: BTreeMap<String, Vec<&Bucketed>> = BTreeMap::new();
+    for histogram in histograms {
+        families.entry(prometheus(histogram.name)).or_default().push(histogram);
+    }
+    for (name, histograms) in &families {
+        let _ = writeln!(
+            text,
+            "# HELP {name} Durations of requests, seconds; all, whatever is sampled."
+        );
+        let _ = writeln!(text, "# TYPE {name} histogram");
+        for histogram in histograms {
+            render_histogram(text, name, histogram);
+        }
+    }
+}
+
+/// With its unit, as OpenTelemetry's compatibility with Prometheus wants it.
+fn prometheus(metric: &str) -> String {
+    let name = name(metric);
+    if name.ends_with("_seconds") { name } else { name + "_seconds" }
+}
+
+fn render_histogram(text: &mut String, name: &str, histogram: &Bucketed) {
+    let mut sum = 0;
+    let bounds = histogram.bounds.iter().copied().chain([f64::INFINITY]);
+    for (bound, count) in bounds.zip(&histogram.counts) {
+        sum += count;
+        let mut labels = histogram.labels.clone();
+        labels.push(("le", real(bound)));
+        let _ = writeln!(text, "{name}_bucket{} {sum}", label_text(&labels));
+    }
+    let labels = label_text(&histogram.labels);
+    let _ = writeln!(text, "{name}_sum{labels} {}", real(histogram.sum));
+    let _ = writeln!(text, "{name}_count{labels} {sum}");
+}
+
 /// One family: samples by their label text.
 struct Family {
     kind: &'static str,
@@ -39,7 +78,7 @@ enum Number {
 
 /// `kernspan_<stage>_<unit>_total{side,cause}` for what is counted, `kernspan_<stage>_<unit>_held`
 /// for what is inside now, then the gauges.
-pub fn render(entries: &[Entry], gauges: &[Gauge]) -> String {
+pub fn render(entries: &[Entry], gauges: &[Gauge], histograms: &[Bucketed]) -> String {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for entry in entries {
         add_entry(&mut families, entry);
@@ -60,6 +99,7 @@ pub fn render(entries: &[Entry], gauges: &[Gauge]) -> String {
             };
         }
     }
+    render_histograms(&mut text, histograms);
     text
 }
 
@@ -174,7 +214,28 @@ kernspan_ring_records_total{side="lost",cause="ring_full"} 2
 kernspan_x +Inf
 kernspan_x{service="a\\b\"c\nd"} 1.5
 "#;
-        assert_eq!(render(&entries, &gauges), expected);
+        assert_eq!(render(&entries, &gauges, &[]), expected);
+    }
+
+    #[test]
+    fn buckets_add_up_to_the_count() {
+        let histogram = Bucketed {
+            name: "http.server.request.duration",
+            labels: vec![("service_name", "shop".to_owned())],
+            bounds: &[0.005, 1.0],
+            counts: vec![2, 3, 1],
+            sum: 4.5,
+        };
+        let text = render(&[], &[], &[histogram.clone(), histogram]);
+        let expected = r#"# TYPE http_server_request_duration_seconds histogram
+http_server_request_duration_seconds_bucket{service_name="shop",le="0.005"} 2
+http_server_request_duration_seconds_bucket{service_name="shop",le="1"} 5
+http_server_request_duration_seconds_bucket{service_name="shop",le="+Inf"} 6
+http_server_request_duration_seconds_sum{service_name="shop"} 4.5
+http_server_request_duration_seconds_count{service_name="shop"} 6
+"#;
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(text.matches("# TYPE").count(), 1, "a family stands together");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     progress::Progress,
     queue::Inbox,
     recorder::Recorder,
+    requests::RequestReport,
     shared::{Shared, Thread},
     silence::Silence,
 };
@@ -66,6 +67,8 @@ pub struct Assembly {
     pub published: u64,
     /// Conversations, when they are followed.
     pub flows: Option<FlowPart>,
+    /// Metrics of requests, when they are made.
+    pub requests: Option<RequestReport>,
 }
 
 /// Used messages, a bounded number.
@@ -102,7 +105,10 @@ impl Assembly {
         for (ring, until) in rings {
             assembler.tick(ring, until, outputs, &mut recycle);
         }
-        let Assembly { assembler, outputs, shared, flows, .. } = self;
+        let Assembly { assembler, outputs, shared, flows, requests, .. } = self;
+        if let Some(requests) = requests {
+            requests.tick(now, assembler, outputs, shared);
+        }
         if let Some(flows) = flows {
             flows.work(&mut Surroundings { assembler, outputs, shared });
         }
@@ -163,6 +169,10 @@ impl Assembly {
             flows.finish(&mut Surroundings { assembler, outputs, shared });
         }
         self.assembler.finish(&mut self.outputs, &mut drop);
+        let Assembly { assembler, outputs, shared, requests, .. } = &mut self;
+        if let Some(requests) = requests {
+            requests.report(boot_ns(), assembler, outputs, shared);
+        }
         self.outputs.finish(boot_ns());
         self.publish();
         self.outputs

@@ -9,6 +9,7 @@ use agent_core::connection::{Census, KindCounts};
 use agent_core::event::ProcessKey;
 use agent_core::flow::metrics::Sample;
 use agent_core::ledger::{Entry, Side};
+use agent_core::request::{Bucketed, Number};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -33,6 +34,9 @@ pub enum Thread {
     FlowMetrics,
 }
 
+/// Histograms and counters of requests.
+pub type RequestNumbers = (Vec<Bucketed>, Vec<Number>);
+
 /// See the module.
 pub struct Shared {
     /// Threads end when this is set.
@@ -55,6 +59,7 @@ pub struct Shared {
     /// By payload ring.
     census: Mutex<BTreeMap<usize, Census>>,
     flows: Mutex<Vec<Sample>>,
+    requests: Mutex<RequestNumbers>,
 }
 
 impl Shared {
@@ -73,6 +78,7 @@ impl Shared {
             accounts: Mutex::default(),
             census: Mutex::default(),
             flows: Mutex::default(),
+            requests: Mutex::default(),
         }
     }
 
@@ -100,6 +106,16 @@ impl Shared {
     /// The same, to be read.
     pub fn flows(&self) -> Vec<Sample> {
         lock(&self.flows).clone()
+    }
+
+    /// Numbers of requests, as last reported.
+    pub fn publish_requests(&self, numbers: RequestNumbers) {
+        *lock(&self.requests) = numbers;
+    }
+
+    /// The same, to be read.
+    pub fn requests(&self) -> RequestNumbers {
+        lock(&self.requests).clone()
     }
 
     /// Connections by process and kind, of all payload rings, as last published.

@@ -4,6 +4,7 @@ use super::{doctor::hook_report, packets::InKernel, shared::Shared};
 use crate::admin::{Gauge, StatusSource, ledger_json};
 use agent_core::flow::metrics::Sample;
 use agent_core::ledger::Entry;
+use agent_core::request::{Bucketed, Number};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +32,18 @@ impl StatusSource for Status {
             labels: sample.labels,
             value: sample.value,
         };
-        self.0.flows().into_iter().map(gauge).collect()
+        let counter = |number: Number| Gauge {
+            name: number.name,
+            help: "Requests between two services, all, whatever is sampled.",
+            labels: number.labels,
+            value: number.value as f64,
+        };
+        let (_, edges) = self.0.requests();
+        self.0.flows().into_iter().map(gauge).chain(edges.into_iter().map(counter)).collect()
+    }
+
+    fn histograms(&self) -> Vec<Bucketed> {
+        self.0.requests().0
     }
 
     fn status(&self) -> Value {

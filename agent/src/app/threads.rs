@@ -10,6 +10,7 @@ use super::{
     progress::Reading,
     queue::queue,
     recorder::Recorder,
+    requests::RequestReport,
     shared::Shared,
 };
 use crate::cli::Failure;
@@ -24,6 +25,7 @@ use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
 use agent_core::flow::Endpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
+use agent_core::request::RequestLimits;
 use agent_core::trace::{Assembler, AssemblerConfig, LinkerSwitches};
 use aya::maps::{MapData, RingBuf};
 use std::net::{IpAddr, SocketAddr};
@@ -113,6 +115,7 @@ impl Threads {
             flushed: 0,
             published: boot_ns(),
             flows: None,
+            requests: settings.request_metrics.map(RequestReport::new),
         };
         // Before the first tick of any ring, in a recording as well.
         assembly.sample_clock();
@@ -288,6 +291,10 @@ pub fn assembler_config(
             threads: evidence,
             ..LinkerSwitches::default()
         },
+        request_metrics: settings
+            .request_metrics
+            .filter(|_| takes_metrics(settings) || settings.listen.is_some())
+            .map(|_| (RequestLimits::default(), settings.temporality)),
         limits: Memory::of(settings).limits(),
         ..AssemblerConfig::default()
     }

@@ -208,6 +208,14 @@ pub struct Capture {
     /// to 1h, or off [default: 60s]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     process_metrics: Vec<String>,
+    /// How often metrics of requests are sent, and those at /metrics renewed: 1s to 1h, or off. They
+    /// count every request, whatever --sample keeps [default: 10s]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    request_metrics: Vec<String>,
+    /// Since when metrics of requests count: cumulative, or delta, since the last were sent [default:
+    /// as OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE says, else cumulative]
+    #[arg(long, value_name = "KIND")]
+    metrics_temporality: Vec<String>,
     /// How payload capture is attached: auto, tracepoint, fexit or kprobe [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
@@ -363,6 +371,8 @@ impl Capture {
             ("max-memory", self.max_memory),
             ("max-request-rate", self.max_request_rate),
             ("process-metrics", self.process_metrics),
+            ("request-metrics", self.request_metrics),
+            ("metrics-temporality", self.metrics_temporality),
             ("hooks", self.hooks),
             ("btf", self.btf),
             ("capture", self.capture),

@@ -26,6 +26,8 @@ pub const KEYS: &[&str] = &[
     "max-memory",
     "max-request-rate",
     "process-metrics",
+    "request-metrics",
+    "metrics-temporality",
     "sample",
     "log-level",
     "hooks",

@@ -9,6 +9,7 @@ use super::settings::{
 use super::value;
 use agent_common::settings::MAX_PORTS;
 use agent_core::flow::PeerLabels;
+use agent_core::metric::Temporality;
 use std::time::Duration;
 
 /// Reads an environment variable.
@@ -25,6 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// As OpenTelemetry's SDKs: `OTEL_METRIC_EXPORT_INTERVAL`'s default.
 const PROCESS_METRICS: Duration = Duration::from_secs(60);
+const REQUEST_METRICS: Duration = Duration::from_secs(10);
 
 /// Variables that name an endpoint for what this agent sends.
 const ENDPOINTS: [&str; 3] = [
@@ -54,6 +56,12 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         process_metrics: read
             .one("process-metrics", value::process_metrics)
             .unwrap_or(Some(PROCESS_METRICS)),
+        request_metrics: read
+            .one("request-metrics", value::request_metrics)
+            .unwrap_or(Some(REQUEST_METRICS)),
+        temporality: read
+            .one("metrics-temporality", value::temporality)
+            .unwrap_or_else(|| preferred(env)),
         sample: read.one("sample", value::ratio).unwrap_or(1.0),
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
@@ -61,6 +69,15 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         capture: read.one("capture", value::capture).unwrap_or(Capture::Heads),
         link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
         flows: flows(&mut read),
+    }
+}
+
+/// Of the environment (OTLP exporter specification). What wants the least memory gets sums that begin anew.
+fn preferred(env: Environment<'_>) -> Temporality {
+    let told = env("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE").unwrap_or_default();
+    match told.trim().to_ascii_lowercase().as_str() {
+        "delta" | "lowmemory" => Temporality::Delta,
+        _ => Temporality::Cumulative,
     }
 }
 

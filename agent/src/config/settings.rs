@@ -1,6 +1,7 @@
 //! The configuration as the rest of the agent needs it: every value checked, every default made.
 
 use agent_core::flow::PeerLabels;
+use agent_core::metric::Temporality;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use std::fmt;
 use std::net::SocketAddr;
@@ -36,6 +37,10 @@ pub struct Settings {
     pub max_request_rate: Option<u32>,
     /// How often what processes use is read and sent; never when absent.
     pub process_metrics: Option<Duration>,
+    /// How often metrics of requests are sent; none when absent.
+    pub request_metrics: Option<Duration>,
+    /// Since when metrics of requests count.
+    pub temporality: Temporality,
     /// Part of the traces that is kept, 0 to 1.
     pub sample: f64,
     /// How much the agent says about itself.

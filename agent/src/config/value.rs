@@ -8,6 +8,7 @@ use super::settings::{
     Output, Probe,
 };
 use agent_common::settings::MAX_PAYLOAD_RINGS;
+use agent_core::metric::Temporality;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -223,6 +224,21 @@ pub fn process_metrics(text: &str) -> Result<Option<Duration>, Wrong> {
     }
     duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "60s, or off")
         .map(Some)
+}
+
+/// How often metrics of requests are made. `None` for `off`.
+pub fn request_metrics(text: &str) -> Result<Option<Duration>, Wrong> {
+    if text == "off" {
+        return Ok(None);
+    }
+    duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "10s, or off")
+        .map(Some)
+}
+
+/// Since when metrics of requests count.
+pub fn temporality(text: &str) -> Result<Temporality, Wrong> {
+    let choices = [("cumulative", Temporality::Cumulative), ("delta", Temporality::Delta)];
+    choice(text, "is no temporality", &choices)
 }
 
 /// Part of the traces that is kept.

@@ -1,9 +1,9 @@
 //! Series as metrics: for OTLP, and for whoever asks.
 
-use super::histogram::{BOUNDS, Histogram};
-use super::{FlowMetrics, IDLE_REPORTS, Key, Series};
+use super::{BOUNDS, BUCKETS, FlowMetrics, IDLE_REPORTS, Key, Series};
 use crate::flow::log::error_name;
-use crate::metric::{Data, Distribution, Metric, Point};
+use crate::histogram::Histogram;
+use crate::metric::{Data, Distribution, Metric, Point, Temporality};
 use crate::process::Resource;
 use crate::span::{Attribute, Output, Value};
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ impl FlowMetrics {
                 [(RTT_SUM, RTT_COUNT, &series.rtt), (CONNECT_SUM, CONNECT_COUNT, &series.connect)]
             {
                 add(sum, None, histogram.sum);
-                add(count, None, histogram.counts.iter().sum::<u64>() as f64);
+                add(count, None, histogram.count() as f64);
             }
         }
         let sample =
@@ -157,6 +157,7 @@ fn emit(
     unix_ns: u64,
     out: &mut dyn Output,
 ) {
+    let temporality = Temporality::Cumulative;
     let base = base(key);
     let is_tcp = key.is_none_or(|key| key.transport.name() == "tcp");
     let start_unix_ns = series.start_unix_ns;
@@ -166,7 +167,14 @@ fn emit(
         }
         let attributes: Vec<Attribute<'_>> = base.iter().copied().chain(own).collect();
         let points = [Point { attributes: &attributes, start_unix_ns, unix_ns, value }];
-        out.metric(&Metric { name, description, unit, data: Data::Counter(&points), resource });
+        out.metric(&Metric {
+            name,
+            description,
+            unit,
+            data: Data::Counter(&points),
+            temporality,
+            resource,
+        });
     }
     let points = [Point { attributes: &base, start_unix_ns, unix_ns, value: series.active }];
     out.metric(&Metric {
@@ -174,6 +182,7 @@ fn emit(
         description: "Conversations that live",
         unit: "{flow}",
         data: Data::Gauge(&points),
+        temporality,
         resource,
     });
     if !is_tcp {
@@ -185,7 +194,14 @@ fn emit(
         let points = [Point { attributes: &attributes, start_unix_ns, unix_ns, value: *value }];
         let description = "TCP connections that were not established";
         let data = Data::Counter(&points);
-        out.metric(&Metric { name: FAILED, description, unit: "{connection}", data, resource });
+        out.metric(&Metric {
+            name: FAILED,
+            description,
+            unit: "{connection}",
+            data,
+            temporality,
+            resource,
+        });
     }
     let rtt = "Smoothed round-trip times, of each conversation that received, once an interval";
     let connect = "Times from connect to established";
@@ -195,13 +211,13 @@ fn emit(
         if !histogram.is_empty() {
             let points = [distribution(histogram, &base, start_unix_ns, unix_ns)];
             let data = Data::Histogram(&points);
-            out.metric(&Metric { name, description, unit: "s", data, resource });
+            out.metric(&Metric { name, description, unit: "s", data, temporality, resource });
         }
     }
 }
 
 fn distribution<'a>(
-    histogram: &'a Histogram,
+    histogram: &'a Histogram<BUCKETS>,
     attributes: &'a [Attribute<'a>],
     start_unix_ns: u64,
     unix_ns: u64,
@@ -213,5 +229,6 @@ fn distribution<'a>(
         sum: histogram.sum,
         bounds: &BOUNDS,
         counts: &histogram.counts,
+        exemplars: &[],
     }
 }

@@ -5,6 +5,7 @@ mod goroutines;
 mod headers;
 mod joins;
 mod limits;
+mod measures;
 mod orders;
 mod script;
 mod spans;

@@ -1,0 +1,201 @@
+//! Metrics of requests, taken before traces are sampled: exact whatever is kept of the spans.
+//!
+//! | metric | instrument | unit | of |
+//! |---|---|---|---|
+//! | `http.server.request.duration` | histogram | s | each request that a process answered |
+//! | `http.client.request.duration` | histogram | s | each request that a process sent |
+//! | `traces_service_graph_request_total` | counter | {request} | client and server, both on this host |
+//! | `traces_service_graph_request_failed_total` | counter | {request} | those of them that failed |
+//! | `traces_service_graph_request_server_seconds` | histogram | s | as the server saw them |
+//! | `traces_service_graph_request_client_seconds` | histogram | s | as the client saw them |
+//!
+//! The first two are those of the semantic conventions 1.44 (`docs/http/http-metrics.md`, stable), with their
+//! buckets. The others have the names that the Collector's `servicegraph` connector gives, so that screens
+//! made for it show them.
+//!
+//! A request whose end nobody saw has no duration: it is counted, and in no histogram.
+//!
+//! Bounded: series by service and in all, edges; what is beyond folds into one with only
+//! `otel.metric.overflow=true` (OpenTelemetry specification, metrics SDK, cardinality limits).
+
+mod emit;
+mod graph;
+mod series;
+mod text;
+
+pub use emit::BOUNDS;
+pub use text::{Bucketed, Number};
+
+use crate::id::{SpanId, TraceId};
+use crate::ledger::{Entry, Side};
+use crate::message::Role;
+use crate::metric::Temporality;
+use crate::process::SharedResource;
+use foldhash::fast::RandomState;
+use graph::Graph;
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
+use series::{Key, Series, Wanted};
+
+/// Bounds of a [`RequestMetrics`].
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Series of one resource.
+    pub by_service: usize,
+    /// Series in all.
+    pub in_all: usize,
+    /// Pairs of services.
+    pub edges: usize,
+}
+
+impl Default for RequestLimits {
+    /// 300 B a series: 3 MB. A service has some ten methods and statuses that really occur, and a client as many
+    /// for each server that it asks.
+    fn default() -> Self {
+        RequestLimits { by_service: 200, in_all: 10_000, edges: 4000 }
+    }
+}
+
+/// What is counted of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// Which end.
+    pub role: Role,
+    /// One of the known methods, or `_OTHER`.
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// `network.protocol.version`.
+    pub version: &'static str,
+    /// Status code.
+    pub status: Option<u16>,
+    /// `error.type`, when it failed.
+    pub error: Option<&'a str>,
+    /// Whom a client asked; empty for a server.
+    pub server: &'a str,
+    /// Its port.
+    pub server_port: Option<u16>,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// The span, when it is given out, and the unix time of its end, ns.
+    pub exemplar: Option<(TraceId, SpanId, u64)>,
+}
+
+/// Buckets of every histogram here.
+const BUCKETS: usize = 15;
+
+/// Series of one resource.
+struct Service {
+    resource: SharedResource,
+    series: HashMap<Key, Series, RandomState>,
+}
+
+impl Service {
+    fn of(resource: &SharedResource) -> Service {
+        Service { resource: SharedResource::clone(resource), series: HashMap::default() }
+    }
+}
+
+/// See the module.
+pub struct RequestMetrics {
+    limits: RequestLimits,
+    temporality: Temporality,
+    services: HashMap<u32, Service, RandomState>,
+    /// Of all for which there was no room at all, under the resource of the first.
+    overflow: Option<Service>,
+    graph: Graph,
+    in_all: usize,
+    seen: u64,
+    overflowed: u64,
+    unobserved: u64,
+}
+
+impl RequestMetrics {
+    /// Without series.
+    pub fn new(limits: RequestLimits, temporality: Temporality) -> RequestMetrics {
+        RequestMetrics {
+            limits,
+            temporality,
+            services: HashMap::default(),
+            overflow: None,
+            graph: Graph::new(limits.edges),
+            in_all: 0,
+            seen: 0,
+            overflowed: 0,
+            unobserved: 0,
+        }
+    }
+
+    /// A request whose end nobody saw.
+    pub fn unobserved(&mut self) {
+        self.unobserved += 1;
+    }
+
+    /// Adds a request of the process with this resource.
+    pub fn add(&mut self, request: &Observed<'_>, resource: &SharedResource, unix_ns: u64) {
+        self.seen += 1;
+        self.series(request, resource, unix_ns).add(request);
+    }
+
+    fn series(
+        &mut self,
+        request: &Observed<'_>,
+        resource: &SharedResource,
+        now: u64,
+    ) -> &mut Series {
+        let full = self.in_all >= self.limits.in_all;
+        let service = if full && !self.services.contains_key(&resource.id) {
+            self.overflow.get_or_insert_with(|| Service::of(resource))
+        } else {
+            self.services.entry(resource.id).or_insert_with(|| Service::of(resource))
+        };
+        let full = full || service.series.len() >= self.limits.by_service;
+        let wanted = Wanted::of(request);
+        let wanted = match full && !service.series.contains_key(&wanted) {
+            true => {
+                self.overflowed += 1;
+                Wanted::overflow(request.role)
+            }
+            false => wanted,
+        };
+        match service.series.entry_ref(&wanted) {
+            EntryRef::Occupied(known) => known.into_mut(),
+            EntryRef::Vacant(room) => {
+                self.in_all += 1;
+                room.insert_with_key(Key::from(&wanted), Series::begun(now))
+            }
+        }
+    }
+
+    /// The edge between two services, by number; counts a request on it.
+    pub fn edge(&mut self, client: &SharedResource, server: &SharedResource, unix_ns: u64) -> u32 {
+        self.graph.request(client, server, unix_ns)
+    }
+
+    /// A request on this edge failed.
+    pub fn edge_failed(&mut self, edge: u32) {
+        self.graph.failed(edge);
+    }
+
+    /// How long a request on this edge took, as one of its ends saw it.
+    pub fn edge_took(&mut self, edge: u32, role: Role, seconds: f64) {
+        self.graph.took(edge, role, seconds);
+    }
+
+    /// The account. Requests that came = those in series + those without a duration.
+    pub fn ledger(&self) -> Vec<Entry> {
+        let entry = |unit, side, count| Entry { stage: "request_metrics", unit, side, count };
+        vec![
+            entry("requests", Side::In, self.seen + self.unobserved),
+            entry("requests", Side::Out, self.seen),
+            entry("requests", Side::Lost("end_unobserved"), self.unobserved),
+            entry("requests", Side::Info("overflowed"), self.overflowed),
+            entry("series", Side::Held, self.in_all as u64),
+            entry("edges", Side::Held, self.graph.len() as u64),
+            entry("edges", Side::Info("overflowed"), self.graph.overflowed),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Series and edges as metrics.
+
+use super::graph::Edge;
+use super::series::{Key, Series};
+use super::{BUCKETS, RequestMetrics};
+use crate::histogram::Histogram;
+use crate::message::Role;
+use crate::metric::{Data, Distribution, Exemplar, Metric, Point, Temporality};
+use crate::process::Resource;
+use crate::span::{Attribute, Output, Value};
+
+/// Upper bounds of the buckets, seconds (semantic conventions, `http.server.request.duration`).
+pub const BOUNDS: [f64; BUCKETS - 1] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Reports after which what has not changed is dropped: its process is gone, or silent.
+const IDLE_REPORTS: u32 = 30;
+
+const OVERFLOW: Attribute<'static> = ("otel.metric.overflow", Value::Bool(true));
+
+pub(super) const SERVER: &str = "http.server.request.duration";
+pub(super) const CLIENT: &str = "http.client.request.duration";
+pub(super) const REQUESTS: &str = "traces_service_graph_request_total";
+pub(super) const FAILED: &str = "traces_service_graph_request_failed_total";
+pub(super) const AS_SERVER: &str = "traces_service_graph_request_server_seconds";
+pub(super) const AS_CLIENT: &str = "traces_service_graph_request_client_seconds";
+
+impl RequestMetrics {
+    /// Gives all series and edges out, at `unix_ns`. Deltas begin again.
+    pub fn report(&mut self, unix_ns: u64, out: &mut dyn Output) {
+        let temporality = self.temporality;
+        for service in self.services.values_mut().chain(&mut self.overflow) {
+            let resource = &service.resource;
+            for (key, series) in &mut service.series {
+                series.report(key, resource, temporality, unix_ns, out);
+            }
+            service.series.retain(|_, series| series.idle_reports < IDLE_REPORTS);
+        }
+        self.services.retain(|_, service| !service.series.is_empty());
+        let services = self.services.values().chain(&self.overflow);
+        self.in_all = services.map(|service| service.series.len()).sum();
+        self.report_edges(unix_ns, out);
+    }
+
+    fn report_edges(&mut self, unix_ns: u64, out: &mut dyn Output) {
+        for edge in self.graph.edges.values_mut() {
+            edge.idle_reports += 1;
+            edge.report(self.temporality, unix_ns, out);
+        }
+        self.graph.forget(IDLE_REPORTS);
+    }
+}
+
+impl Edge {
+    fn report(&mut self, temporality: Temporality, unix_ns: u64, out: &mut dyn Output) {
+        let new = self.reported.as_deref().map(|reported| self.totals.since(reported));
+        let totals = new.as_ref().unwrap_or(&self.totals);
+        if totals.requests == 0 && totals.as_client.is_empty() {
+            return;
+        }
+        let (resource, start_unix_ns) = (&self.client, self.start_unix_ns);
+        let attributes = ends(&self.client, &self.server);
+        for (name, description, value) in [
+            (REQUESTS, "Requests between two services", totals.requests),
+            (FAILED, "Requests between two services that failed", totals.failed),
+        ] {
+            let points = [Point { attributes: &attributes, start_unix_ns, unix_ns, value }];
+            let (unit, data) = ("{request}", Data::Counter(&points));
+            out.metric(&Metric { name, description, unit, data, temporality, resource });
+        }
+        for (name, description, histogram) in [
+            (AS_SERVER, "Duration between two services, as the server saw it", &totals.as_server),
+            (AS_CLIENT, "Duration between two services, as the client saw it", &totals.as_client),
+        ] {
+            if histogram.is_empty() {
+                continue;
+            }
+            let points = [distribution(histogram, &attributes, &[], (start_unix_ns, unix_ns))];
+            let (unit, data) = ("s", Data::Histogram(&points));
+            out.metric(&Metric { name, description, unit, data, temporality, resource });
+        }
+        if temporality == Temporality::Delta {
+            self.reported = Some(Box::new(self.totals.clone()));
+            self.start_unix_ns = unix_ns;
+        }
+    }
+}
+
+/// Of an edge.
+pub(super) fn ends<'a>(client: &'a Resource, server: &'a str) -> Vec<Attribute<'a>> {
+    match server.is_empty() {
+        true => vec![OVERFLOW],
+        false => vec![("client", Value::Str(&client.service)), ("server", Value::Str(server))],
+    }
+}
+
+impl Series {
+    fn report(
+        &mut self,
+        key: &Key,
+        resource: &Resource,
+        temporality: Temporality,
+        unix_ns: u64,
+        out: &mut dyn Output,
+    ) {
+        self.idle_reports += 1;
+        let new = self.reported.as_deref().map(|reported| self.histogram.since(reported));
+        let histogram = new.as_ref().unwrap_or(&self.histogram);
+        if histogram.is_empty() {
+            return;
+        }
+        let (name, description) = match key.role {
+            Role::Server => (SERVER, "Duration of HTTP server requests."),
+            Role::Client => (CLIENT, "Duration of HTTP client requests."),
+        };
+        let attributes = attributes(key);
+        let exemplars: Vec<Exemplar> = self.exemplars.drain(..).map(|(_, one)| one).collect();
+        let times = (self.start_unix_ns, unix_ns);
+        let points = [distribution(histogram, &attributes, &exemplars, times)];
+        let (unit, data) = ("s", Data::Histogram(&points));
+        out.metric(&Metric { name, description, unit, data, temporality, resource });
+        if temporality == Temporality::Delta {
+            self.reported = Some(Box::new(self.histogram.clone()));
+            self.start_unix_ns = unix_ns;
+        }
+    }
+}
+
+/// By the semantic conventions' tables of attributes.
+pub(super) fn attributes(key: &Key) -> Vec<Attribute<'_>> {
+    if key.is_overflow() {
+        return vec![OVERFLOW];
+    }
+    let mut attributes = vec![("http.request.method", Value::Str(&key.method))];
+    let status = key.status.map(|status| ("http.response.status_code", Value::Int(status.into())));
+    attributes.extend(status);
+    attributes.extend(key.error.as_deref().map(|error| ("error.type", Value::Str(error))));
+    match key.role {
+        Role::Server => attributes.push(("url.scheme", Value::Str(key.scheme))),
+        Role::Client => {
+            attributes.push(("server.address", Value::Str(&key.server)));
+            attributes.extend(key.server_port.map(|port| ("server.port", Value::Int(port.into()))));
+        }
+    }
+    if !key.version.is_empty() {
+        attributes.push(("network.protocol.version", Value::Str(key.version)));
+    }
+    attributes
+}
+
+fn distribution<'a>(
+    histogram: &'a Histogram<BUCKETS>,
+    attributes: &'a [Attribute<'a>],
+    exemplars: &'a [Exemplar],
+    (start_unix_ns, unix_ns): (u64, u64),
+) -> Distribution<'a> {
+    let (bounds, counts, sum) = (&BOUNDS, &histogram.counts, histogram.sum);
+    Distribution { attributes, start_unix_ns, unix_ns, sum, bounds, counts, exemplars }
+}

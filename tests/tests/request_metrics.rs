@@ -1,0 +1,168 @@
+//! Metrics of requests against the servers' own logs.
+
+use kernspan_tests::agent::Agent;
+use kernspan_tests::client::curl_with;
+use kernspan_tests::nginx::{Access, Location, Nginx};
+use kernspan_tests::otlp::Telemetry;
+use kernspan_tests::process::{free_port, until};
+use kernspan_tests::python::Python;
+use kernspan_tests::scenario::{Scenario, say, scaled};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const PROGRAMS: [&str; 3] = ["nginx", "curl", "python3"];
+const LIMIT: Duration = Duration::from_secs(30);
+/// The Python server's service: its script lies there.
+const PYTHON: &str = "workloads";
+const SERVER: &str = "http.server.request.duration";
+const CLIENT: &str = "http.client.request.duration";
+
+/// nginx with files, and with a Python server behind it.
+struct Servers {
+    nginx: Nginx,
+    _python: Python,
+    port: u16,
+}
+
+impl Servers {
+    fn start(scenario: &Scenario) -> Servers {
+        let (port, behind) = (free_port(), free_port());
+        let arguments = ["--port", &behind.to_string()];
+        let python = Python::serve(scenario, "behind", "server.py", &arguments, &[]);
+        std::fs::create_dir_all(scenario.path("www/static")).expect("a directory for files");
+        Nginx::page(scenario, "static/page", 1000);
+        let places = [("/static/", Location::Static), ("/tcp/", Location::Tcp(behind))];
+        let nginx = Nginx::start(scenario, &format!("127.0.0.1:{port}"), &places, &[]);
+        Servers { nginx, _python: python, port }
+    }
+
+    /// Files, pages that are not there, and what Python answers; some at once.
+    fn ask(&self, scenario: &Scenario, count: u64) {
+        let url = |path: &str| format!("http://127.0.0.1:{}{path}", self.port);
+        for (path, width) in [("/static/page", 8), ("/static/missing", 4), ("/tcp/size/100", 4)] {
+            let urls: Vec<String> = (0..count).map(|_| url(path)).collect();
+            curl_with(scenario, &[], &urls, width);
+        }
+    }
+}
+
+/// Counts by service, metric and status, out of all reports: added up when they are deltas, else the newest.
+fn counted(telemetry: &Telemetry, temporality: u64) -> BTreeMap<(String, String, i64), u64> {
+    let mut points: BTreeMap<String, ((String, String, i64), u64)> = BTreeMap::new();
+    for group in telemetry.metrics.iter().flat_map(|request| array(&request["resourceMetrics"])) {
+        let service = attribute(&group["resource"], "service.name").unwrap_or_default();
+        for metric in array(&group["scopeMetrics"]).iter().flat_map(|scope| array(&scope["metrics"])) {
+            let name = metric["name"].as_str().unwrap_or_default();
+            if ![SERVER, CLIENT].contains(&name) {
+                continue;
+            }
+            assert_eq!(metric["histogram"]["aggregationTemporality"], temporality);
+            for point in array(&metric["histogram"]["dataPoints"]) {
+                let status = attribute(point, "http.response.status_code").unwrap_or_default();
+                let count: u64 = text(&point["count"]).parse().expect("a count");
+                let buckets = array(&point["bucketCounts"]).iter().map(|n| text(n).parse::<u64>());
+                assert_eq!(buckets.map(|n| n.expect("a count")).sum::<u64>(), count);
+                let identity = format!("{} {name} {}", group["resource"], point["attributes"]);
+                let key = (service.clone(), name.to_owned(), status.parse().unwrap_or(0));
+                let known = points.entry(identity).or_insert((key, 0));
+                known.1 = if temporality == 1 { known.1 + count } else { count };
+            }
+        }
+    }
+    let mut sums = BTreeMap::new();
+    for (key, count) in points.into_values() {
+        *sums.entry(key).or_insert(0) += count;
+    }
+    sums
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn attribute(of: &Value, key: &str) -> Option<String> {
+    let found = array(&of["attributes"]).iter().find(|attribute| attribute["key"] == key)?;
+    found["value"].as_object()?.values().next().map(text)
+}
+
+fn by_status(log: &[Access]) -> BTreeMap<i64, u64> {
+    let mut counts = BTreeMap::new();
+    for line in log {
+        *counts.entry(line.status).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// The value of a line of Prometheus's text whose labels contain all of `with`.
+fn prometheus(page: &str, name: &str, with: &[&str]) -> u64 {
+    let lines = page.lines().filter(|line| {
+        line.starts_with(&format!("{name}{{")) && with.iter().all(|label| line.contains(label))
+    });
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// Every request is counted once at each end, whatever is sampled, as sums and as deltas.
+#[test]
+fn requests_are_counted_as_the_server_logged_them() {
+    for (kind, temporality) in [("cumulative", 2), ("delta", 1)] {
+        let Some(scenario) = Scenario::begin(&format!("request metrics {kind}"), &PROGRAMS) else {
+            return;
+        };
+        let servers = Servers::start(&scenario);
+        let flags = ["--sample", "0.01", "--request-metrics", "1s", "--metrics-temporality", kind];
+        let agent = Agent::run(&scenario, &flags);
+        let count = scaled(200, 2000);
+        // Over several reports.
+        for _ in 0..3 {
+            servers.ask(&scenario, count / 2);
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        let asked = count / 2 * 3;
+        let mut page = String::new();
+        let served = |page: &str| {
+            let name = "http_server_request_duration_seconds_count";
+            prometheus(page, name, &["service_name=\"nginx\""])
+        };
+        until("all are counted at /metrics", LIMIT, || {
+            page = agent.get("/metrics").1;
+            (served(&page) == 3 * asked).then_some(())
+        });
+        let report = agent.stop();
+        let logged = by_status(&servers.nginx.stop());
+        let counts = counted(&report.telemetry, temporality);
+        let of = |service: &str, name: &str, status| {
+            counts.get(&(service.to_owned(), name.to_owned(), status)).copied().unwrap_or(0)
+        };
+        for (status, number) in &logged {
+            assert_eq!(of("nginx", SERVER, *status), *number, "{status} {kind}: {counts:?}");
+            assert_eq!(of("curl", CLIENT, *status), *number, "{status} {kind}: {counts:?}");
+        }
+        assert_eq!(of(PYTHON, SERVER, 200), asked, "{kind}: {counts:?}");
+        let edge = |client: &str, server: &str| {
+            let labels = [format!("client=\"{client}\""), format!("server=\"{server}\"")];
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            prometheus(&page, "traces_service_graph_request_total", &labels)
+        };
+        assert_eq!((edge("curl", "nginx"), edge("nginx", PYTHON)), (3 * asked, asked), "{page}");
+        let kept = report.telemetry.spans.len() as u64;
+        assert!(kept < 2 * asked, "sampling keeps {kept} spans");
+        assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
+        say(&format!("request metrics {kind}: {logged:?} logged, {kept} spans kept"));
+    }
+}
+
+#[test]
+fn without_request_metrics_there_are_none() {
+    let Some(scenario) = Scenario::begin("no request metrics", &PROGRAMS) else { return };
+    let servers = Servers::start(&scenario);
+    let agent = Agent::run(&scenario, &["--request-metrics", "off"]);
+    servers.ask(&scenario, 10);
+    let report = agent.stop();
+    assert!(counted(&report.telemetry, 2).is_empty());
+    assert!(!report.telemetry.spans.is_empty());
+}
