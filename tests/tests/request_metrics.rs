@@ -52,7 +52,9 @@ fn counted(telemetry: &Telemetry, temporality: u64) -> BTreeMap<(String, String,
     let mut points: BTreeMap<String, ((String, String, i64), u64)> = BTreeMap::new();
     for group in telemetry.metrics.iter().flat_map(|request| array(&request["resourceMetrics"])) {
         let service = attribute(&group["resource"], "service.name").unwrap_or_default();
-        for metric in array(&group["scopeMetrics"]).iter().flat_map(|scope| array(&scope["metrics"])) {
+        for metric in
+            array(&group["scopeMetrics"]).iter().flat_map(|scope| array(&scope["metrics"]))
+        {
             let name = metric["name"].as_str().unwrap_or_default();
             if ![SERVER, CLIENT].contains(&name) {
                 continue;
