@@ -157,6 +157,20 @@ impl<P: Prober> Work<P> {
         self.known.values().filter(|known| known.attached.is_some()).count()
     }
 
+    /// Covers a file that has come too late before, as soon as there is room.
+    pub(super) fn make_use_of_room(&mut self, file: &File, key: FileKey) {
+        let waiting = self.known.get(&key).and_then(|known| known.waiting.as_ref());
+        // What the kernel refuses can wait for the sweep.
+        let waits = waiting.is_some_and(|waiting| waiting.why == Why::TooMany);
+        if !waits || self.held() >= self.most {
+            return;
+        }
+        if let Some(mut known) = self.known.remove(&key) {
+            self.attach(file, &key, &mut known);
+            self.known.insert(key, known);
+        }
+    }
+
     /// Tries files again that wait for their probes and are in use, those first that have waited longest.
     pub(super) fn retry(&mut self) {
         let waiting = |(key, known): (&FileKey, &Known)| {
@@ -291,6 +305,21 @@ mod tests {
         assert_eq!(covered, [(place, vec!["OpenSSL"])]);
         work.retry();
         assert_eq!(kernel.probed.lock().unwrap().len(), 1, "once");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_probed_when_it_is_mapped_again_and_there_is_room() {
+        let (mut child, mapping, file, key) = sleeper();
+        let kernel = Kernel::default();
+        let mut work = work(&kernel, 0);
+        work.enter(&file, key, known(&mapping.path));
+        work.mapped(&mapping);
+        assert_eq!(named(&work), [(child.id(), "OpenSSL", Why::TooMany)]);
+        work.most = 1;
+        work.mapped(&mapping);
+        assert_eq!((named(&work), kernel.probed.lock().unwrap().len()), (vec![], 1));
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -194,6 +194,7 @@ impl<P: Prober> Work<P> {
             let findings = self.examine(file, path);
             self.enter(file, key, Known::of(findings, path, mapping.is_none()));
         }
+        self.make_use_of_room(file, key);
         let Some(known) = self.known.get_mut(&key) else { return false };
         known.used = Instant::now();
         let uncovered = known.uncovered();

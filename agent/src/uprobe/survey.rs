@@ -7,7 +7,7 @@ use super::{
     service::MAX_ATTACHED,
     target::{FileKey, examine},
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -42,7 +42,7 @@ impl Survey {
 /// Processes that use a library which is not covered. What the kernel refuses is known to an agent alone.
 pub fn uncovered() -> Vec<Uncovered> {
     let mut survey = Survey::default();
-    let mut found = Vec::new();
+    let (mut found, mut named) = (Vec::new(), HashSet::new());
     // As the agent does it, these come first.
     for path in find::well_known() {
         if let Some(file) = open::regular(&path) {
@@ -52,7 +52,9 @@ pub fn uncovered() -> Vec<Uncovered> {
     for mapping in find::mapped() {
         let Some(file) = mapping.open() else { continue };
         let (libraries, why) = survey.look(&file, &mapping.path, MAX_ATTACHED);
-        found.extend(libraries.iter().map(|library| Uncovered {
+        // One that has many copies of a library is named once.
+        let new = libraries.iter().filter(|library| named.insert((mapping.pid, **library)));
+        found.extend(new.map(|library| Uncovered {
             pid: mapping.pid,
             library,
             path: mapping.path.clone(),
