@@ -17,6 +17,7 @@ pub mod published;
 #[path = "x86_64.rs"]
 pub mod registers;
 pub mod sock;
+pub mod stack;
 pub mod task;
 pub mod user;
 

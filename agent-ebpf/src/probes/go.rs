@@ -3,12 +3,14 @@
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 
-use crate::kernel::{goroutine, registers::go_arguments, task::current_ids};
+use crate::kernel::{goroutine, registers::go_arguments, stack, task::current_ids};
 
 /// `func (pc *persistConn) roundTrip(req *transportRequest) (*Response, error)`, where the arguments
 /// are still in their registers.
 #[uprobe]
+#[inline(always)]
 fn go_round_trip(ctx: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks();
     let (tgid, _, _) = current_ids();
     if let Some(program) = goroutine::known(tgid) {
         let (connection, g) = go_arguments(&ctx);

@@ -23,6 +23,7 @@ use crate::{
     kernel::{
         published,
         registers::{Called, Returned},
+        stack,
         task::{Task, current_ids},
         user::read_user,
     },
@@ -45,7 +46,9 @@ pub(super) const NESTED_TICKS: u64 = 500;
 const TAKEN_WHOLE: u64 = 512;
 
 #[uprobe]
+#[inline(always)]
 fn tls_entry(ctx: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks();
     // SAFETY: the context is the program's own.
     let site = Site(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     entered(site, Called::of(&ctx));
@@ -53,7 +56,9 @@ fn tls_entry(ctx: ProbeContext) -> u32 {
 }
 
 #[uretprobe]
+#[inline(always)]
 fn tls_return(ctx: RetProbeContext) -> u32 {
+    stack::stay_on_the_tasks();
     left(Returned::of(&ctx));
     0
 }

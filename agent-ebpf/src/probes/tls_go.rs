@@ -21,7 +21,7 @@ use super::{
 use crate::{
     emit::{count, count_both, now},
     filter,
-    kernel::{goroutine, registers::GoRegisters, task::current_ids, user::read_user},
+    kernel::{goroutine, registers::GoRegisters, stack, task::current_ids, user::read_user},
     maps::{GO_PROCESSES, TLS_GO_CALLS, TLS_OBJECTS},
     settings::{enabled, setting},
     tls::{CONFLICT, ObjectKey, OpenCall, TlsSocket, bind, flag, socket},
@@ -32,7 +32,9 @@ use crate::{
 const FIRST_ARGUMENT: u64 = 16;
 
 #[uprobe]
+#[inline(always)]
 fn tls_go(ctx: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks();
     // SAFETY: the context is the program's own.
     let site = Site(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     let (tgid, _, _) = current_ids();

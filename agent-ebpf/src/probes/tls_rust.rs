@@ -21,6 +21,7 @@ use crate::{
     filter,
     kernel::{
         registers::{Called, Returned},
+        stack,
         task::current_ids,
         user::read_user,
     },
@@ -43,7 +44,9 @@ const MAX_PLAIN: u64 = 1 << 14;
 const MAX_ADDED: u64 = 256;
 
 #[uprobe]
+#[inline(always)]
 fn rust_entry(ctx: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks();
     // SAFETY: the context is the program's own.
     let site = Site(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     entered(site, Called::of(&ctx));
@@ -51,7 +54,9 @@ fn rust_entry(ctx: ProbeContext) -> u32 {
 }
 
 #[uretprobe]
+#[inline(always)]
 fn rust_return(ctx: RetProbeContext) -> u32 {
+    stack::stay_on_the_tasks();
     left(Returned::of(&ctx));
     0
 }
