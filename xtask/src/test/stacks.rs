@@ -1,9 +1,10 @@
 //! Stacks of the kernel programs: before 6.13 those of functions that call each other have 512 bytes
-//! together, and only a VM would tell (`check_max_stack_depth`, kernel/bpf/verifier.c).
+//! together, and only a VM would tell (`check_max_stack_depth`, kernel/bpf/verifier.c). And those on probes in
+//! user space have to stay on their task's stack (agent-ebpf/src/kernel/stack.rs).
 
 use anyhow::{Context, Result, ensure};
 use aya_obj::generated::bpf_insn;
-use aya_obj::obj::Object;
+use aya_obj::obj::{Object, ProgramSection};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
@@ -20,13 +21,36 @@ const STEP: u32 = 32;
 /// Checks both objects; prints the program with the deepest stack.
 pub fn check(object: &Path) -> Result<()> {
     for path in [object.to_owned(), object.with_file_name("kernspan-untyped")] {
-        let depths = depths(&fs::read(&path).with_context(|| path.display().to_string())?)?;
+        let object = fs::read(&path).with_context(|| path.display().to_string())?;
+        let strays = without_tail_call(&object)?;
+        ensure!(strays.is_empty(), "on stacks that another task may use: {strays:?}");
+        let depths = depths(&object)?;
         let (name, depth) = depths.iter().max_by_key(|(_, depth)| **depth).context("no program")?;
         println!("{}: {depth} of {MOST} bytes of stack in {name}", path.display());
         let over: Vec<_> = depths.iter().filter(|(_, depth)| **depth > MOST).collect();
         ensure!(over.is_empty(), "too deep for kernels before 6.13: {over:?}");
     }
     Ok(())
+}
+
+/// Programs on probes in user space to which the kernel would give a stack by processor.
+fn without_tail_call(object: &[u8]) -> Result<Vec<String>> {
+    const CALL: u8 = 0x85;
+    const TAIL_CALL: i32 = 12;
+    let object = Object::parse(object)?;
+    let uprobes = object.programs.iter().filter(|(_, program)| {
+        matches!(program.section, ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. })
+    });
+    let is_tail_call =
+        |one: &bpf_insn| one.code == CALL && one.src_reg() == 0 && one.imm == TAIL_CALL;
+    let mut strays = Vec::new();
+    for (name, program) in uprobes {
+        let code = object.functions.get(&program.function_key()).context("no code")?;
+        if !code.instructions.iter().any(is_tail_call) {
+            strays.push(name.clone());
+        }
+    }
+    Ok(strays)
 }
 
 /// Each program with the bytes of its deepest chain of calls.
