@@ -20,6 +20,19 @@ pub enum Value<'a> {
     List(&'a [&'a str]),
 }
 
+impl Value<'_> {
+    /// For formats that know texts only.
+    pub fn to_text(self) -> String {
+        match self {
+            Value::Str(text) => text.to_owned(),
+            Value::Int(number) => number.to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Double(number) => number.to_string(),
+            Value::List(texts) => texts.join(","),
+        }
+    }
+}
+
 /// One attribute.
 pub type Attribute<'a> = (&'static str, Value<'a>);
 

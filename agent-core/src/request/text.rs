@@ -5,7 +5,7 @@ use super::graph::Totals;
 use super::{BUCKETS, RequestMetrics};
 use crate::histogram::Histogram;
 use crate::message::Role;
-use crate::span::{Attribute, Value};
+use crate::span::Attribute;
 use std::collections::BTreeMap;
 
 /// One histogram of a family.
@@ -72,14 +72,7 @@ impl RequestMetrics {
 }
 
 fn labels(attributes: Vec<Attribute<'_>>) -> Labels {
-    let text = |value: Value<'_>| match value {
-        Value::Str(text) => text.to_owned(),
-        Value::Int(number) => number.to_string(),
-        Value::Bool(truth) => truth.to_string(),
-        Value::Double(number) => number.to_string(),
-        Value::List(texts) => texts.join(","),
-    };
-    attributes.into_iter().map(|(name, value)| (name, text(value))).collect()
+    attributes.into_iter().map(|(name, value)| (name, value.to_text())).collect()
 }
 
 fn bucketed(name: &'static str, labels: Labels, histogram: &Histogram<BUCKETS>) -> Bucketed {

@@ -50,10 +50,10 @@ impl FlowMetrics {
             self.series.iter().map(|(key, (resource, series))| (Some(key), resource, series));
         for (key, resource, series) in known.chain(overflow) {
             let mut labels: Labels = vec![("service_name", resource.service.clone())];
-            labels.extend(base(key).into_iter().map(|(name, value)| (name, text(value))));
+            labels.extend(base(key).into_iter().map(|(name, value)| (name, value.to_text())));
             let mut add = |metric, own: Option<Attribute<'_>>, value: f64| {
                 let mut labels = labels.clone();
-                labels.extend(own.map(|(name, value)| (name, text(value))));
+                labels.extend(own.map(|(name, value)| (name, value.to_text())));
                 *sums.entry((metric, labels)).or_default() += value;
             };
             for (name, _, _, value, own) in counters(series) {
@@ -107,16 +107,6 @@ const CONNECT_COUNT: &str = "kernspan.tcp.connect.duration.count";
 const RTT: &str = "kernspan.tcp.rtt";
 const CONNECT: &str = "kernspan.tcp.connect.duration";
 const FAILED: &str = "kernspan.tcp.failed.connections";
-
-fn text(value: Value<'_>) -> String {
-    match value {
-        Value::Str(text) => text.to_owned(),
-        Value::Int(number) => number.to_string(),
-        Value::Bool(truth) => truth.to_string(),
-        Value::Double(number) => number.to_string(),
-        Value::List(texts) => texts.join(","),
-    }
-}
 
 /// The attributes of a series; of the overflow series, that it is one.
 fn base(key: Option<&Key>) -> Vec<Attribute<'_>> {

@@ -27,16 +27,7 @@ type Counter = (&'static str, String, u64);
 fn run(count: u64, ratio: f64) -> (Seen, Vec<Bucketed>, Vec<Counter>) {
     let request_metrics = Some((RequestLimits::default(), Temporality::Cumulative));
     let config = AssemblerConfig { request_metrics, sample_ratio: ratio, ..Default::default() };
-    let mut runner = Runner::new(config);
-    let mut steps = chain(count).steps;
-    steps.sort_by_key(|step| step.at);
-    for step in steps {
-        let at = step.at;
-        runner.deliver(step);
-        for ring in 0..runner.rings {
-            runner.tick(ring, at);
-        }
-    }
+    let mut runner = chain(count).play(config);
     for ring in 0..runner.rings {
         runner.tick(ring, u64::MAX);
     }

@@ -248,7 +248,8 @@ impl Script {
         self.run_with(AssemblerConfig::default())
     }
 
-    pub(super) fn run_with(&self, config: AssemblerConfig) -> Seen {
+    /// Runs it, and leaves the assembler as it is then.
+    pub(super) fn play(&self, config: AssemblerConfig) -> Runner {
         let mut runner = Runner::new(config);
         let mut steps = self.steps.clone();
         steps.sort_by_key(|step| step.at);
@@ -259,7 +260,11 @@ impl Script {
                 runner.tick(ring, at);
             }
         }
-        runner.finish()
+        runner
+    }
+
+    pub(super) fn run_with(&self, config: AssemblerConfig) -> Seen {
+        self.play(config).finish()
     }
 }
 
