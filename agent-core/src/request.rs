@@ -40,7 +40,7 @@ use series::{Key, Series, Wanted};
 /// Bounds of a [`RequestMetrics`].
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// Series of one resource.
+    /// Series of one service.
     pub by_service: usize,
     /// Series in all.
     pub in_all: usize,
@@ -84,7 +84,7 @@ pub struct Observed<'a> {
 /// Buckets of every histogram here.
 const BUCKETS: usize = 15;
 
-/// Series of one resource.
+/// Series of one service.
 struct Service {
     resource: SharedResource,
     series: HashMap<Key, Series, RandomState>,

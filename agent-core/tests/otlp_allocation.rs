@@ -23,7 +23,7 @@ fn resources() -> Vec<Resource> {
     let one = |id: u32| {
         let name = format!("service-{id}");
         let attributes = vec![("service.name".to_string(), ResourceValue::Str(name.clone()))];
-        Resource { id, service: name, attributes }
+        Resource { id, service: name, attributes, part_of: None }
     };
     (0..20).map(one).collect()
 }

@@ -115,14 +115,18 @@ fn flow_totals_equal_tcp_info() {
         let compared = assert_totals(&report, &truth, Some(pid));
         assert_eq!(compared.to_string(), (2 * count.parse::<usize>().unwrap_or(0)).to_string());
         assert_eq!(assert_totals(&report, &truth6, Some(pid6)), 40);
-        assert_metrics(&report, pid, &truth);
+        assert_metrics(&report, pid, &[truth, truth6].concat());
         say(&format!("{why}: {compared} ends of conversations equal TCP_INFO"));
     }
 }
 
-/// The metrics' sums over a process are its conversations'.
+/// The metrics' sums over the service of a process are its conversations'.
 fn assert_metrics(report: &Report, pid: u32, truth: &[Value]) {
-    let sum = |name: &str, direction: &str| latest(&report.telemetry, pid, name, direction);
+    let mut logs = report.telemetry.logs.iter();
+    let own = logs.find(|log| log.resource.get("process.pid").map_or(-1, int) == i64::from(pid));
+    let service = own.and_then(|log| log.resource.get("service.name")?.as_str());
+    let service = service.expect("it has conversations");
+    let sum = |name: &str, direction: &str| latest(&report.telemetry, service, name, direction);
     let sent: i64 = truth.iter().map(|line| int(&line["bytes_sent"])).sum();
     assert_eq!(sum("kernspan.network.flow.bytes", "transmit"), sent);
     let received: i64 = truth
@@ -133,17 +137,17 @@ fn assert_metrics(report: &Report, pid: u32, truth: &[Value]) {
     assert_eq!(sum("kernspan.network.flow.count", ""), truth.len() as i64);
 }
 
-/// The latest value of a counter, all its series of a process added up.
-fn latest(telemetry: &Telemetry, pid: u32, name: &str, direction: &str) -> i64 {
+/// The latest value of a counter, all its series of a service added up.
+fn latest(telemetry: &Telemetry, service: &str, name: &str, direction: &str) -> i64 {
     let mut series: HashMap<String, (i64, i64)> = HashMap::new();
     for request in &telemetry.metrics {
         for group in list(&request["resourceMetrics"]) {
             let attributes = group["resource"]["attributes"].to_string();
-            let of_pid = list(&group["resource"]["attributes"]).iter().any(|a| {
-                a["key"] == "process.pid" && int(&a["value"]["intValue"]) == i64::from(pid)
+            let of_service = list(&group["resource"]["attributes"]).iter().any(|a| {
+                a["key"] == "service.name" && a["value"]["stringValue"] == service
             });
             for metric in list(&group["scopeMetrics"]).iter().flat_map(|s| list(&s["metrics"])) {
-                if !of_pid || metric["name"] != name {
+                if !of_service || metric["name"] != name {
                     continue;
                 }
                 for point in list(&metric["sum"]["dataPoints"]) {

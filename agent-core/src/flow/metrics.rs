@@ -1,4 +1,4 @@
-//! Sums over conversations, by process and a few attributes: bounded.
+//! Sums over conversations, by service and a few attributes: bounded.
 //!
 //! | metric | instrument | unit | attributes beside the base |
 //! |---|---|---|---|
@@ -43,7 +43,7 @@ const BOUNDS: [f64; BUCKETS - 1] = [
 /// Series that are kept: the specification's default limit.
 pub const MAX_SERIES: usize = 2000;
 
-/// Reports after which a series that has not changed is dropped: its process is gone, or silent.
+/// Reports after which a series that has not changed is dropped: its service is gone, or silent.
 const IDLE_REPORTS: u32 = 30;
 
 /// What of the other end tells series apart. Nothing by default: addresses are many.
@@ -60,7 +60,7 @@ pub struct PeerLabels {
 /// What tells series apart. `None`: those for which there was no room.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    resource: u32,
+    service: u32,
     transport: Transport,
     is_ipv4: bool,
     role: Role,
@@ -108,29 +108,30 @@ impl FlowMetrics {
         }
     }
 
-    /// Adds what is new of a conversation of the process with this resource.
-    pub fn add(&mut self, change: &FlowChange, resource: &SharedResource, unix_ns: u64) {
+    /// Adds what is new of a conversation of a process with this resource.
+    pub fn add(&mut self, change: &FlowChange, process: &SharedResource, unix_ns: u64) {
         self.changes += 1;
-        let key = self.key(&change.conversation, resource.id);
+        let service = process.of_service();
+        let key = self.key(&change.conversation, service.id);
         let is_known = self.series.contains_key(&key);
         let series = if is_known || self.series.len() < self.capacity {
-            let fresh = || (SharedResource::clone(resource), Series::begun(unix_ns));
+            let fresh = || (SharedResource::clone(service), Series::begun(unix_ns));
             &mut self.series.entry(key).or_insert_with(fresh).1
         } else {
             self.overflowed += 1;
-            let fresh = || (SharedResource::clone(resource), Series::begun(unix_ns));
+            let fresh = || (SharedResource::clone(service), Series::begun(unix_ns));
             &mut self.overflow.get_or_insert_with(fresh).1
         };
         series.add(change);
     }
 
-    fn key(&self, conversation: &Conversation, resource: u32) -> Key {
+    fn key(&self, conversation: &Conversation, service: u32) -> Key {
         let (role, _) = conversation.guessed_role();
         let PeerLabels { name, address, port } = self.labels;
         let client = role == Role::Client;
         let remote = conversation.remote;
         Key {
-            resource,
+            service,
             transport: conversation.transport,
             is_ipv4: conversation.network_type() == "ipv4",
             role,

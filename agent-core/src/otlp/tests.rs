@@ -20,7 +20,7 @@ fn resource(id: u32) -> Resource {
         ("process.pid".to_string(), ResourceValue::Int(-5)),
         ("service.name".to_string(), ResourceValue::Str(format!("svc-{id}"))),
     ];
-    Resource { id, service: format!("svc-{id}"), attributes }
+    Resource { id, service: format!("svc-{id}"), attributes, part_of: None }
 }
 
 fn span<'a>(resource: &'a Resource, attributes: &'a [Attribute<'a>]) -> Span<'a> {

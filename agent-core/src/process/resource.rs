@@ -30,6 +30,15 @@ pub struct Resource {
     pub service: String,
     /// All attributes, sorted by key.
     pub attributes: Vec<(String, ResourceValue)>,
+    /// The service that this process belongs to, itself a resource. `None`: this is one.
+    pub part_of: Option<SharedResource>,
+}
+
+impl Resource {
+    /// What metrics of a service go under: its processes come and go, and are too many to tell apart.
+    pub fn of_service(self: &Arc<Self>) -> &SharedResource {
+        self.part_of.as_ref().unwrap_or(self)
+    }
 }
 
 /// Value of a resource attribute.
@@ -76,6 +85,31 @@ pub fn resource_attributes(facts: &ProcessFacts, host: &HostFacts) -> Vec<(Strin
     attributes.text("telemetry.sdk.language", identity.language.unwrap_or_default());
     attributes.text("telemetry.distro.name", "kernspan");
     attributes.text("telemetry.distro.version", &host.agent_version);
+    attributes.0.into_iter().collect()
+}
+
+/// The attributes of the service that a process with the resource `of` belongs to: those that all its
+/// processes on this host have, within one container. Its `service.instance.id` is made of these, unless the
+/// process's environment has given one.
+pub fn service_attributes(
+    of: &[(String, ResourceValue)],
+    facts: &ProcessFacts,
+    host: &HostFacts,
+) -> Vec<(String, ResourceValue)> {
+    let text = |wanted: &str| {
+        of.iter().find_map(|(key, value)| match value {
+            ResourceValue::Str(text) if key == wanted => Some(text.as_str()),
+            _ => None,
+        })
+    };
+    let kept = of.iter().filter(|(key, _)| !key.starts_with("process."));
+    let mut attributes = Attributes(kept.cloned().collect());
+    if text("service.instance.id") == Some(&instance_id(facts, host)) {
+        let host = text("host.id").or(text("host.name"));
+        let parts = [host, text("container.id"), text("service.namespace"), text("service.name")];
+        let name = parts.map(Option::unwrap_or_default).join("/");
+        attributes.text("service.instance.id", &uuid_of(&name));
+    }
     attributes.0.into_iter().collect()
 }
 
@@ -163,10 +197,14 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// UUIDv5 (RFC 9562) of boot id, process number and start: one process has one id for every
+/// Of boot id, process number and start: one process has one id for every
 /// agent that sees it, and across restarts of the agent.
 fn instance_id(facts: &ProcessFacts, host: &HostFacts) -> String {
-    let name = format!("{}/{}/{}", host.boot_id, facts.key.tgid, start_tick(facts.key));
+    uuid_of(&format!("{}/{}/{}", host.boot_id, facts.key.tgid, start_tick(facts.key)))
+}
+
+/// UUIDv5 (RFC 9562) of a name among instances.
+fn uuid_of(name: &str) -> String {
     let digest = Sha1::new().chain_update(INSTANCE_NAMESPACE).chain_update(name).finalize();
     let mut uuid = [0; 16];
     uuid.iter_mut().zip(digest).for_each(|(to, from)| *to = from);

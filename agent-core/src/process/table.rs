@@ -1,7 +1,9 @@
 //! Processes that live or lived a moment ago, and what they were when.
 
 use super::facts::{HostFacts, ProcessFacts, start_tick};
-use super::resource::{Resource, ResourceValue, SharedResource, resource_attributes};
+use super::resource::{
+    Resource, ResourceValue, SharedResource, resource_attributes, service_attributes,
+};
 use crate::event::ProcessKey;
 use crate::ledger::{Entry, Side};
 use agent_common::record::Exec;
@@ -164,9 +166,9 @@ impl ProcessTable {
             && let Some(version) = process.versions.get_mut(at)
         {
             process.used = true;
-            let made = version.resource.get_or_insert_with(|| {
-                self.interner.intern(resource_attributes(&version.facts, &self.host))
-            });
+            let made = version
+                .resource
+                .get_or_insert_with(|| self.interner.process(&version.facts, &self.host));
             return Arc::clone(made);
         }
         self.unknown(key, at_ns)
@@ -202,7 +204,7 @@ impl ProcessTable {
     fn unknown(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
         self.counts.unknown += 1;
         let facts = ProcessFacts { key, since_ns: at_ns, ..ProcessFacts::default() };
-        let resource = self.interner.intern(resource_attributes(&facts, &self.host));
+        let resource = self.interner.process(&facts, &self.host);
         let version = Version { facts, unknown: true, resource: Some(Arc::clone(&resource)) };
         let process = self.process(key);
         process.used = true;
@@ -286,7 +288,17 @@ struct Interner {
 }
 
 impl Interner {
-    fn intern(&mut self, attributes: Vec<(String, ResourceValue)>) -> SharedResource {
+    fn process(&mut self, facts: &ProcessFacts, host: &HostFacts) -> SharedResource {
+        let attributes = resource_attributes(facts, host);
+        let service = self.intern(service_attributes(&attributes, facts, host), None);
+        self.intern(attributes, Some(service))
+    }
+
+    fn intern(
+        &mut self,
+        attributes: Vec<(String, ResourceValue)>,
+        part_of: Option<SharedResource>,
+    ) -> SharedResource {
         self.sweep();
         let hash = self.hasher.hash_one(&attributes);
         if let Some(found) = self.resources.find(hash, |known| known.attributes == attributes) {
@@ -298,7 +310,8 @@ impl Interner {
         });
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        let resource = Arc::new(Resource { id, service: service.unwrap_or_default(), attributes });
+        let service = service.unwrap_or_default();
+        let resource = Arc::new(Resource { id, service, attributes, part_of });
         let hasher = &self.hasher;
         let rehash = |known: &SharedResource| hasher.hash_one(&known.attributes);
         self.resources.insert_unique(hash, Arc::clone(&resource), rehash);

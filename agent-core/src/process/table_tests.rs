@@ -192,3 +192,34 @@ fn the_versions_of_one_process_are_bounded() {
     assert_eq!(count(&table, Side::Info("dropped_versions")), 12);
     assert_eq!(table.resource(busy, 20 * SECOND).service, "x");
 }
+
+#[test]
+fn processes_of_a_service_have_its_resource_in_common() {
+    let [first, second, third] = [key(10, SECOND), key(11, SECOND), key(12, SECOND)];
+    let mut table = table(16);
+    table.insert(facts(first, SECOND, "/bin/shop"));
+    table.insert(facts(second, SECOND, "/usr/bin/shop"));
+    table.insert(facts(third, SECOND, "/bin/cart"));
+    let [first, second, third] = [first, second, third].map(|key| table.resource(key, SECOND));
+    assert_ne!(first.id, second.id);
+    assert!(Arc::ptr_eq(first.of_service(), second.of_service()));
+    assert!(!Arc::ptr_eq(first.of_service(), third.of_service()));
+    let instance = |of: &Resource| {
+        of.attributes.iter().find(|(key, _)| key == "service.instance.id").cloned().unwrap()
+    };
+    assert_ne!(instance(&first), instance(first.of_service()), "a service is no process");
+    assert_ne!(instance(third.of_service()), instance(first.of_service()));
+    assert!(!first.of_service().attributes.iter().any(|(key, _)| key.starts_with("process.")));
+    assert!(Arc::ptr_eq(first.of_service(), first.of_service().of_service()));
+}
+
+#[test]
+fn an_instance_that_the_environment_names_is_one_of_its_service_too() {
+    let shop = key(10, SECOND);
+    let mut table = table(16);
+    let declared = ("OTEL_RESOURCE_ATTRIBUTES".into(), "service.instance.id=blue".into());
+    table.insert(ProcessFacts { environment: vec![declared], ..facts(shop, SECOND, "/bin/shop") });
+    let resource = table.resource(shop, SECOND);
+    let blue = ("service.instance.id".to_owned(), ResourceValue::Str("blue".to_owned()));
+    assert!(resource.of_service().attributes.contains(&blue));
+}

@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn every_number_has_its_name_and_what_could_not_be_read_is_left_out() {
-        let resource = Resource { id: 1, service: "shop".to_owned(), attributes: Vec::new() };
+        let resource =
+            Resource { id: 1, service: "shop".to_owned(), attributes: Vec::new(), part_of: None };
         let usage = Usage {
             key: ProcessKey { tgid: 7, start_ns: 1_000_000_000 },
             at_ns: 4_500_000_000,

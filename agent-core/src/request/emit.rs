@@ -13,7 +13,7 @@ use crate::span::{Attribute, Output, Value};
 pub const BOUNDS: [f64; BUCKETS - 1] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// Reports after which what has not changed is dropped: its process is gone, or silent.
+/// Reports after which what has not changed is dropped: its service is gone, or silent.
 const IDLE_REPORTS: u32 = 30;
 
 const OVERFLOW: Attribute<'static> = ("otel.metric.overflow", Value::Bool(true));

@@ -1,4 +1,4 @@
-//! Which service asks which: pairs of a client's resource and a server's service.
+//! Which service asks which: pairs of services.
 
 use super::BUCKETS;
 use super::emit::BOUNDS;
@@ -14,7 +14,7 @@ const OVERFLOW: u32 = 0;
 /// One pair.
 #[derive(Debug)]
 pub(super) struct Edge {
-    /// Of a process of the client's service; of the overflow edge, of the first that came there.
+    /// The client's service; of the overflow edge, that of the first that came there.
     pub(super) client: SharedResource,
     /// The server's service; empty for the overflow edge.
     pub(super) server: String,

@@ -8,7 +8,12 @@ use prost::Message;
 use std::sync::Arc;
 
 fn resource(id: u32) -> SharedResource {
-    Arc::new(Resource { id, service: format!("service{}", id % 100), attributes: Vec::new() })
+    Arc::new(Resource {
+        id,
+        service: format!("service{}", id % 100),
+        attributes: Vec::new(),
+        part_of: None,
+    })
 }
 
 fn request(status: u16, seconds: f64) -> Observed<'static> {

@@ -40,11 +40,11 @@ impl Core {
         let peer = request.peer;
         let mut leg = request.leg;
         if let (None, Some(other)) = (leg.edge, self.requests.get(peer)) {
-            let mut resource = |of: &Request| {
-                self.processes.resource(of.started.thread.process, of.started.start_ns)
+            let mut service = |of: &Request| {
+                let (process, at) = (of.started.thread.process, of.started.start_ns);
+                SharedResource::clone(self.processes.resource(process, at).of_service())
             };
-            let (own, other): (SharedResource, SharedResource) =
-                (resource(request), resource(other));
+            let (own, other) = (service(request), service(other));
             let (client, server) =
                 if request.role == Role::Client { (own, other) } else { (other, own) };
             leg.edge = Some(metrics.edge(&client, &server, unix_ns(end_ns, offset)));
@@ -90,7 +90,7 @@ pub(super) fn measure(
         seconds: seconds(request, end_ns),
         exemplar: settled.sampled.then_some((settled.trace, request.started.span, unix_ns)),
     };
-    metrics.add(&observed, resource, unix_ns);
+    metrics.add(&observed, resource.of_service(), unix_ns);
 }
 
 fn seconds(request: &Request, end_ns: u64) -> f64 {

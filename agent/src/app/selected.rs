@@ -135,7 +135,7 @@ mod tests {
                 vec![("process.executable.path".to_owned(), value)]
             };
             let attributes = path.map(attribute).unwrap_or_default();
-            let resource = Resource { id: 7, service: String::new(), attributes };
+            let resource = Resource { id: 7, service: String::new(), attributes, part_of: None };
             // The second answer is the remembered one.
             assert_eq!(
                 [selected.takes(&resource), selected.takes(&resource)],

@@ -83,7 +83,7 @@ pub fn config(traces: SignalConfig) -> OtlpConfig {
 
 pub fn resource() -> Resource {
     let attributes = vec![("service.name".to_string(), ResourceValue::Str("shop".to_string()))];
-    Resource { id: 1, service: "shop".to_string(), attributes }
+    Resource { id: 1, service: "shop".to_string(), attributes, part_of: None }
 }
 
 pub fn span(resource: &Resource, start: u64) -> Span<'_> {

@@ -11,7 +11,12 @@ use prost::Message;
 use std::sync::Arc;
 
 fn resource(id: u32) -> Arc<Resource> {
-    Arc::new(Resource { id, service: format!("service{id}"), attributes: Vec::new() })
+    Arc::new(Resource {
+        id,
+        service: format!("service{id}"),
+        attributes: Vec::new(),
+        part_of: None,
+    })
 }
 
 fn change(flow: &Flow) -> FlowChange {
@@ -125,8 +130,12 @@ fn ports_and_addresses_are_labels_only_when_asked_for() {
 fn processes_of_a_service_are_one_in_the_text_format() {
     let mut metrics = FlowMetrics::new(PeerLabels::default(), 10);
     for id in 0..3 {
-        let resource =
-            Arc::new(Resource { id, service: "shop".to_owned(), attributes: Vec::new() });
+        let resource = Arc::new(Resource {
+            id,
+            service: "shop".to_owned(),
+            attributes: Vec::new(),
+            part_of: None,
+        });
         metrics.add(&change(&tcp(id.into(), 5, 7)), &resource, 500);
     }
     let samples = metrics.samples();

@@ -35,7 +35,7 @@ fn console(style: Style) -> (ConsoleOutput, Screen) {
 }
 
 fn resource(service: &str) -> Resource {
-    Resource { id: 1, service: service.to_string(), attributes: Vec::new() }
+    Resource { id: 1, service: service.to_string(), attributes: Vec::new(), part_of: None }
 }
 
 /// A span of the trace `[0x4b; 16]`, from and to in µs after its start.
