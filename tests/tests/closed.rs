@@ -10,7 +10,8 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A response that waits for its reader when TCP has ended, by a reset or in good order, is the request's.
+/// A response that waits for its reader when TCP has ended, by a reset or in good order, is the request's; so is one
+/// whose sender learns meanwhile that nobody waits for it any more.
 #[test]
 fn an_answer_that_is_read_after_the_end_is_the_requests() {
     let Some(scenario) = Scenario::begin("late readers", &["python3"]) else { return };
@@ -34,7 +35,16 @@ fn an_answer_that_is_read_after_the_end_is_the_requests() {
         }
         assert_eq!(pairs(&servers, &clients), Vec::<String>::new());
     }
-    say(&format!("late readers: {count} answers after a reset, and as many after the end of both"));
+    let spans = report.telemetry.under("/gone");
+    let answered = |kind, status: Option<i64>| {
+        spans.iter().filter(|span| span.kind == kind && span.status() == status).count() as u64
+    };
+    let ends = (answered(Kind::Server, Some(200)), answered(Kind::Client, None));
+    assert_eq!(ends, (count, count), "{:?}", report.ledger);
+    assert_eq!(report.ledger.cause("after_close"), 0, "{:?}", report.ledger);
+    say(&format!(
+        "late readers: {count} answers after a reset, after the end of both, and to nobody"
+    ));
 }
 
 fn is_answered(span: &Span, status: i64) -> bool {

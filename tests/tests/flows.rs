@@ -143,9 +143,9 @@ fn latest(telemetry: &Telemetry, service: &str, name: &str, direction: &str) -> 
     for request in &telemetry.metrics {
         for group in list(&request["resourceMetrics"]) {
             let attributes = group["resource"]["attributes"].to_string();
-            let of_service = list(&group["resource"]["attributes"]).iter().any(|a| {
-                a["key"] == "service.name" && a["value"]["stringValue"] == service
-            });
+            let of_service = list(&group["resource"]["attributes"])
+                .iter()
+                .any(|a| a["key"] == "service.name" && a["value"]["stringValue"] == service);
             for metric in list(&group["scopeMetrics"]).iter().flat_map(|s| list(&s["metrics"])) {
                 if !of_service || metric["name"] != name {
                     continue;

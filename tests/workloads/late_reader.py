@@ -1,9 +1,10 @@
 """Answers that are read after the connection is over.
 
-late_reader.py COUNT: asks itself so often in each of two ways, and prints the statuses that it read.
+late_reader.py COUNT: asks itself so often in each of three ways, and prints the statuses that it read.
 - half: the client closes its sending side behind the request; the server answers and closes. The client reads when both
   ends are closed.
 - reset: the server answers and closes with input unread, which resets the connection. The client reads after that.
+- gone: the client closes before it is answered, and resets the connection within the server's send. The server prints.
 """
 
 import socket
@@ -13,6 +14,8 @@ import threading
 import time
 
 WAIT = 0.05
+# The server has answered one that is gone.
+DONE = threading.Semaphore(0)
 ANSWER = b"HTTP/1.1 %s\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlater"
 
 
@@ -32,10 +35,14 @@ def answer(peer):
         while not head.endswith(b"\r\n\r\n"):
             head += peer.recv(1)
         refused = b"/reset" in head
-        if refused:
-            # The body is there.
+        gone = b"/gone" in head
+        if refused or gone:
+            # The body is there, or the client has left.
             time.sleep(WAIT / 2)
         peer.sendall(ANSWER % (b"413 Content Too Large" if refused else b"200 OK"))
+        if gone:
+            print("gone 200" if state(peer) == 7 else f"gone: state {state(peer)}", flush=True)
+            DONE.release()
 
 
 def state(sock):
@@ -48,6 +55,10 @@ def ask(port, way):
         method = b"POST" if body else b"GET"
         sock.sendall(b"%s /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
                      % (method, way.encode(), len(body), body))
+        if way == "gone":
+            sock.close()
+            DONE.acquire()
+            return
         if way == "half":
             sock.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + 10
@@ -69,7 +80,7 @@ def main():
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=serve, args=(listener,), daemon=True).start()
     for _ in range(int(sys.argv[1])):
-        for way in ("half", "reset"):
+        for way in ("half", "reset", "gone"):
             ask(listener.getsockname()[1], way)
 
 

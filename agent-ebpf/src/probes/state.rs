@@ -140,6 +140,21 @@ fn closing(sock: Sock, old: u8, new: u8, what: u16) {
     write(sock, state, old, new, what);
 }
 
+/// How far what was sent goes. A reset that comes within a send ends the connection before the send's own record
+/// is written: what TCP has taken says that there is one to wait for. Where an end was sent, that has a number as
+/// well, and no send is open.
+#[inline(always)]
+fn sent(sock: Sock, state: &SocketState, old: u8, new: u8) -> u64 {
+    let is_open = new == state::CLOSE && (old == state::ESTABLISHED || old == state::CLOSE_WAIT);
+    if !is_open || state.has(flag::MUTED) || sock.stream() != Some(Stream::Tcp) {
+        return state.send_position;
+    }
+    match sock.tcp() {
+        Some(tcp) => socket::extend(state.send_position, tcp.write_seq()),
+        None => state.send_position,
+    }
+}
+
 #[inline(always)]
 fn write(sock: Sock, state: &mut SocketState, old: u8, new: u8, what: u16) {
     let Some((sequence, mut slot)) = reserve(state.cookie, size_of::<Closing>()) else {
@@ -151,7 +166,7 @@ fn write(sock: Sock, state: &mut SocketState, old: u8, new: u8, what: u16) {
             ..header(kind::CLOSING, sequence, now())
         },
         cookie: state.cookie,
-        send_position: state.send_position,
+        send_position: sent(sock, state, old, new),
         receive_position: state.receive_position,
         error: error(sock, state),
         old_state: old,
