@@ -20,6 +20,7 @@ mod classify;
 pub mod counts;
 mod flow;
 mod held;
+mod over;
 mod own;
 mod published;
 mod sequence;

@@ -17,7 +17,7 @@ use agent_common::{
 
 use crate::{
     emit::{count, now},
-    kernel::{sock::Sock, user::read_user},
+    kernel::{sock::Sock, task::current_ids, user::read_user},
     maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE, VERDICT_GENERATION, VERDICTS},
     rust_tls,
     settings::{enabled, setting},
@@ -290,6 +290,14 @@ extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u
         socket.last_ns = last;
     }
     whose
+}
+
+/// A library of this process may be in the middle of a call: a reset that comes within its send closes the socket
+/// before it says what it sent.
+#[inline(always)]
+pub fn is_at_work() -> bool {
+    let (tgid, _, thread) = current_ids();
+    OpenCall::of(thread).is_some() || tls_go::running(tgid) != 0 || rust_tls::is_used_by(tgid)
 }
 
 /// The socket is closed.

@@ -1,9 +1,10 @@
 //! Bytes that are read when the connection is over already.
 
 use kernspan_tests::agent::Agent;
+use kernspan_tests::certificates::Certificates;
 use kernspan_tests::counts::pairs;
 use kernspan_tests::otlp::{Kind, Span};
-use kernspan_tests::process::Process;
+use kernspan_tests::process::{Process, until};
 use kernspan_tests::scenario::{Scenario, crate_dir, say, scaled};
 use std::process::Command;
 use std::time::Duration;
@@ -45,6 +46,35 @@ fn an_answer_that_is_read_after_the_end_is_the_requests() {
     say(&format!(
         "late readers: {count} answers after a reset, after the end of both, and to nobody"
     ));
+}
+
+/// The same over TLS, where the library says what it sent when the connection is over already.
+#[test]
+fn an_answer_over_tls_that_nobody_waits_for_is_the_requests() {
+    let Some(scenario) = Scenario::begin("late readers over TLS", &["python3"]) else { return };
+    let certificates = Certificates::make(&scenario);
+    let agent = Agent::run(&scenario, &[]);
+    let count = scaled(20, 200);
+    let mut program = Command::new("python3");
+    program.arg(crate_dir("workloads").join("late_reader.py")).arg(count.to_string());
+    program.args(["server.crt", "server.key"].map(|name| certificates.file(name)));
+    let late = Process::start(program, scenario.dir(), "late");
+    let pid = late.pid();
+    let ended = late.succeed(LIMIT);
+    assert_eq!(ended.stdout.lines().filter(|line| **line == *"gone 200").count() as u64, count);
+    until("its connections have left the table", LIMIT, || {
+        let status = agent.status();
+        let rows = status["connections"].as_array().expect("the list of connections");
+        (!rows.iter().any(|row| row["pid"].as_u64() == Some(pid.into()))).then_some(())
+    });
+    let report = agent.stop();
+    let spans = report.telemetry.under("/gone");
+    let answered = |kind, status: Option<i64>| {
+        spans.iter().filter(|span| span.kind == kind && span.status() == status).count() as u64
+    };
+    let ends = (answered(Kind::Server, Some(200)), answered(Kind::Client, None));
+    assert_eq!(ends, (count, count), "{:?}", report.ledger);
+    say(&format!("late readers over TLS: {count} answers to nobody"));
 }
 
 fn is_answered(span: &Span, status: i64) -> bool {

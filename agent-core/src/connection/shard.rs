@@ -2,6 +2,7 @@
 
 use super::counts::Census;
 use super::flow::Flow;
+use super::over::Over;
 use super::own::{OwnEndpoint, OwnEndpoints};
 use super::sequence::Sequence;
 use super::table::Table;
@@ -85,6 +86,7 @@ pub struct Shard {
     sequence: Sequence,
     /// Slot at which the next sweep begins.
     sweep: usize,
+    over: Over,
 }
 
 impl Shard {
@@ -96,6 +98,7 @@ impl Shard {
             own: OwnEndpoints::default(),
             sequence: Sequence::default(),
             sweep: 0,
+            over: Over::default(),
         }
     }
 
@@ -236,7 +239,14 @@ impl Shard {
 
     /// The connection was closed, and has left the table: nothing would close it again.
     fn is_over(&mut self, cookie: u64, header: &record::Header) -> bool {
-        header.flags & flag::AFTER_CLOSE != 0 && self.table.get(cookie).is_none()
+        let after = header.flags & flag::AFTER_CLOSE != 0 || self.over.has(cookie);
+        after && self.table.get(cookie).is_none()
+    }
+
+    fn close(&mut self, cookie: u64) {
+        self.work.counts.closed += 1;
+        self.table.remove(cookie);
+        self.over.add(cookie);
     }
 
     fn connection(&mut self, record: &record::Connection, path: &[u8], out: &mut impl ShardOutput) {
@@ -257,8 +267,7 @@ impl Shard {
             return self.work.counts.misplaced += 1;
         }
         if flow.closing(record, &mut Step { work: &mut self.work, out }) {
-            self.work.counts.closed += 1;
-            self.table.remove(record.cookie);
+            self.close(record.cookie);
         }
     }
 
@@ -296,8 +305,7 @@ impl Shard {
                 continue;
             }
             if flow.overdue(&mut Step { work: &mut self.work, out }) {
-                self.work.counts.closed += 1;
-                self.table.remove(cookie);
+                self.close(cookie);
             }
         }
     }

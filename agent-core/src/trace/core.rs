@@ -11,6 +11,7 @@ use super::settle::Trees;
 use super::slab::Slab;
 use super::suspicion::Suspicion;
 use super::threads::{Child, Reading, Threads, World};
+use super::window::Window;
 use crate::event::ProcessKey;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Role, Signal, Started, Thread};
@@ -49,6 +50,8 @@ pub(super) struct Core {
     pub(super) bytes: usize,
     /// Key of the item in work: what the time is.
     pub(super) now: u64,
+    /// What of it is reported.
+    pub(super) window: Window,
     /// Buffer for `url.full`.
     pub(super) url: String,
     /// Boxes of exec records to use again.
@@ -74,6 +77,7 @@ impl Core {
             oldest: VecDeque::new(),
             bytes: 0,
             now: 0,
+            window: Window::default(),
             url: String::new(),
             spare_execs: Vec::new(),
             config,

@@ -8,6 +8,9 @@ pub(super) struct Counts {
     pub(super) started: u64,
     pub(super) spans: u64,
     pub(super) sampled_out: u64,
+    /// Reported by the run before, or the next one.
+    pub(super) handed_over: u64,
+    pub(super) execs_handed_over: u64,
     pub(super) without_role: u64,
     pub(super) too_many_on_connection: u64,
     pub(super) requests_evicted: u64,
@@ -61,18 +64,20 @@ impl Counts {
         entries
     }
 
-    fn requests(&self, others: &Others) -> [Entry; 9] {
+    fn requests(&self, others: &Others) -> [Entry; 11] {
         let request = |side, count| entry("requests", side, count);
         [
             request(Side::In, self.started),
             request(Side::Out, self.spans),
             request(Side::Held, others.requests_held),
             request(Side::Lost("sampled_out"), self.sampled_out),
+            request(Side::Lost("handed_over"), self.handed_over),
             request(Side::Lost("without_role"), self.without_role),
             request(Side::Lost("too_many_on_connection"), self.too_many_on_connection),
             entry("execs", Side::In, self.execs),
             entry("execs", Side::Out, self.exec_logs),
             entry("execs", Side::Held, others.execs_held),
+            entry("execs", Side::Lost("handed_over"), self.execs_handed_over),
         ]
     }
 

@@ -7,7 +7,7 @@ use super::measure::measure;
 use super::request::Request;
 use super::settle::{Settled, unix_ns};
 use super::slab::NONE;
-use crate::message::{Finished, Name, Role};
+use crate::message::{Failure, Finished, Name, Role};
 use crate::span::{Kind, Span};
 
 impl Core {
@@ -40,10 +40,23 @@ impl Core {
         let Some(finished) = request.finished else { return };
         let settled = self.trees.settle(request.tree);
         let end_ns = self.end_of(slot, &finished);
+        if !self.is_reported(slot, &finished, end_ns, sinks) {
+            self.counts.handed_over += 1;
+            return self.forget(slot, end_ns, sinks);
+        }
         self.counts.linked(self.requests.get(slot).and_then(|r| r.parent).map(|p| p.evidence));
         self.measure_edge(slot, &finished, end_ns, settled.offset);
         self.write_span(slot, &finished, end_ns, settled, sinks);
         self.forget(slot, end_ns, sinks);
+    }
+
+    /// The run before, or the next one, does not report it.
+    fn is_reported(&self, slot: u32, finished: &Finished, end: u64, sinks: &Sinks<'_>) -> bool {
+        let Some(request) = self.requests.get(slot) else { return false };
+        if sinks.last && finished.failure == Some(Failure::Unobserved) {
+            return self.window.has_open(request.started.start_ns);
+        }
+        self.window.has(end)
     }
 
     /// End of the span: inside that of the other end's span where that is known.

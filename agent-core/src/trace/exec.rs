@@ -59,6 +59,10 @@ impl Core {
         };
         let unix = unix_ns(header.boot_ns, offset);
         let process = process_of(&copy.exec);
+        if !self.window.has(header.boot_ns) {
+            self.counts.execs_handed_over += 1;
+            return self.spare_exec(copy, cause);
+        }
         let resource = self.processes.resource(process, header.boot_ns);
         let parent =
             ProcessKey { tgid: copy.exec.parent_tgid, start_ns: copy.exec.parent_start_ns };
@@ -84,6 +88,10 @@ impl Core {
         });
         self.counts.exec_logs += 1;
         self.counts.execs_caused += u64::from(settled.is_some());
+        self.spare_exec(copy, cause);
+    }
+
+    fn spare_exec(&mut self, copy: Box<ExecCopy>, cause: Option<Cause>) {
         if let Some(cause) = cause {
             self.trees.release(cause.tree);
         }

@@ -40,11 +40,13 @@ mod slab;
 mod suspicion;
 mod text;
 mod threads;
+mod window;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{AssemblerConfig, KNOWN_METHODS, Limits, LinkerSwitches};
+pub use window::Window;
 
 use self::core::{Core, Sinks};
 use crate::event::{Event, ProcessKey};
@@ -131,6 +133,11 @@ impl Assembler {
     /// then is no evidence by its thread.
     pub fn shed_until(&mut self, boot_ns: u64) {
         self.core.threads.doubt.everywhere(boot_ns);
+    }
+
+    /// Another run takes over, or this one has done so: what of it is reported.
+    pub fn reports(&mut self, window: Window) {
+        self.core.window = window;
     }
 
     /// Takes a sample of the wall clock: Unix minus boot time, ns, at `boot_ns`.

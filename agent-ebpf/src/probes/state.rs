@@ -107,6 +107,9 @@ pub fn destroyed(sock: Sock) {
     if socket.has(flag::ENDS_LATER) {
         closing(sock, state::CLOSE, state::CLOSE, record_flag::CLOSED);
     }
+    if enabled(feature::TLS) && socket.has(flag::TLS) {
+        tls::closed(socket.cookie);
+    }
 }
 
 /// What the closing record says of how it ended. The program has been told by now, and the socket forgets.
@@ -131,7 +134,7 @@ fn closing(sock: Sock, old: u8, new: u8, what: u16) {
         filter::forget_own(sock, u32::from(state.own_port));
         state.own_port = 0;
     }
-    if new == state::CLOSE && enabled(feature::TLS) && state.has(flag::TLS) {
+    if new == state::CLOSE && enabled(feature::TLS) && state.has(flag::TLS) && !tls::is_at_work() {
         tls::closed(state.cookie);
     }
     if !state.has(flag::KNOWN) {

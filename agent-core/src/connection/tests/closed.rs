@@ -67,3 +67,19 @@ fn an_older_connection_that_is_not_known_is_taken_up_all_the_same() {
     run(&mut shard, &tape.slots);
     assert_eq!(count(&shard, "connections", Side::Held), 1);
 }
+
+#[test]
+fn a_record_that_is_late_without_knowing_it_begins_nothing() {
+    let mut tape = Tape::default();
+    for cookie in 1..=100 {
+        let mut socket = Socket::tcp(cookie, true);
+        exchange(&mut tape, &mut socket);
+        // Written on another processor as it was closed.
+        socket.flags &= !flag::AFTER_CLOSE;
+        socket.send(&mut tape, ANSWER);
+    }
+    let mut shard = shard();
+    run(&mut shard, &tape.slots);
+    assert_eq!(count(&shard, "connections", Side::Held), 0);
+    assert_eq!(count(&shard, "records", Side::Lost("after_close")), 100);
+}

@@ -9,4 +9,5 @@ mod measures;
 mod orders;
 mod script;
 mod spans;
+mod takeover;
 mod threads;

@@ -5,7 +5,7 @@ use crate::id::{IdKey, SpanId, TraceId};
 use crate::message::{Endpoints, Failure, Finished, Head, Name, Role, Signal, Started, Thread};
 use crate::process::{HostFacts, ProcessFacts};
 use crate::span::{Kind, LogRecord, Output, Span, Value};
-use crate::trace::{Assembler, AssemblerConfig};
+use crate::trace::{Assembler, AssemblerConfig, Window};
 use agent_common::record::{Exec, Exit, FILENAME_LEN, Fork, Header, flag};
 use std::collections::BTreeMap;
 
@@ -250,7 +250,13 @@ impl Script {
 
     /// Runs it, and leaves the assembler as it is then.
     pub(super) fn play(&self, config: AssemblerConfig) -> Runner {
+        self.play_with(config, Window::default())
+    }
+
+    /// The same, of which only `window` is reported.
+    pub(super) fn play_with(&self, config: AssemblerConfig, window: Window) -> Runner {
         let mut runner = Runner::new(config);
+        runner.assembler.reports(window);
         let mut steps = self.steps.clone();
         steps.sort_by_key(|step| step.at);
         for step in steps {

@@ -47,7 +47,7 @@ pub(super) fn watched(
     };
     let state = socket::get(sock, stream, true)?;
     // Nothing would take away again what is kept of a closed connection.
-    if is_closed(sock, stream, state) && (state.has(flag::TLS) || !state.has(flag::KNOWN)) {
+    if is_closed(sock, stream, state) && !is_awaited(state) {
         if ret > 0 {
             count_both((counter::CLOSED_CALLS, 1), (counter::CLOSED_BYTES, ret as u32 as u64));
         }
@@ -87,6 +87,15 @@ pub(super) fn watched(
 #[inline(always)]
 pub(super) fn is_closed(sock: Sock, stream: Stream, state: &SocketState) -> bool {
     stream != Stream::Unix && sock.state() == tcp_state::CLOSE && !state.has(flag::ENDS_LATER)
+}
+
+/// What the connection's end has cut short: the rest of what the ring knows of, and plaintext whose library is at work.
+#[inline(always)]
+fn is_awaited(state: &SocketState) -> bool {
+    match enabled(feature::TLS) && state.has(flag::TLS) {
+        true => tls::socket(state.cookie).is_some(),
+        false => state.has(flag::KNOWN),
+    }
 }
 
 /// The agent's own call: its connection is left out at both ends.
