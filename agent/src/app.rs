@@ -8,8 +8,12 @@
 //! With several payload rings, each thread has its own connections, and the assembler one of its
 //! own, with a bounded queue from each.
 
+mod agent;
 mod assemble;
+mod attach;
 mod batch;
+mod changes;
+mod check;
 mod clock;
 mod doctor;
 mod flows;
@@ -28,6 +32,7 @@ mod processes;
 mod progress;
 mod queue;
 mod recorder;
+mod reload;
 mod replay;
 mod requests;
 mod rings;
@@ -46,11 +51,12 @@ use crate::cli::{Command, Failure};
 /// [`Failure`] says whose fault it is.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(settings) => live::run(&settings, None),
-        Command::Record(record) => live::run(&record.settings.clone(), Some(&record)),
+        Command::Run(run) => live::run(&run),
+        Command::Record(record) => live::record(&record),
         Command::Replay(replay) => replay::run(&replay),
         Command::Flows(asked) => flows::list(&asked),
         Command::Doctor { json, btf } => doctor::run(json, btf.as_deref()),
+        Command::CheckConfig { file, settings } => check::run(&file, &settings),
         Command::Version => Ok(()),
     }
 }

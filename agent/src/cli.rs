@@ -8,7 +8,8 @@ pub mod flows;
 pub use failure::Failure;
 pub use flows::Flows;
 
-use crate::config::{self, Environment, Settings};
+use crate::config::given::AsTyped;
+use crate::config::{self, Environment, Resolved, Settings, Source};
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
@@ -22,7 +23,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Debug)]
 pub enum Command {
     /// Watch and export.
-    Run(Box<Settings>),
+    Run(Box<Run>),
     /// Watch and write to a file.
     Record(Box<Record>),
     /// A recording to spans.
@@ -36,8 +37,26 @@ pub enum Command {
         /// File with the kernel's type information.
         btf: Option<PathBuf>,
     },
+    /// A configuration that is right in itself.
+    CheckConfig {
+        /// The file.
+        file: String,
+        /// What it says.
+        settings: Box<Settings>,
+    },
     /// The version.
     Version,
+}
+
+/// `kernspan run`.
+#[derive(Debug)]
+pub struct Run {
+    /// As they are now.
+    pub settings: Settings,
+    /// As they were given.
+    pub given: AsTyped,
+    /// Where they come from.
+    pub source: Source,
 }
 
 /// `kernspan record`.
@@ -88,8 +107,9 @@ fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, c
     Ok(match command {
         args::Command::Run { out, capture, common, otlp, flows } => {
             let flags = [out.flags(), capture.flags(), common.flags(), otlp.flags(), flows.flags()];
-            let flags = flags.concat();
-            Command::Run(Box::new(config::load(flags, &[], env)?.settings))
+            let source = Source::new(flags.concat());
+            let Resolved { settings, given, .. } = source.read(env)?;
+            Command::Run(Box::new(Run { settings, given, source }))
         }
         args::Command::Record { file, raw, duration, output, capture, common } => {
             // The file may be shared with `run` and name outputs: a recording takes only its own.
@@ -106,6 +126,11 @@ fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, c
             let flags = [out.flags(), common.flags(), otlp.flags()].concat();
             let settings = config::load(flags, &[], env)?.settings;
             Command::Replay(Box::new(Replay { file, settings }))
+        }
+        args::Command::Config { command: args::ConfigCommand::Check { file } } => {
+            let flags = vec![("config", vec![file.clone()])];
+            let settings = config::load(flags, &[], env)?.settings;
+            Command::CheckConfig { file, settings: Box::new(settings) }
         }
         args::Command::Flows(asked) => Command::Flows(Box::new(flows::understand(asked)?)),
         args::Command::Doctor { json, btf } => Command::Doctor { json, btf },

@@ -25,7 +25,35 @@ pub use settings::{
 };
 
 use problem::Wrong;
+use std::path::Path;
 use std::time::Duration;
+
+/// Where settings come from, to be read again while they are in use.
+#[derive(Clone, Debug)]
+pub struct Source {
+    flags: given::Flags,
+}
+
+impl Source {
+    /// These flags, and the file that they name.
+    pub fn new(flags: given::Flags) -> Source {
+        Source { flags }
+    }
+
+    /// The file, when there is one.
+    pub fn file(&self) -> Option<&Path> {
+        let (_, files) = self.flags.iter().find(|(key, _)| *key == "config")?;
+        files.first().map(Path::new)
+    }
+
+    /// What flags and file say now.
+    ///
+    /// # Errors
+    /// Every wrong value and unknown key.
+    pub fn read(&self, env: Environment<'_>) -> Result<Resolved, Problems> {
+        load(self.flags.clone(), &[], env)
+    }
+}
 
 /// Everything that one command line says.
 #[derive(Clone, Debug)]
@@ -34,6 +62,8 @@ pub struct Resolved {
     pub settings: Settings,
     /// `--duration` of `record`.
     pub duration: Option<Duration>,
+    /// As they were given.
+    pub given: given::AsTyped,
 }
 
 /// Flags, the file they name, and the environment to settings. `durations` are the texts of
@@ -50,7 +80,7 @@ pub fn load(
     let given = given::collect(flags, &mut problems);
     let settings = resolve::resolve(&given, env, &mut problems);
     let duration = duration(durations, &mut problems);
-    problems.or(Resolved { settings, duration })
+    problems.or(Resolved { settings, duration, given })
 }
 
 fn duration(texts: &[String], problems: &mut Problems) -> Option<Duration> {

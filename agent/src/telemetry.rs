@@ -25,7 +25,7 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use runtime::OnRuntime;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -57,13 +57,33 @@ pub enum LogError {
 /// [`LogError`].
 pub fn start_logging(level: &str) -> Result<(), LogError> {
     let filter = filter(level)?;
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr::stderr)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init()
-        .map_err(|_| LogError::Twice)
+        .with_filter_reloading();
+    let handle = lines.reload_handle();
+    lines.try_init().map_err(|_| LogError::Twice)?;
+    // Taken once, as logging is set up once.
+    let _ = LEVEL.set(Box::new(move |filter| drop(handle.reload(filter))));
+    Ok(())
+}
+
+type SetLevel = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+static LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
+/// Writes lines of `level` and above from now on.
+///
+/// # Errors
+/// [`LogError::Level`].
+pub fn change_level(level: &str) -> Result<(), LogError> {
+    let filter = filter(level)?;
+    if let Some(set) = LEVEL.get() {
+        set(filter);
+    }
+    Ok(())
 }
 
 /// The transports of the exporter log each connection: shown only when asked for by name.

@@ -94,6 +94,7 @@ impl Assembly {
     /// All that was written to each of these rings before a boot time (ns) has been taken: settles
     /// what can be settled by that, at `now`.
     fn tick(&mut self, rings: impl IntoIterator<Item = (usize, u64)>, now: u64) {
+        self.assembler.reports(self.shared.window());
         // Asked before the channel is emptied: what it vouches for is in there.
         let processes = self.progress.read_until();
         while let Ok(batch) = self.processes.try_recv() {
@@ -161,6 +162,7 @@ impl Assembly {
 
     /// The payload rings have ended: waits for the process ring to do so, and settles everything.
     fn end(mut self) -> Fanout {
+        self.assembler.reports(self.shared.window());
         while let Ok(batch) = self.processes.recv() {
             self.take(batch);
         }

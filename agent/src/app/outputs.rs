@@ -69,7 +69,11 @@ fn writable<T>(place: impl std::fmt::Display, output: std::io::Result<T>) -> Res
     output.map_err(|error| Failure::Operator(format!("{place} cannot be written: {error}")))
 }
 
-fn resolve(settings: &Settings) -> Result<OtlpConfig, Failure> {
+/// How OTLP is sent.
+///
+/// # Errors
+/// The operator's: bad values of flags, file or environment.
+pub fn resolve(settings: &Settings) -> Result<OtlpConfig, Failure> {
     let given = &settings.otlp;
     let text = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map(|path| path.to_string_lossy().into_owned())

@@ -10,10 +10,10 @@ use agent_core::event::ProcessKey;
 use agent_core::flow::metrics::Sample;
 use agent_core::ledger::{Entry, Side};
 use agent_core::request::{Bucketed, Number};
+use agent_core::trace::Window;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 /// Who has an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,8 +45,6 @@ pub struct Shared {
     pub drain_until: AtomicU64,
     /// Probes are attached and everything runs.
     pub ready: AtomicBool,
-    /// Start of the run.
-    pub started: Instant,
     /// What each feature got.
     pub features: Vec<FeatureReport>,
     /// What is known of TLS libraries.
@@ -58,6 +56,7 @@ pub struct Shared {
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
     /// By payload ring.
     census: Mutex<BTreeMap<usize, Census>>,
+    window: Mutex<Window>,
     flows: Mutex<Vec<Sample>>,
     requests: Mutex<RequestNumbers>,
 }
@@ -69,7 +68,6 @@ impl Shared {
             stop: AtomicBool::new(false),
             drain_until: AtomicU64::new(u64::MAX),
             ready: AtomicBool::new(false),
-            started: Instant::now(),
             features,
             libraries: knowledge::Shared::default(),
             in_kernel: OnceLock::new(),
@@ -77,6 +75,7 @@ impl Shared {
             misses,
             accounts: Mutex::default(),
             census: Mutex::default(),
+            window: Mutex::default(),
             flows: Mutex::default(),
             requests: Mutex::default(),
         }
@@ -96,6 +95,16 @@ impl Shared {
     /// The thread of a payload ring publishes its connections by kind.
     pub fn publish_census(&self, ring: usize, census: Census) {
         lock(&self.census).insert(ring, census);
+    }
+
+    /// What of the run is reported.
+    pub fn window(&self) -> Window {
+        *lock(&self.window)
+    }
+
+    /// The same from now on.
+    pub fn report(&self, window: Window) {
+        *lock(&self.window) = window;
     }
 
     /// Numbers of conversations, as last reported.

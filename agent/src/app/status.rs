@@ -1,20 +1,52 @@
 //! What the admin endpoint tells about a run.
 
-use super::{doctor::hook_report, packets::InKernel, shared::Shared};
+use super::{doctor::hook_report, packets::InKernel, reload::Reloads, shared::Shared};
 use crate::admin::{Gauge, StatusSource, ledger_json};
 use agent_core::flow::metrics::Sample;
 use agent_core::ledger::Entry;
 use agent_core::request::{Bucketed, Number};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
-/// A run, to be asked.
-pub struct Status(pub Arc<Shared>);
+/// The run that reports now.
+#[derive(Clone)]
+pub struct Current(Arc<RwLock<Arc<Shared>>>);
+
+impl Current {
+    /// The first one.
+    pub fn new(shared: &Arc<Shared>) -> Current {
+        Current(Arc::new(RwLock::new(Arc::clone(shared))))
+    }
+
+    /// Another one has taken over.
+    pub fn set(&self, shared: &Arc<Shared>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(shared);
+    }
+
+    fn get(&self) -> Arc<Shared> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// An agent, to be asked.
+pub struct Status {
+    run: Current,
+    reloads: Reloads,
+    started: Instant,
+}
+
+impl Status {
+    /// Started now.
+    pub fn new(run: Current, reloads: Reloads) -> Status {
+        Status { run, reloads, started: Instant::now() }
+    }
+}
 
 impl StatusSource for Status {
     fn ready(&self) -> Result<(), String> {
-        if self.0.ready.load(Ordering::Acquire) {
+        if self.run.get().ready.load(Ordering::Acquire) {
             Ok(())
         } else {
             Err("probes are not attached yet".to_owned())
@@ -22,7 +54,7 @@ impl StatusSource for Status {
     }
 
     fn ledger(&self) -> Vec<Entry> {
-        self.0.ledger()
+        self.run.get().ledger()
     }
 
     fn gauges(&self) -> Vec<Gauge> {
@@ -38,21 +70,42 @@ impl StatusSource for Status {
             labels: number.labels,
             value: number.value as f64,
         };
-        let (_, edges) = self.0.requests();
-        self.0.flows().into_iter().map(gauge).chain(edges.into_iter().map(counter)).collect()
+        let (_, edges) = self.run.get().requests();
+        let (taken_up, refused) = self.reloads.counts();
+        let reloads = [
+            (
+                "kernspan_config_reloads",
+                "Configurations that were taken up while running.",
+                taken_up,
+            ),
+            (
+                "kernspan_config_refusals",
+                "Configurations that were refused while running.",
+                refused,
+            ),
+        ];
+        let reloads = reloads.map(|(name, help, count)| Gauge {
+            name,
+            help,
+            labels: Vec::new(),
+            value: count as f64,
+        });
+        let flows = self.run.get().flows().into_iter().map(gauge);
+        flows.chain(edges.into_iter().map(counter)).chain(reloads).collect()
     }
 
     fn histograms(&self) -> Vec<Bucketed> {
-        self.0.requests().0
+        self.run.get().requests().0
     }
 
     fn status(&self) -> Value {
         let hooks: Vec<Value> =
-            self.0.features.iter().map(|feature| hook_report(feature).to_json()).collect();
+            self.run.get().features.iter().map(|feature| hook_report(feature).to_json()).collect();
         json!({
             "version": crate::cli::VERSION,
             "pid": std::process::id(),
-            "uptime_seconds": self.0.started.elapsed().as_secs_f64(),
+            "uptime_seconds": self.started.elapsed().as_secs_f64(),
+            "configuration": self.reloads.to_json(),
             "ready": self.ready().is_ok(),
             "hooks": hooks,
             "memory": memory(),
@@ -68,7 +121,7 @@ impl StatusSource for Status {
 impl Status {
     /// Libraries that are covered, by file, and processes with one that is not.
     fn tls(&self) -> Value {
-        let known = self.0.libraries.get();
+        let known = self.run.get().libraries.get();
         let covered = known.covered.iter().map(|((path, _, inode), libraries)| {
             json!({"path": path.to_string_lossy(), "inode": inode, "libraries": libraries})
         });
@@ -87,7 +140,7 @@ impl Status {
     }
 
     fn rings(&self) -> Value {
-        let rings = self.0.rings().into_iter().map(|ring| {
+        let rings = self.run.get().rings().into_iter().map(|ring| {
             json!({
                 "ring": ring.number,
                 "tried": ring.tried,
@@ -102,7 +155,7 @@ impl Status {
 
     /// Processes that move bytes in ways that no registers explain (io_uring).
     fn in_kernel(&self) -> Value {
-        let users = self.0.in_kernel.get().map(InKernel::processes).unwrap_or_default();
+        let users = self.run.get().in_kernel.get().map(InKernel::processes).unwrap_or_default();
         let rows = users.into_iter().map(|(tgid, user)| {
             json!({
                 "pid": tgid,
@@ -116,7 +169,7 @@ impl Status {
     }
 
     fn connections(&self) -> Value {
-        let census = self.0.census();
+        let census = self.run.get().census();
         let mut rows: Vec<_> = census.into_iter().collect();
         rows.sort_by_key(|(process, _)| (process.tgid, process.start_ns));
         let rows = rows.into_iter().map(|(process, counts)| {

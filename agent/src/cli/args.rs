@@ -67,6 +67,11 @@ Examples:
   sudo kernspan doctor
   sudo kernspan doctor --json | jq '.features[] | select(.hook == null)'";
 
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  kernspan config check /etc/kernspan.yaml
+      Before a running agent takes it up";
+
 /// Traces and security events of unchanged programs, from the kernel, over OTLP.
 #[derive(Debug, Parser)]
 #[command(name = "kernspan", version, about, after_help = AFTER, max_term_width = 100)]
@@ -137,9 +142,26 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         btf: Option<PathBuf>,
     },
+    /// Look at a configuration file without using it
+    #[command(after_help = CONFIG_EXAMPLES, arg_required_else_help = true)]
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Print the version
     #[command(after_help = "Example:\n  kernspan version")]
     Version,
+}
+
+/// `kernspan config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong with it, with exit code 2, or that nothing is
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Check {
+        /// The file, as for run --config
+        file: String,
+    },
 }
 
 /// Where spans go.
@@ -303,7 +325,8 @@ pub struct FlowsArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "General")]
 pub struct Common {
-    /// Options from a YAML file with the same names; flags win
+    /// Options from a YAML file with the same names; flags win. `run` takes a changed file up within
+    /// seconds, or with SIGHUP: all of it or, when something is wrong, nothing
     #[arg(long, value_name = "FILE")]
     config: Vec<String>,
     /// off, error, warn, info, debug or trace [default: info]

@@ -83,6 +83,17 @@ pub struct AsTyped {
     pub file: Vec<Given>,
 }
 
+impl AsTyped {
+    /// Keys that have other values in another file.
+    pub fn differing(&self, other: &AsTyped) -> Vec<&'static str> {
+        let texts = |all: &AsTyped, key: &str| -> Vec<String> {
+            let of_key = all.file.iter().filter(|value| value.key == key);
+            of_key.map(|value| value.text.clone()).collect()
+        };
+        KEYS.iter().copied().filter(|key| texts(self, key) != texts(other, key)).collect()
+    }
+}
+
 /// Puts flags and the file that `--config` names together.
 pub fn collect(flags: Flags, problems: &mut Problems) -> AsTyped {
     let given = |(key, texts): (&'static str, Vec<String>)| {

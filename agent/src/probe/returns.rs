@@ -12,13 +12,16 @@ use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Where the tracing file system may be mounted.
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Events of an agent are in the group of this name and its process number.
 const GROUP: &str = "kernspan_";
+
+/// Events that this process has defined.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// One program at one return; ends with this value.
 #[derive(Debug)]
@@ -51,7 +54,9 @@ impl Return {
         let place = place().ok_or("no tracing file system is mounted")?;
         let said = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
         let group = format!("{GROUP}{}", std::process::id());
-        let event = format!("{name}_{}", std::process::id());
+        // Two runs of one process may overlap.
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let event = format!("{name}_{}_{number}", std::process::id());
         let definitions = place.join("kprobe_events");
         write_line(&definitions, &format!("r{most}:{group}/{event} {function}"))
             .map_err(|error| said(&definitions, error))?;

@@ -27,7 +27,7 @@ fn parse(arguments: &[&str]) -> Result<Command, Stop> {
 
 fn run(arguments: &[&str]) -> Settings {
     match parse(&[&["run"], arguments].concat()) {
-        Ok(Command::Run(settings)) => *settings,
+        Ok(Command::Run(run)) => run.settings,
         other => panic!("{arguments:?}: {other:?}"),
     }
 }
@@ -85,7 +85,7 @@ fn spans_go_where_an_endpoint_is() {
         [&["kernspan", "run"], flags].concat(),
         environment,
     ) {
-        Ok(Command::Run(settings)) => settings.outputs,
+        Ok(Command::Run(run)) => run.settings.outputs,
         other => panic!("{other:?}"),
     };
     let endpoint = with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4317");

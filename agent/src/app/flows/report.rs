@@ -86,12 +86,16 @@ impl FlowOutput {
 
     fn change(&mut self, change: &FlowChange, times: Times, surroundings: &mut Surroundings<'_>) {
         let conversation = &change.conversation;
+        let ended = change.change == Change::End;
+        if ended && !surroundings.shared.window().has(conversation.last_ns) {
+            return;
+        }
         let process = conversation.process.unwrap_or_default();
         let resource = surroundings.assembler.resource(process, conversation.last_ns);
         self.metrics.add(change, &resource, times.unix_ns);
         let logged = match self.logs {
             FlowLogs::None => false,
-            FlowLogs::Ends => change.change == Change::End,
+            FlowLogs::Ends => ended,
             FlowLogs::Intervals => true,
         };
         if logged {

@@ -1,0 +1,140 @@
+//! Another configuration for an agent that runs: all of it, or nothing.
+
+use super::changes::Why;
+use crate::cli::{Failure, Run};
+use crate::config::given::AsTyped;
+use crate::config::{Settings, Source};
+use crate::telemetry;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Keys that are the process's and not a run's.
+const FIXED: [&str; 1] = ["listen"];
+
+/// Reads the configuration again, and knows what came of it.
+pub struct Reloader {
+    source: Option<Source>,
+    given: AsTyped,
+    /// Read, and not yet in use.
+    next: AsTyped,
+    reloads: Reloads,
+}
+
+/// How often it was read again, for whoever asks.
+#[derive(Clone, Default)]
+pub struct Reloads(Arc<Mutex<Counted>>);
+
+#[derive(Default)]
+struct Counted {
+    file: Option<String>,
+    taken_up: u64,
+    refused: u64,
+    /// Why the latest was, until one is taken up.
+    refusal: Option<String>,
+}
+
+impl Reloader {
+    /// Of an agent that was started so.
+    pub fn new(run: &Run) -> Reloader {
+        let reloads = Reloads::default();
+        reloads.change(|counted| {
+            counted.file = run.source.file().map(|file| file.display().to_string());
+        });
+        let source = Some(run.source.clone());
+        Reloader { source, given: run.given.clone(), next: AsTyped::default(), reloads }
+    }
+
+    /// For what keeps its configuration.
+    pub fn never() -> Reloader {
+        let (given, next) = (AsTyped::default(), AsTyped::default());
+        Reloader { source: None, given, next, reloads: Reloads::default() }
+    }
+
+    /// The file, when there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.source.as_ref()?.file()
+    }
+
+    /// To be asked for what came of it.
+    pub fn reloads(&self) -> Reloads {
+        self.reloads.clone()
+    }
+
+    /// Reads it. Gives settings for a new run, when one is needed.
+    pub fn read(&mut self, why: Why) -> Option<Settings> {
+        let source = self.source.as_ref()?;
+        let read = match source.read(&|name| std::env::var(name).ok()) {
+            Ok(read) => read,
+            Err(problems) => {
+                self.refuse(&problems.to_string());
+                return None;
+            }
+        };
+        let changed = self.given.differing(&read.given);
+        if let Some(fixed) = changed.iter().find(|key| FIXED.contains(key)) {
+            self.refuse(&format!("{fixed} cannot change while kernspan runs: start it anew"));
+            return None;
+        }
+        if let Err(error) = telemetry::change_level(read.settings.log_level.name()) {
+            tracing::warn!("the log level stays: {error}");
+        }
+        // Asked for by a signal, files that the configuration names (certificates) may be others.
+        let needs_run = why == Why::Signal || changed.iter().any(|key| *key != "log-level");
+        let what = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
+        tracing::info!("the configuration was read again; changed: {what}");
+        self.next = read.given;
+        if !needs_run {
+            self.given = std::mem::take(&mut self.next);
+            return None;
+        }
+        Some(read.settings)
+    }
+
+    /// A run with these settings has taken over.
+    pub fn accepted(&mut self, after: Duration) {
+        self.given = std::mem::take(&mut self.next);
+        self.reloads.change(|counted| {
+            counted.taken_up += 1;
+            counted.refusal = None;
+        });
+        tracing::info!("the new configuration is in use, after {:.1} s", after.as_secs_f64());
+    }
+
+    /// None can be made with them.
+    pub fn refused(&mut self, failure: &Failure) {
+        self.refuse(&failure.to_string());
+    }
+
+    fn refuse(&mut self, why: &str) {
+        tracing::error!("the new configuration is refused, the one of before stays: {why}");
+        self.reloads.change(|counted| {
+            counted.refused += 1;
+            counted.refusal = Some(why.to_owned());
+        });
+    }
+}
+
+impl Reloads {
+    /// As `/status` tells it.
+    pub fn to_json(&self) -> Value {
+        self.change(|counted| {
+            json!({
+                "file": counted.file,
+                "taken_up": counted.taken_up,
+                "refused": counted.refused,
+                "refusal": counted.refusal,
+            })
+        })
+    }
+
+    /// Taken up and refused.
+    pub fn counts(&self) -> (u64, u64) {
+        self.change(|counted| (counted.taken_up, counted.refused))
+    }
+
+    fn change<T>(&self, act: impl FnOnce(&mut Counted) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
