@@ -28,6 +28,8 @@ mod mappings;
 mod nss;
 mod open;
 mod openssl;
+#[cfg(test)]
+pub(crate) mod overlays;
 mod place;
 pub mod program;
 mod rustls;
@@ -35,4 +37,4 @@ pub mod service;
 pub mod survey;
 #[expect(unsafe_code, reason = "bpf and perf_event_open have no safe wrapper for what is needed")]
 mod sys;
-mod target;
+pub(crate) mod target;
