@@ -131,7 +131,8 @@ fn closing(sock: Sock, old: u8, new: u8, what: u16) {
         filter::forget_own(sock, u32::from(state.own_port));
         state.own_port = 0;
     }
-    if new == state::CLOSE && enabled(feature::TLS) && state.has(flag::TLS) {
+    // Also where it is not known for TLS: whoever's handshake begins there has its streams made.
+    if new == state::CLOSE && enabled(feature::TLS) {
         tls::closed(state.cookie);
     }
     if !state.has(flag::KNOWN) {

@@ -3,6 +3,7 @@
 use super::{
     clock::boot_ns,
     governor, heap,
+    memory::Memory,
     outputs::{self, Outputs},
     packets::PacketThread,
     preamble::{self, Recorded},
@@ -205,6 +206,7 @@ fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, Fail
         },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
+        tls_sockets: Memory::of(settings).tls_sockets(),
         flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
     let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;

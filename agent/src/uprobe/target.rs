@@ -184,7 +184,8 @@ fn look_for(library: &Library, elf: &Elf<Pieces<'_>>, hidden: &Functions, findin
                 |offset| place::with_arguments(offset, &elf.bytes(offset, place::LOOKED_AT));
             let sites = writers.map(|offset| (place(offset), Site::ciphertext(1)));
             findings.sites.extend(sites);
-            findings.spare.extend(ciphertext);
+            let spare = ciphertext.into_iter().map(|(at, site)| (at, site.past_all()));
+            findings.spare.extend(spare);
         }
         None => findings.sites.extend(ciphertext),
     }
