@@ -101,6 +101,10 @@ calls! {
     TLS_NESTED = "tls_nested",
     /// TLS objects that used two sockets which were both open: neither is taken.
     TLS_CONFLICTS = "tls_conflicts",
+    /// Sockets whose plaintext found no room: it is not read, unless there is room later.
+    TLS_WITHOUT_ROOM = "tls_sockets_without_room",
+    /// Objects of TLS libraries whose socket could not be noted for want of room.
+    TLS_OBJECTS_WITHOUT_ROOM = "tls_objects_without_room",
     /// Requests that were sent with a trace context which their thread had published.
     PUBLISHED_CONTEXTS = "published_contexts",
     /// Calls of rustls whose arguments or results do not look as expected: they are not reported.

@@ -27,6 +27,8 @@ const WIDE: u64 = 1 << 5;
 const UNSEEN: u64 = 1 << 6;
 /// The function serves other things than TLS as well.
 const PERHAPS: u64 = 1 << 7;
+/// Of ciphertext: every record passes there.
+const PAST_ALL: u64 = 1 << 21;
 /// A method of rustls's cipher traits: its arguments are Rust's, and programs of their own read them.
 const RUST: u64 = 1 << 20;
 /// A place in Go's `crypto/tls`, one of [`go`].
@@ -83,6 +85,11 @@ impl Site {
     /// Ciphertext at `buffer`, inside one of the calls above.
     pub const fn ciphertext(buffer: u8) -> Site {
         Site(CIPHERTEXT | args(0, buffer, 0))
+    }
+
+    /// The same where every record passes, on its way to a socket too.
+    pub const fn past_all(self) -> Site {
+        Site(self.0 | PAST_ALL)
     }
 
     /// A place in Go's `crypto/tls`, one of [`go`].
@@ -149,6 +156,12 @@ impl Site {
     #[inline(always)]
     pub const fn is_ciphertext(self) -> bool {
         self.0 & CIPHERTEXT != 0
+    }
+
+    /// Every record passes.
+    #[inline(always)]
+    pub const fn is_past_all(self) -> bool {
+        self.0 & PAST_ALL != 0
     }
 
     /// The number of bytes comes through a pointer.
@@ -223,6 +236,24 @@ pub mod go {
     /// `Read` or `Write` returns.
     pub const RETURN: u8 = 7;
 }
+
+/// Places of what the kernel side tells userspace of TLS. 0: nothing; userspace sets them back.
+pub mod note {
+    /// A process that has a library send into buffers of the process's own making.
+    pub const OWN_BUFFERS: u32 = 0;
+    /// 1: a table of sockets or objects has had no room.
+    pub const FULL: u32 = 1;
+    /// How many there are.
+    pub const COUNT: u32 = 2;
+}
+
+/// Length of what is kept of a socket's plaintext streams.
+pub const STREAMS_LEN: usize = 64;
+/// Where in it 32 bits say when plaintext was last moved: boot time in ns, without the lowest [`USED_SHIFT`]
+/// bits.
+pub const USED_AT: usize = 60;
+/// See [`USED_AT`].
+pub const USED_SHIFT: u32 = 30;
 
 /// Bytes of a TLS record by which ciphertext is known again: the header (5), what TLS 1.2 may count up
 /// (8), and 19 that no two records share but by chance (2^-152).

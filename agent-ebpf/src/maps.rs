@@ -9,6 +9,7 @@ use agent_common::{
     tls::RustProcess,
 };
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::SkStorage,
     macros::{btf_map, map},
     maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -132,22 +133,27 @@ pub static TLS_CALLS: LruHashMap<u64, OpenCall> = LruHashMap::with_max_entries(8
 #[map]
 pub static TLS_GO_CALLS: LruHashMap<GoCallKey, GoCall> = LruHashMap::with_max_entries(8192, 0);
 
-/// The socket (cookie) of each TLS object. LRU: what is evicted is found again with the next bytes.
+/// The socket (cookie) of each TLS object. As [`TLS_SOCKETS`]: what finds no room is counted, and found again
+/// with the next bytes; userspace takes out objects without a socket.
 #[map]
-pub static TLS_OBJECTS: LruHashMap<ObjectKey, u64> = LruHashMap::with_max_entries(16_384, 0);
+pub static TLS_OBJECTS: HashMap<ObjectKey, u64> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
-/// Plaintext streams of sockets, by cookie. What is evicted begins anew, at other positions.
+/// Plaintext streams of sockets, by cookie. Not LRU: streams that begin anew in the middle are wrong, those that
+/// find no room only counted. A closed socket's go; those whose end was missed userspace takes out when room is
+/// needed. Memory is taken as it fills (128 bytes each, and 16 for each entry there may be); before 6.1, where
+/// that is not safe here, the loader has all of it taken at once. Sized by `--max-memory`.
 #[map]
-pub static TLS_SOCKETS: LruHashMap<u64, TlsSocket> = LruHashMap::with_max_entries(16_384, 0);
+pub static TLS_SOCKETS: HashMap<u64, TlsSocket> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// Ciphertext in buffers of programs, not sent yet, with its TLS object.
 #[map]
 pub static TLS_WIRE: LruHashMap<WireKey, u64> = LruHashMap::with_max_entries(4096, 0);
 
-/// 1 once plaintext was sent in a call that neither used a socket nor put ciphertext into a buffer that is
-/// watched, on an object without a socket.
+/// What userspace is told of TLS: one place for each of [`agent_common::tls::note`].
 #[map]
-pub static TLS_BUFFERS: Array<u32> = Array::with_max_entries(1, 0);
+pub static TLS_NOTES: Array<u32> = Array::with_max_entries(agent_common::tls::note::COUNT, 0);
 
 /// Processes that use rustls, by tgid. LRU: one that leaves is entered again by its next call.
 #[map]

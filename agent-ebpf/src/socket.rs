@@ -59,6 +59,8 @@ pub mod flag {
     pub const ANSWERS: u32 = 1 << 11;
     /// This end asks: the same.
     pub const ASKS: u32 = 1 << 12;
+    /// Its plaintext has found no room once.
+    pub const NO_ROOM: u32 = 1 << 13;
     /// The kernel does its TLS, in both directions.
     pub const KTLS: u32 = 1 << 17;
     /// TCP is done with it, and the program has not read everything: it ends when the program closes it.

@@ -8,22 +8,25 @@
 //! An object that would have two open sockets is given none. What is freed, reused or closed is
 //! forgotten: plaintext without a certain socket is counted and not reported.
 
+mod streams;
+
 use agent_common::{
     counter,
     record::{Payload, direction},
-    settings::{MAX_CAPTURE, feature, socket_verdict},
-    tls::{FINGERPRINT, Site},
+    settings::feature,
+    tls::{FINGERPRINT, Site, note},
 };
 
 use crate::{
-    emit::{count, now},
+    emit::count,
     kernel::{sock::Sock, task::current_ids, user::read_user},
-    maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE, VERDICT_GENERATION, VERDICTS},
+    maps::{TLS_CALLS, TLS_OBJECTS, TLS_SOCKETS, TLS_WIRE},
     rust_tls,
-    settings::{enabled, setting},
+    settings::enabled,
     socket::{SocketState, flag as socket_flag},
     tls_go,
 };
+pub use streams::{TlsSocket, closed, ensure_socket, flag, moment, no_room, socket, tell};
 
 /// A library's call that a thread is in. 0 in `stack`: none.
 #[repr(C)]
@@ -46,8 +49,18 @@ pub struct OpenCall {
     pub tick: u64,
     /// The socket that it uses, 0 as long as none is known; [`CONFLICT`].
     pub cookie: u64,
-    /// 1 once the library has put ciphertext into a buffer that is watched.
-    pub buffered: u64,
+    /// Where its ciphertext went, as far as it was seen: bits of [`went`].
+    pub went: u64,
+}
+
+/// Bits of [`OpenCall::went`].
+pub mod went {
+    /// Into a buffer of the library's own.
+    pub const BUFFER: u64 = 1 << 0;
+    /// Past the function that all pass, which is probed only for programs with buffers of their own.
+    pub const PAST_ALL: u64 = 1 << 1;
+    /// To a socket that is left out.
+    pub const LEFT_OUT: u64 = 1 << 2;
 }
 
 /// In place of a cookie: two sockets.
@@ -67,50 +80,6 @@ pub struct ObjectKey {
 pub struct WireKey {
     pub tgid: u64,
     pub bytes: [u64; FINGERPRINT / 8],
-}
-
-/// Plaintext streams of one socket.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct TlsSocket {
-    /// Plaintext bytes before the next one sent.
-    pub send_position: u64,
-    /// The same for those received.
-    pub receive_position: u64,
-    /// When the first of the ciphertext arrived that was taken since plaintext was last given out, 0
-    /// when none was.
-    pub first_ns: u64,
-    /// When the last of the ciphertext arrived.
-    pub last_ns: u64,
-    /// When the program first tried to send what has not been taken yet, 0 when all has.
-    pub tried_ns: u64,
-    /// Bits of [`flag`].
-    pub flags: u32,
-    /// Bytes of the running turn's head not captured yet.
-    pub head_left: u32,
-    /// Verdict generation last looked at.
-    pub generation: u32,
-    /// Local port, remote port; 0 where there are none.
-    pub ports: [u16; 2],
-    /// One of [`crate::shed::state`].
-    pub shed: u8,
-    pub pad: [u8; 7],
-}
-
-/// Bits of [`TlsSocket::flags`].
-pub mod flag {
-    /// The last call went out.
-    pub const SENDING: u32 = 1 << 0;
-    /// There was a call.
-    pub const TURNED: u32 = 1 << 1;
-    /// Userspace wants no more.
-    pub const MUTED: u32 = 1 << 2;
-    /// Userspace wants all.
-    pub const FULL: u32 = 1 << 3;
-    /// This end asks.
-    pub const ASKS: u32 = 1 << 4;
-    /// This end answers.
-    pub const ANSWERS: u32 = 1 << 5;
 }
 
 /// What is known of a socket's ends, as one number: bits of [`flag`] above, below the local and the remote
@@ -164,7 +133,14 @@ pub fn bind(key: ObjectKey, cookie: u64) -> bool {
     match unsafe { TLS_OBJECTS.get(key) }.copied() {
         Some(known) if known == cookie => true,
         Some(known) if TLS_SOCKETS.get_ptr(known).is_some() => false,
-        _ => TLS_OBJECTS.insert(key, cookie, 0).is_ok(),
+        _ => {
+            if TLS_OBJECTS.insert(key, cookie, 0).is_err() {
+                // Its next call finds it again, unless that only fills a buffer.
+                count(counter::TLS_OBJECTS_WITHOUT_ROOM, 1);
+                tell(note::FULL, 1);
+            }
+            true
+        }
     }
 }
 
@@ -226,14 +202,27 @@ pub fn passes(record: &Payload, beginning: &Beginning) -> bool {
     true
 }
 
+/// A send moved bytes through a socket that is left out: that is where the library's call sends, if any.
+#[inline(always)]
+pub fn sent_left_out() {
+    let (_, _, thread) = current_ids();
+    if let Some(call) = OpenCall::of(thread) {
+        call.went |= went::LEFT_OUT;
+    }
+}
+
 /// A send moved bytes through a socket that is known to carry TLS. `slot`: as in `payload::work`.
 #[inline(always)]
-pub fn sent(slot: u32, cookie: u64, thread: u64, ends: Ends) {
+pub fn sent(slot: u32, state: &mut SocketState, thread: u64, ends: Ends) {
+    let cookie = state.cookie;
     let writes = tls_moved(cookie, thread, 0, 0, ends.0);
     if writes == LIBRARYS {
         return;
     }
-    if enabled(feature::TLS_GO) && writes != 0 {
+    if writes == NO_ROOM {
+        no_room(state);
+    }
+    if enabled(feature::TLS_GO) && writes != 0 && writes != NO_ROOM {
         tls_go::wrote(slot, cookie, thread, writes);
     } else {
         rust_tls::moved(cookie, thread, 0);
@@ -243,23 +232,33 @@ pub fn sent(slot: u32, cookie: u64, thread: u64, ends: Ends) {
 /// The same of a receive of `len` bytes. `arrived`: when the first and the last of them became readable; 0
 /// where that is not known.
 #[inline(always)]
-pub fn received(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends, len: u32) {
-    if tls_moved(cookie, thread, arrived.0, arrived.1, ends.0) != LIBRARYS {
+pub fn received(state: &mut SocketState, thread: u64, arrived: (u64, u64), ends: Ends, len: u32) {
+    let cookie = state.cookie;
+    let uses = tls_moved(cookie, thread, arrived.0, arrived.1, ends.0);
+    if uses == NO_ROOM {
+        no_room(state);
+    }
+    if uses != LIBRARYS {
         rust_tls::moved(cookie, thread, len);
     }
 }
 
 /// The same where the library's call is known. `arrived`: 0 of a send.
 #[inline(always)]
-pub fn used(cookie: u64, thread: u64, arrived: (u64, u64), ends: Ends) {
-    tls_moved(cookie, thread, arrived.0, arrived.1, ends.0);
+pub fn used(state: &mut SocketState, thread: u64, arrived: (u64, u64), ends: Ends) {
+    if tls_moved(state.cookie, thread, arrived.0, arrived.1, ends.0) == NO_ROOM {
+        no_room(state);
+    }
 }
 
 /// In place of a goroutine: the call of a library that this thread is in.
 const LIBRARYS: u64 = u64::MAX;
 
+/// In place of a goroutine: the plaintext has no room.
+const NO_ROOM: u64 = u64::MAX - 1;
+
 /// A global function, which the verifier looks at once by itself. Gives the goroutine whose write this is the
-/// first of, or [`LIBRARYS`].
+/// first of, [`LIBRARYS`] or [`NO_ROOM`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u64) -> u64 {
@@ -280,7 +279,9 @@ extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u
         part = tls_go::uses(tgid, goid, cookie, first != 0);
         whose = if part == tls_go::Use::Sends { goid } else { 0 };
     }
-    let Some(socket) = (if known.is_some() { known } else { socket(cookie) }) else { return 0 };
+    let Some(socket) = (if known.is_some() { known } else { socket(cookie) }) else {
+        return NO_ROOM;
+    };
     socket.flags |= (ends >> 32) as u32;
     socket.ports = [(ends >> 16) as u16, ends as u16];
     if first != 0 {
@@ -298,106 +299,4 @@ extern "C" fn tls_moved(cookie: u64, thread: u64, first: u64, last: u64, ends: u
 pub fn is_at_work() -> bool {
     let (tgid, _, thread) = current_ids();
     OpenCall::of(thread).is_some() || tls_go::running(tgid) != 0 || rust_tls::is_used_by(tgid)
-}
-
-/// The socket is closed.
-#[inline(always)]
-pub fn closed(cookie: u64) {
-    let _ = TLS_SOCKETS.remove(cookie);
-}
-
-/// Makes the plaintext streams of a socket where there are none. `from_start`: no plaintext went before.
-#[inline(always)]
-pub fn ensure_socket(cookie: u64, from_start: bool) {
-    if TLS_SOCKETS.get_ptr(cookie).is_some() {
-        return;
-    }
-    // Plaintext that was not seen went before: positions that no other connection has.
-    let base = if from_start { 0 } else { now() << 8 };
-    let socket = TlsSocket {
-        send_position: base,
-        receive_position: base,
-        first_ns: 0,
-        last_ns: 0,
-        tried_ns: 0,
-        flags: 0,
-        head_left: 0,
-        generation: 0,
-        ports: [0; 2],
-        shed: 0,
-        pad: [0; 7],
-    };
-    let _ = TLS_SOCKETS.insert(cookie, socket, 0);
-}
-
-// --- seen from the library ---
-
-/// Plaintext streams of the socket `cookie`.
-#[inline(always)]
-pub fn socket(cookie: u64) -> Option<&'static mut TlsSocket> {
-    // SAFETY: a live map value; calls on one connection follow each other.
-    unsafe { TLS_SOCKETS.get_ptr_mut(cookie)?.as_mut() }
-}
-
-impl TlsSocket {
-    #[inline(always)]
-    pub fn has(&self, flags: u32) -> bool {
-        self.flags & flags != 0
-    }
-
-    /// Takes up userspace's verdict, if any is new.
-    #[inline(always)]
-    pub fn refresh_verdict(&mut self, cookie: u64) {
-        let Some(generation) = VERDICT_GENERATION.get(0).copied() else { return };
-        if generation == self.generation {
-            return;
-        }
-        self.generation = generation;
-        // SAFETY: the value is copied out.
-        match unsafe { VERDICTS.get(cookie) }.copied() {
-            Some(socket_verdict::MUTE) => self.flags |= flag::MUTED,
-            Some(socket_verdict::FULL) => self.flags |= flag::FULL,
-            Some(socket_verdict::ANSWERS | socket_verdict::TLS_ANSWERS) => {
-                self.flags |= flag::ANSWERS;
-            }
-            Some(socket_verdict::ASKS | socket_verdict::TLS_ASKS) => self.flags |= flag::ASKS,
-            _ => {}
-        }
-    }
-
-    /// Port of the end that asks, if a turn to this direction begins a request.
-    #[inline(always)]
-    pub fn asker(&self, sending: bool) -> Option<u16> {
-        let [local, remote] = self.ports;
-        match sending {
-            true if self.has(flag::ASKS) => Some(local),
-            false if self.has(flag::ANSWERS) => Some(remote),
-            _ => None,
-        }
-    }
-
-    /// Notes a call in a direction; true when the direction turned with it.
-    #[inline(always)]
-    pub fn turn(&mut self, sending: bool) -> bool {
-        let want = flag::TURNED | if sending { flag::SENDING } else { 0 };
-        if self.flags & (flag::TURNED | flag::SENDING) == want {
-            return false;
-        }
-        self.flags = self.flags & !flag::SENDING | want;
-        self.head_left = setting!(head_bytes);
-        true
-    }
-
-    /// How many of `len` bytes to capture.
-    #[inline(always)]
-    pub fn allowance(&mut self, len: u32) -> u32 {
-        let later = setting!(later_bytes);
-        if self.has(flag::FULL) || later == MAX_CAPTURE {
-            return len;
-        }
-        let most = if self.head_left > later { self.head_left } else { later };
-        let allowed = if len < most { len } else { most };
-        self.head_left = self.head_left.saturating_sub(allowed);
-        allowed
-    }
 }

@@ -12,13 +12,16 @@
 //! - [`find`]: files that are mapped now, or that the loader would find. [`open`]: without harm.
 //! - [`mappings`]: files as they are mapped.
 //! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
-//! - [`attachments`]: which files carry probes, and which wait for them.
+//! - [`attachments`]: which files carry probes, and which wait for them. [`buffers`]: more of them for as long as
+//!   a program needs them.
+//! - [`tables`]: what the kernel side tells of TLS, and room in its tables.
 //! - [`service`]: the thread that puts it together. [`knowledge`]: what it has found out. [`survey`]: what is
 //!   not covered, for `doctor`.
 
 mod attachments;
 mod bio;
 mod boringssl;
+mod buffers;
 pub mod find;
 mod gnutls;
 mod go;
@@ -28,6 +31,8 @@ mod mappings;
 mod nss;
 mod open;
 mod openssl;
+#[cfg(test)]
+pub(crate) mod overlays;
 mod place;
 pub mod program;
 mod rustls;
@@ -35,4 +40,5 @@ pub mod service;
 pub mod survey;
 #[expect(unsafe_code, reason = "bpf and perf_event_open have no safe wrapper for what is needed")]
 mod sys;
-mod target;
+mod tables;
+pub(crate) mod target;

@@ -2,6 +2,7 @@
 
 use kernspan_tests::agent::Agent;
 use kernspan_tests::certificates::Certificates;
+use kernspan_tests::client::curl_with;
 use kernspan_tests::counts::{Request, judge, pairs};
 use kernspan_tests::golang::build_of;
 use kernspan_tests::https::{Program, SIZE, Server, copy_libraries};
@@ -153,6 +154,26 @@ fn openssl_through_buffers_of_the_programs_own() {
     assert_eq!(counts, (REQUESTS, REQUESTS + 1), "{:?}", report.ledger);
     assert!(report.ledger.cause("tls_unmatched") >= 1, "{:?}", report.ledger);
     say(&format!("tls own buffers: all but the first of {} requests", REQUESTS + 1));
+}
+
+/// A program whose connections a filter leaves out sends through a socket all the same: that is no buffer of its
+/// own, for which all other programs had one more probe.
+#[test]
+fn connections_that_are_left_out_are_no_buffers() {
+    let Some(scenario) = Scenario::begin("tls left out", &["nginx", "curl"]) else { return };
+    let certificates = Certificates::make(&scenario);
+    let server = Server::start(&scenario, Program::Nginx, &certificates);
+    let agent = Agent::run(&scenario, &["--port", &free_port().to_string()]);
+    let urls = vec![server.url(); REQUESTS as usize];
+    curl_with(&scenario, &["--insecure", "--http1.1"], &urls, 1);
+    // The agent looks five times a second.
+    std::thread::sleep(Duration::from_secs(1));
+    let report = agent.stop();
+    let ledger = &report.ledger;
+    assert_eq!(report.telemetry.under("/nginx/").len(), 0, "{ledger:?}");
+    assert!(ledger.cause("tls_unmatched") >= 2 * REQUESTS, "the calls were seen: {ledger:?}");
+    assert_eq!(ledger.cause("probed_for_buffers"), 0, "{ledger:?}");
+    say(&format!("tls left out: {REQUESTS} requests by either end, nothing more is probed"));
 }
 
 /// TLS within TLS: curl through an HTTPS proxy. What is within is not read, and given to no connection.

@@ -101,4 +101,8 @@ for way in "$@"; do
         exit 1
     fi
 done
+# A program in Go, where probes in user space are to be shown too.
+if [ "${KERNSPAN_VM_GOTLS:-none}" != none ]; then
+    . "$here/uprobes.sh"
+fi
 kill -TERM "$(cat "$work/nginx.pid")"

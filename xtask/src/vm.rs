@@ -155,8 +155,12 @@ fn scenario(
     let mut rows = Vec::new();
     for kernel in kernels {
         let promise = if kernel.payload { "payload" } else { "processes" };
+        let go = match kernel.uprobes {
+            true => core::go_program(core::GO_TLS, "gotls")?,
+            false => "none".to_owned(),
+        };
         let script = format!(
-            "exec sh '{}' '{}' {promise} {}",
+            "export KERNSPAN_VM_GOTLS='{go}'; exec sh '{}' '{}' {promise} {}",
             paths::root().join("tests/vm/guest.sh").display(),
             agent.display(),
             kernel.hooks.join(" ")

@@ -134,7 +134,9 @@ fn closing(sock: Sock, old: u8, new: u8, what: u16) {
         filter::forget_own(sock, u32::from(state.own_port));
         state.own_port = 0;
     }
-    if new == state::CLOSE && enabled(feature::TLS) && state.has(flag::TLS) && !tls::is_at_work() {
+    // Also where it is not known for TLS: whoever's handshake begins there has its streams made.
+    let waits = enabled(feature::TLS) && state.has(flag::TLS) && tls::is_at_work();
+    if new == state::CLOSE && enabled(feature::TLS) && !waits {
         tls::closed(state.cookie);
     }
     if !state.has(flag::KNOWN) {

@@ -7,7 +7,7 @@ use agent_common::{
     counter,
     record::{Header, Payload, direction, flag as record_flag, kind},
     settings::{MAX_CAPTURE, feature},
-    tls::{FINGERPRINT, Site},
+    tls::{FINGERPRINT, Site, note},
 };
 use aya_ebpf::{
     EbpfContext,
@@ -27,10 +27,10 @@ use crate::{
         task::{Task, current_ids},
         user::read_user,
     },
-    maps::{TLS_BUFFERS, TLS_CALLS, TLS_OBJECTS, TLS_WIRE},
+    maps::{TLS_CALLS, TLS_OBJECTS, TLS_WIRE},
     settings::enabled,
     shed,
-    tls::{CONFLICT, ObjectKey, OpenCall, TlsSocket, WireKey, flag, socket},
+    tls::{CONFLICT, ObjectKey, OpenCall, TlsSocket, WireKey, flag, moment, socket, tell, went},
 };
 
 /// A call within a call begins this soon, ns. One that is older was left without its return (a jump, an
@@ -71,7 +71,8 @@ fn entered(site: Site, called: Called) {
     }
     let handle = called.argument(site.handle());
     if site.is_ciphertext() {
-        return buffered(tgid, thread, called.argument(site.buffer()));
+        let way = if site.is_past_all() { went::PAST_ALL } else { went::BUFFER };
+        return buffered(tgid, thread, way, called.argument(site.buffer()));
     }
     if site.forgets() {
         let _ = TLS_OBJECTS.remove(ObjectKey { tgid: u64::from(tgid), handle });
@@ -107,7 +108,7 @@ fn entered(site: Site, called: Called) {
         began_ns,
         tick,
         cookie: 0,
-        buffered: 0,
+        went: 0,
     };
     match known {
         Some(known) => *known = call,
@@ -131,9 +132,9 @@ fn count_at(site: Site, called: &Called) -> u64 {
 
 /// The library puts ciphertext into a buffer: whoever sends it is the socket of the call's object.
 #[inline(always)]
-fn buffered(tgid: u32, thread: u64, address: u64) {
+fn buffered(tgid: u32, thread: u64, way: u64, address: u64) {
     let Some(call) = OpenCall::of(thread) else { return };
-    call.buffered = 1;
+    call.went |= way;
     let object = ObjectKey { tgid: u64::from(tgid), handle: call.handle };
     if call.cookie != 0 || TLS_OBJECTS.get_ptr(object).is_some() {
         return;
@@ -160,6 +161,9 @@ fn left(returned: Returned) {
     call.stack = 0;
     call.inner_stack = 0;
     let moved = moved(call, returned);
+    if moved > 0 && call.cookie == 0 && !call.site.receives() && !call.site.is_perhaps() {
+        sent_nowhere(call, tgid);
+    }
     let cookie = match call.cookie {
         0 => {
             let key = ObjectKey { tgid: u64::from(tgid), handle: call.handle };
@@ -173,9 +177,6 @@ fn left(returned: Returned) {
         if moved > 0 && !call.site.is_perhaps() {
             let bytes = (counter::TLS_UNMATCHED_BYTES, u64::from(moved));
             count_both((counter::TLS_UNMATCHED_CALLS, 1), bytes);
-            if call.cookie == 0 && cookie == 0 && call.buffered == 0 && !call.site.receives() {
-                meets_other_buffer();
-            }
         }
         return;
     };
@@ -185,12 +186,17 @@ fn left(returned: Returned) {
     report(call, cookie, socket, moved, Asked::Thread, &mut Payload::default());
 }
 
-/// Userspace has more places probed then: see `agent/src/uprobe/bio.rs`.
+/// A call that sent, and neither through a socket nor into a buffer of the library's: its program has buffers of
+/// its own. Userspace has more places probed as long as there are such: see `agent/src/uprobe/bio.rs`.
 #[inline(always)]
-fn meets_other_buffer() {
-    if let Some(met) = TLS_BUFFERS.get_ptr_mut(0) {
-        // SAFETY: a live map value; all who write it write the same.
-        unsafe { met.write(1) };
+fn sent_nowhere(call: &OpenCall, tgid: u32) {
+    if call.went & (went::BUFFER | went::LEFT_OUT) != 0 {
+        return;
+    }
+    let key = ObjectKey { tgid: u64::from(tgid), handle: call.handle };
+    // Without that, a socket that is known is where it went, unseen.
+    if call.went & went::PAST_ALL != 0 || TLS_OBJECTS.get_ptr(key).is_none() {
+        tell(note::OWN_BUFFERS, tgid);
     }
 }
 
@@ -286,6 +292,7 @@ pub fn prepare(
         (socket.receive_position, socket.send_position)
     };
     let after = position + u64::from(len);
+    socket.used = moment(boot_ns);
     let (first_ns, last_ns) = if sending {
         socket.send_position = after;
         let first = if socket.tried_ns == 0 { began_ns } else { socket.tried_ns };

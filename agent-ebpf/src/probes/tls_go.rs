@@ -206,7 +206,7 @@ fn moved_by(
         began_ns: call.began_ns,
         tick: 0,
         cookie,
-        buffered: 0,
+        went: 0,
     };
     report(&done, cookie, socket, moved as u32, Asked::Goroutine, record);
 }

@@ -55,6 +55,7 @@ impl Probes {
             settings,
             ring_size: 8 << 20,
             process_filter_size: 1,
+            tls_sockets: 1024,
             flows: flows.then_some(FlowSizes { ring: 1 << 20, datagrams: 1024, peers: 1024 }),
         };
         let mut loaded = load(Objects { typed: object, ..OBJECTS }, &config)?;

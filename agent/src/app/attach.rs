@@ -1,6 +1,7 @@
 //! From the settings to programs that are loaded and attached.
 
 use super::live::operator;
+use super::memory::Memory;
 use super::rings::Rings;
 use crate::cli::Failure;
 use crate::config::{Capture, Hooks, Probe, Settings};
@@ -57,6 +58,7 @@ pub fn attach(settings: &Settings, rings: Rings, flows: bool) -> Result<Loaded, 
         },
         ring_size: rings.bytes,
         process_filter_size: if filters_processes(settings) { SELECTED_PROCESSES } else { 1 },
+        tls_sockets: Memory::of(settings).tls_sockets(),
         flows: flows.then(|| super::flows::sizes(settings.flows.table)),
     };
     let mut loaded = load(crate::probe::OBJECTS, &config).map_err(operator)?;

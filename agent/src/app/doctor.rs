@@ -73,6 +73,7 @@ fn everything(btf: Option<&Path>) -> LoadConfig {
         },
         ring_size: 1 << 16,
         process_filter_size: 1,
+        tls_sockets: 1024,
         flows: Some(super::flows::SIZES_TO_TRY),
     }
 }

@@ -15,6 +15,10 @@ const CONNECTION: u64 = 1300;
 /// What one open request takes beside its head.
 const REQUEST: u64 = 1000;
 
+/// What the kernel side keeps of a socket that carries TLS and of its library's object, with their places in the
+/// tables.
+const TLS_SOCKET: u64 = 256;
+
 /// A run's share of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -41,6 +45,11 @@ impl Memory {
     /// The queue before the network: a thirty-second part for each of traces and logs.
     pub fn queue(self) -> u64 {
         self.budget / 32
+    }
+
+    /// Sockets whose TLS is read at once: a thirty-second part. 65,536 by default.
+    pub fn tls_sockets(self) -> u32 {
+        u32::try_from(self.budget / 32 / TLS_SOCKET).unwrap_or(u32::MAX)
     }
 
     /// One of so many shards.
@@ -86,13 +95,15 @@ mod tests {
                 + limits.held_bytes as u64
                 + shard.max_held_bytes as u64
                 + memory.rings()
-                + 2 * memory.queue();
+                + 2 * memory.queue()
+                + u64::from(memory.tls_sockets()) * TLS_SOCKET;
             assert!(sum <= (mib << 20) / 8 * 7, "{mib} MiB: {sum}");
             assert!(limits.connections >= 10_000, "{limits:?}");
             let quarter = memory.shard(ShardConfig::default(), 4);
             assert_eq!(quarter.max_connections, shard.max_connections / 4);
         }
         let usual = Memory { budget: DEFAULT }.limits();
+        assert_eq!(Memory { budget: DEFAULT }.tls_sockets(), 65_536);
         assert!(usual.connections > 100_000 && usual.open_requests >= 65_536, "{usual:?}");
         assert_eq!(usual.threads, Limits::default().threads);
     }

@@ -25,13 +25,18 @@ pub fn code(file: &[u8]) -> Vec<(usize, usize)> {
 
 /// Content of the first section of this name.
 pub fn section<'a>(file: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    file.get(place(file, name)?)
+}
+
+/// Where that lies in the file.
+pub fn place(file: &[u8], name: &[u8]) -> Option<Range<usize>> {
     let names = sections(file).nth(half(file, 62)?)?.bytes;
     let names = file.get(names)?;
     let is_named = |one: &Section| {
         let rest = names.get(one.name..).and_then(|text| text.strip_prefix(name));
         rest.is_some_and(|rest| rest.first() == Some(&0))
     };
-    file.get(sections(file).find(is_named)?.bytes)
+    Some(sections(file).find(is_named)?.bytes)
 }
 
 /// Those that lie within the file; none of bytes that are no such file.

@@ -3,25 +3,23 @@
 //! Only what is picked is verified and attached. A choice whose program the kernel refuses is
 //! reported with the kernel's word, and the next one is tried.
 
+mod object;
 mod report;
 
 use super::{
-    Objects, attach,
-    control::PAYLOAD_RINGS,
-    in_kernel, offsets, patch,
+    Objects, attach, in_kernel, offsets,
     plan::{Choice, Entry, Feature, Needs, PLAN, Side},
     returns::{self, Return},
     running::{BtfFault, Running},
 };
 use crate::uprobe::program::Programs;
 use agent_common::settings::{Offsets, Settings, check, feature};
-use aya::{Ebpf, EbpfLoader};
+use aya::Ebpf;
 pub use report::FeatureReport;
 pub use report::beside;
 use report::{goroutines, thread_contexts};
 use std::collections::HashSet;
 use std::path::PathBuf;
-use zerocopy::IntoBytes;
 
 /// What to load, and how large.
 #[derive(Clone, Debug)]
@@ -38,6 +36,8 @@ pub struct LoadConfig {
     pub ring_size: u32,
     /// Processes that a filter may name; 1 without a filter.
     pub process_filter_size: u32,
+    /// Sockets whose TLS is read at once, and objects of its libraries.
+    pub tls_sockets: u32,
     /// Room for conversations; `None` without them.
     pub flows: Option<FlowSizes>,
 }
@@ -313,51 +313,6 @@ impl Plan<'_> {
         self.running.lacks(choice)
     }
 
-    fn open(
-        &self,
-        settings: &Settings,
-        offsets: &Offsets,
-        cast: Option<u32>,
-        guess: &HashSet<Feature>,
-    ) -> Result<(Ebpf, Vec<u8>), LoadError> {
-        let mut object = self.object.to_vec();
-        if settings.features & feature::ATOMIC_FETCH == 0 && self.side == Side::Untyped {
-            patch::plain_additions(&mut object);
-        }
-        patch::casts(&mut object, cast);
-        patch::constants(&mut object, settings, offsets);
-        let mut loader = EbpfLoader::new();
-        for (name, number) in PAYLOAD_RINGS.iter().zip(0..) {
-            if number < settings.payload_rings.max(1) {
-                loader.map_max_entries(name, self.config.ring_size);
-            }
-        }
-        if let Some(sizes) = self.config.flows {
-            loader.map_max_entries("FLOW_RING", sizes.ring);
-            loader.map_max_entries("DATAGRAMS", sizes.datagrams);
-            loader.map_max_entries("PEERS", sizes.peers);
-        }
-        for entry in PLAN.iter().filter(|entry| !guess.contains(&entry.feature)) {
-            for name in entry.maps {
-                let least = if name.contains("RING") { SMALLEST_RING } else { 1 };
-                loader.map_max_entries(name, least);
-            }
-        }
-        if settings.features & feature::TLS == 0 {
-            for name in TLS_MAPS {
-                loader.map_max_entries(name, 1);
-            }
-        }
-        let ebpf = loader
-            .btf(self.running.typed.as_ref())
-            .override_global("SETTINGS", settings.as_bytes(), true)
-            .map_max_entries("PROCESSES", self.config.process_filter_size)
-            .map_max_entries("TAKEN", in_kernel::threads(settings))
-            .load(&object)
-            .map_err(|error| LoadError::Object(attach::chain(&error)))?;
-        Ok((ebpf, object))
-    }
-
     fn attach(
         &self,
         ebpf: &mut Ebpf,
@@ -404,26 +359,8 @@ impl Plan<'_> {
     }
 }
 
-/// Maps that only the probes on TLS libraries use.
-const TLS_MAPS: [&str; 11] = [
-    "TLS_CALLS",
-    "TLS_GO_CALLS",
-    "TLS_OBJECTS",
-    "TLS_SOCKETS",
-    "TLS_WIRE",
-    "RUST_PROCESSES",
-    "RUST_CALLS",
-    "RUST_OBJECTS",
-    "RUST_RECEIVED",
-    "RUST_WIRE",
-    "RUST_ROOMS",
-];
-
 /// What the programs for functions of libraries ask which function it is.
 const ATTACH_COOKIES: Needs = Needs { since: (5, 15), what: "bpf_get_attach_cookie" };
-
-/// A ring that is not used: a page.
-const SMALLEST_RING: u32 = 4096;
 
 /// The settings' bits that depend on the hooks.
 fn bits(guess: &HashSet<Feature>, offsets: &Offsets, cast: bool) -> u32 {

@@ -6,7 +6,7 @@
 //! kernel's type information, which aya 0.14 does not fill in. The object has calls of a helper that
 //! does not exist in its place ([`CAST_CALL`]).
 
-use super::elf::code;
+use super::elf::{code, place};
 use agent_common::settings::{CAST_CALL, OFFSET_MARK, Offsets, SETTING_MARK, Settings};
 use zerocopy::IntoBytes;
 
@@ -43,6 +43,21 @@ pub fn plain_additions(object: &mut [u8]) -> usize {
         let is_fetch = code == ATOMIC && i32::from_le_bytes(number) == FETCH;
         is_fetch.then_some([code, registers, low, high, 0, 0, 0, 0])
     })
+}
+
+/// Has the maps that take memory as they fill take all of it at once. Gives how many there were.
+pub fn preallocated(object: &mut [u8]) -> usize {
+    // `struct bpf_map_def` as aya has it: type, lengths of key and value, entries, flags, id, pinning.
+    const LEN: usize = 28;
+    const TYPE_HASH: u32 = 1;
+    const NO_PREALLOC: u32 = 1;
+    let Some(maps) = place(object, b"maps").and_then(|place| object.get_mut(place)) else {
+        return 0;
+    };
+    let grows = |map: &&mut [u8]| {
+        map[..4] == TYPE_HASH.to_le_bytes() && map[16..20] == NO_PREALLOC.to_le_bytes()
+    };
+    maps.chunks_exact_mut(LEN).filter(grows).map(|map| map[16..20].fill(0)).count()
 }
 
 /// The move of a mark and an index, with the value at that index in its place.
@@ -87,7 +102,7 @@ fn replacement(function: Option<u32>) -> [u8; 8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{casts, code, constants, plain_additions};
+    use super::{casts, code, constants, plain_additions, preallocated};
     use agent_common::settings::{CAST_CALL, OFFSET_MARK, Offsets, SETTING_MARK, Settings};
     use zerocopy::{FromBytes, IntoBytes};
 
@@ -171,11 +186,33 @@ mod tests {
     }
 
     #[test]
+    fn two_maps_of_each_object_grow_unless_that_is_taken_back() {
+        for object in [crate::probe::OBJECTS.typed, crate::probe::OBJECTS.untyped] {
+            let mut object = object.to_vec();
+            let growing = |object: &[u8]| -> Vec<String> {
+                let maps = aya_obj::Object::parse(object).expect("an object").maps;
+                let legacy = |map: &aya_obj::Map| matches!(map, aya_obj::Map::Legacy(_));
+                let mut names: Vec<_> = maps
+                    .into_iter()
+                    .filter(|(_, map)| legacy(map) && map.map_flags() & 1 != 0)
+                    .map(|(name, _)| name)
+                    .collect();
+                names.sort();
+                names
+            };
+            assert_eq!(growing(&object), ["TLS_OBJECTS", "TLS_SOCKETS"]);
+            assert_eq!(preallocated(&mut object), 2);
+            assert!(growing(&object).is_empty());
+        }
+    }
+
+    #[test]
     fn bytes_that_are_no_object_are_left_alone() {
         let cut = crate::probe::OBJECTS.typed.get(..5000).expect("a longer object");
         for bytes in [&[][..], &[0xff; 64], &[0; 100], cut] {
             let mut after = bytes.to_vec();
             assert_eq!(casts(&mut after, Some(1)), 0);
+            assert_eq!(preallocated(&mut after), 0);
             assert_eq!(constants(&mut after, &Settings::default(), &Offsets::NONE), 0);
             assert_eq!(after, bytes);
         }

@@ -3,6 +3,7 @@
 
 use crate::probe::attached::Attached;
 use crate::probe::control::GoMaps;
+use crate::uprobe::target::FileKey;
 use agent_common::runtime::{GoProcess, PROCESSORS};
 use agent_core::golang::{self, Fault, Program, ReadAt, Site};
 use agent_core::ledger::{Entry, Side};
@@ -12,7 +13,7 @@ use aya::programs::{ProgramError, UProbe};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Executables remembered: hosts run some hundred different ones. Beyond, all are forgotten and read
@@ -29,25 +30,36 @@ const MAX_MAPS: usize = 64;
 /// The program of the kernel object that is attached to HTTP clients.
 const ROUND_TRIP: &str = "go_round_trip";
 
-/// One file's contents, as far as anybody can tell from outside.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
 /// What a file turned out to be.
 type Analysis = Result<Option<Program>, Fault>;
+
+/// Executables that were read, each once: as the kernel's probes see it, which is one file for all overlays
+/// above a layer.
+#[derive(Default)]
+struct Files(HashMap<FileKey, Analysis>);
+
+impl Files {
+    fn of(&mut self, file: &File) -> Option<(FileKey, Analysis)> {
+        let key = FileKey::of(file)?;
+        if let Some(known) = self.0.get(&key) {
+            return Some((key, known.clone()));
+        }
+        let analysis = golang::analyse(&mut Reader(file));
+        if self.0.len() >= MAX_FILES {
+            self.0.clear();
+        }
+        self.0.insert(key, analysis.clone());
+        Some((key, analysis))
+    }
+}
 
 /// See the module.
 pub struct GoPrograms {
     maps: GoMaps,
     attached: Attached,
-    files: HashMap<Identity, Analysis>,
-    probed: HashMap<Identity, UProbeLinkId>,
-    processes: HashMap<u32, Identity>,
+    files: Files,
+    probed: HashMap<FileKey, UProbeLinkId>,
+    processes: HashMap<u32, FileKey>,
     counts: Counts,
 }
 
@@ -81,7 +93,7 @@ impl GoPrograms {
         GoPrograms {
             maps,
             attached,
-            files: HashMap::new(),
+            files: Files::default(),
             probed: HashMap::new(),
             processes: HashMap::new(),
             counts: Counts::default(),
@@ -93,7 +105,7 @@ impl GoPrograms {
         let path = PathBuf::from(format!("/proc/{tgid}/exe"));
         // Gone, or a kernel thread: nothing to watch.
         let Ok(file) = File::open(&path) else { return self.ended(tgid) };
-        let Some((identity, analysis)) = self.analysis(&file) else { return self.ended(tgid) };
+        let Some((key, analysis)) = self.files.of(&file) else { return self.ended(tgid) };
         let program = match analysis {
             Ok(Some(program)) => program,
             Ok(None) => return self.ended(tgid),
@@ -103,13 +115,13 @@ impl GoPrograms {
                 return self.ended(tgid);
             }
         };
-        let Some(shift) = shift(tgid, &program, identity.inode) else { return self.ended(tgid) };
+        let Some(shift) = shift(tgid, &program, key.inode) else { return self.ended(tgid) };
         if let Some(site) = program.round_trip {
-            self.probe(identity, site, &path, tgid);
+            self.probe(key, site, &path, tgid);
         }
         match self.maps.set(tgid, &entry(&program, shift)) {
             Ok(()) => {
-                self.processes.insert(tgid, identity);
+                self.processes.insert(tgid, key);
                 tracing::debug!("process {tgid} is in Go {}", program.version);
             }
             Err(error) => {
@@ -137,29 +149,10 @@ impl GoPrograms {
         ]);
     }
 
-    fn analysis(&mut self, file: &File) -> Option<(Identity, Analysis)> {
-        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        let identity = Identity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        };
-        if let Some(known) = self.files.get(&identity) {
-            return Some((identity, known.clone()));
-        }
-        let analysis = golang::analyse(&mut Reader(file));
-        if self.files.len() >= MAX_FILES {
-            self.files.clear();
-        }
-        self.files.insert(identity, analysis.clone());
-        Some((identity, analysis))
-    }
-
     /// Attaches to the HTTP client of a file, once for all processes that run it. Without it requests
     /// of that client have no parent from within the program, and no wrong one.
-    fn probe(&mut self, identity: Identity, site: Site, path: &Path, tgid: u32) {
-        if self.probed.contains_key(&identity) {
+    fn probe(&mut self, key: FileKey, site: Site, path: &Path, tgid: u32) {
+        if self.probed.contains_key(&key) {
             return;
         }
         if self.probed.len() >= MAX_PROBED {
@@ -171,7 +164,7 @@ impl GoPrograms {
         };
         match attached {
             Ok(Some(link)) => {
-                self.probed.insert(identity, link);
+                self.probed.insert(key, link);
             }
             Ok(None) => {}
             Err(reason) => {
@@ -183,9 +176,9 @@ impl GoPrograms {
 
     /// Detaches from an executable that nobody runs.
     fn make_room(&mut self) {
-        let used: HashSet<&Identity> = self.processes.values().collect();
-        let unused = self.probed.keys().find(|identity| !used.contains(identity)).copied();
-        let Some(link) = unused.and_then(|identity| self.probed.remove(&identity)) else { return };
+        let used: HashSet<&FileKey> = self.processes.values().collect();
+        let unused = self.probed.keys().find(|key| !used.contains(key)).copied();
+        let Some(link) = unused.and_then(|key| self.probed.remove(&key)) else { return };
         let detached = self.attached.with(|ebpf| round_trip(ebpf)?.detach(link).map_err(text));
         if let Some(Err(reason)) = detached {
             tracing::warn!("a uprobe stays where nobody runs it: {reason}");
@@ -267,7 +260,22 @@ fn beginning(line: &str, inode: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::beginning;
+    use super::{Files, beginning};
+    use crate::uprobe::overlays::Overlays;
+
+    /// Containers of one image run one file, which is read and probed once.
+    #[test]
+    fn a_program_on_two_overlays_of_one_layer_is_one_file() {
+        let lower = [("program", "the same"), ("other", "the same")];
+        let Some(overlays) = Overlays::mount("go_overlays", &lower, "") else { return };
+        let mut files = Files::default();
+        let mut key = |merged, name| files.of(&overlays.open(merged, name)).unwrap().0;
+        let keys = [("merged1", "program"), ("merged2", "program"), ("merged1", "other")]
+            .map(|(merged, name)| key(merged, name));
+        assert_eq!(keys[0], keys[1]);
+        assert_ne!(keys[0], keys[2]);
+        assert_eq!(files.0.len(), 2);
+    }
 
     #[test]
     fn the_beginning_of_a_file_is_found_among_mappings() {

@@ -23,8 +23,10 @@ pub(super) trait Prober {
     fn cover_go(&self) -> bool;
     /// Processes whose calls are none that are known.
     fn strangers(&self) -> Vec<u32>;
-    /// A program with buffers of its own has been met.
-    fn meet_other_buffers(&self) -> bool;
+    /// A process with buffers of its own, if one was met since.
+    fn own_buffers(&mut self) -> Option<u32>;
+    /// Makes room in the kernel side's tables if there was none: how many entries are forgotten.
+    fn make_room(&mut self) -> u64;
 }
 
 impl Prober for Programs {
@@ -40,8 +42,12 @@ impl Prober for Programs {
         Programs::strangers(self)
     }
 
-    fn meet_other_buffers(&self) -> bool {
-        Programs::meet_other_buffers(self)
+    fn own_buffers(&mut self) -> Option<u32> {
+        Programs::own_buffers(self)
+    }
+
+    fn make_room(&mut self) -> u64 {
+        Programs::make_room(self)
     }
 }
 
@@ -49,8 +55,10 @@ pub(super) struct Known {
     pub(super) attached: Option<Attached>,
     /// To be probed, and not yet.
     pub(super) waiting: Option<Waiting>,
-    /// Where it is probed in addition: see [`Prober::meet_other_buffers`].
+    /// Where it is probed in addition as long as a program has buffers of its own.
     pub(super) spare: Option<(File, Vec<(u64, Site)>)>,
+    /// Those probes.
+    pub(super) for_buffers: Option<Attached>,
     pub(super) blind: Vec<&'static str>,
     pub(super) context: Option<Exported>,
     pub(super) path: PathBuf,
@@ -82,9 +90,17 @@ impl Known {
             tried: Instant::now(),
             mapping: None,
         });
-        let path = path.to_owned();
-        let used = Instant::now();
-        Known { attached: None, waiting, spare: None, blind, context, path, well_known, used }
+        Known {
+            attached: None,
+            waiting,
+            spare: None,
+            for_buffers: None,
+            blind,
+            context,
+            path: path.to_owned(),
+            well_known,
+            used: Instant::now(),
+        }
     }
 
     /// What a process that maps it does with it unseen.
@@ -120,9 +136,6 @@ impl<P: Prober> Work<P> {
         let Some((programs, mut waiting)) = self.programs.as_ref().zip(known.waiting.take()) else {
             return;
         };
-        if self.other_buffers {
-            waiting.sites.append(&mut waiting.spare);
-        }
         waiting.tried = Instant::now();
         if self.held() >= self.most {
             waiting.why = Why::TooMany;
@@ -134,6 +147,12 @@ impl<P: Prober> Work<P> {
                 known.attached = Some(probes);
                 if !waiting.spare.is_empty() {
                     known.spare = file.try_clone().ok().map(|file| (file, waiting.spare));
+                }
+                if self.own_buffers.are_probed
+                    && let Err(reason) = known.probe_buffers(programs)
+                {
+                    self.shared.lock().refused += 1;
+                    tracing::warn!("{} cannot be probed: {reason}", known.path.display());
                 }
                 tracing::debug!(
                     "{}: {} probed",
@@ -206,9 +225,10 @@ impl<P: Prober> Work<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uprobe::{find::of_process, knowledge::Shared};
+    use crate::uprobe::{buffers::OwnBuffers, find::of_process, knowledge::Shared};
     use std::collections::HashMap;
     use std::process::{Child, Command};
+    use std::slice::from_ref;
     use std::sync::Mutex;
 
     /// Has room for so many files, or none with the kernel's word.
@@ -216,6 +236,8 @@ mod tests {
     struct Kernel {
         refusal: Mutex<Option<String>>,
         probed: Mutex<Vec<Vec<(u64, Site)>>>,
+        /// A process with buffers of its own.
+        met: Mutex<Option<u32>>,
     }
 
     impl Prober for &Kernel {
@@ -235,8 +257,12 @@ mod tests {
             Vec::new()
         }
 
-        fn meet_other_buffers(&self) -> bool {
-            false
+        fn own_buffers(&mut self) -> Option<u32> {
+            self.met.lock().unwrap().take()
+        }
+
+        fn make_room(&mut self) -> u64 {
+            0
         }
     }
 
@@ -249,7 +275,7 @@ mod tests {
             recent: HashMap::new(),
             shared: Shared::default(),
             swept: Instant::now(),
-            other_buffers: false,
+            own_buffers: OwnBuffers::default(),
         }
     }
 
@@ -348,5 +374,45 @@ mod tests {
         assert_eq!(named(&work), []);
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// What all records pass is probed while a program with buffers of its own lives, and no longer.
+    #[test]
+    fn buffers_are_probed_for_as_long_as_a_program_has_its_own() {
+        let (mut child, mapping, file, key) = sleeper();
+        let kernel = Kernel::default();
+        let mut work = work(&kernel, 2);
+        let spare = vec![(128, Site::ciphertext(1).past_all())];
+        let findings =
+            || Findings { sites: SITES.to_vec(), spare: spare.clone(), ..Findings::default() };
+        work.enter(&file, key, Known::of(findings(), &mapping.path, true));
+        work.look_for_own_buffers();
+        assert_eq!(kernel.probed.lock().unwrap()[..], [SITES.to_vec()]);
+        let meet = |pid| *kernel.met.lock().unwrap() = Some(pid);
+        for _ in 0..2 {
+            meet(child.id());
+            work.look_for_own_buffers();
+        }
+        assert_eq!(kernel.probed.lock().unwrap()[1..], *from_ref(&spare), "once");
+        work.give_buffers_back();
+        assert_eq!(work.shared.get().for_buffers, 1, "it lives");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        work.give_buffers_back();
+        assert_eq!(work.shared.get().for_buffers, 0);
+        assert!(work.known[&key].attached.is_some(), "the others stay");
+        // The next one is met as the first was.
+        meet(std::process::id());
+        work.look_for_own_buffers();
+        assert_eq!(kernel.probed.lock().unwrap()[2..], *from_ref(&spare));
+        assert_eq!(work.shared.get().for_buffers, 1);
+        // Files that come later are probed for it as well.
+        let (mut other, mapping, _, _) = sleeper();
+        let other_file = File::open("/proc/self/exe").unwrap();
+        let other_key = FileKey::of(&other_file).unwrap();
+        work.enter(&other_file, other_key, Known::of(findings(), &mapping.path, true));
+        assert_eq!(kernel.probed.lock().unwrap()[3..], [SITES.to_vec(), spare]);
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 }

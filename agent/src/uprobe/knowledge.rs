@@ -61,8 +61,10 @@ pub struct Knowledge {
     pub refused: u64,
     /// Files left out at first because too many carried probes already.
     pub over_limit: u64,
-    /// Files in which all that goes into buffers is probed, since a program has some of its own.
+    /// Files in which all that goes into buffers is probed now, since a program has some of its own.
     pub for_buffers: u64,
+    /// Sockets and objects that the kernel side has forgotten to make room.
+    pub forgotten: u64,
     /// Mappings that the kernel had no room to tell of.
     pub lost: u64,
     /// Programs that publish trace contexts.
@@ -121,6 +123,12 @@ impl Shared {
                 unit: "processes",
                 side: Side::Info("with_uncovered_library"),
                 count: known.uncovered.len() as u64,
+            },
+            Entry {
+                stage: "tls",
+                unit: "entries",
+                side: Side::Info("forgotten_for_room"),
+                count: known.forgotten,
             },
             publishers("found", known.contexts.found),
             publishers("refused", known.contexts.refused),

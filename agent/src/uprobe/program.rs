@@ -1,6 +1,7 @@
 //! The kernel programs for functions of libraries, loaded and attached.
 
 use super::sys::{self, Way};
+use super::tables::Tables;
 use agent_common::tls::Site;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData};
@@ -21,8 +22,7 @@ pub struct Programs {
     go: Option<OwnedFd>,
     /// [`RustProcess`](agent_common::tls::RustProcess) by process.
     rust_processes: Option<HashMap<MapData, u32, [u64; 2]>>,
-    /// Not 0 once a library has sent into a buffer that is not known.
-    buffers: Option<Array<MapData, u32>>,
+    tables: Option<Tables>,
     way: Way,
 }
 
@@ -34,14 +34,7 @@ struct Pair {
 
 /// Probes on one file. They end with this value.
 #[derive(Default)]
-pub struct Attached(Vec<OwnedFd>);
-
-impl Attached {
-    /// More of the same file.
-    pub fn add(&mut self, more: Attached) {
-        self.0.extend(more.0);
-    }
-}
+pub struct Attached(#[expect(dead_code, reason = "they end with it")] Vec<OwnedFd>);
 
 impl Programs {
     /// Loads the programs out of the object that `ebpf` was made of: their maps are its maps. `go`:
@@ -85,9 +78,14 @@ impl Programs {
             .collect()
     }
 
-    /// A library has sent into a buffer that is none of its own.
-    pub fn meet_other_buffers(&self) -> bool {
-        self.buffers.as_ref().is_some_and(|met| met.get(&0, 0).is_ok_and(|met| met != 0))
+    /// A process whose library sends into buffers that are none of the library's own, if one was met since.
+    pub fn own_buffers(&mut self) -> Option<u32> {
+        self.tables.as_mut()?.own_buffers()
+    }
+
+    /// Makes room in the tables of sockets and objects if there was none: how many entries are forgotten.
+    pub fn make_room(&mut self) -> u64 {
+        self.tables.as_mut().map_or(0, Tables::make_room)
     }
 
     /// Kind of attachment, as shown.
@@ -136,8 +134,7 @@ impl Programs {
         });
         let rust_processes =
             view(ebpf, "RUST_PROCESSES").and_then(|map| HashMap::try_from(map).ok());
-        let buffers = view(ebpf, "TLS_BUFFERS").and_then(|map| Array::try_from(map).ok());
-        Ok(Programs { calls, rust, go: go.ok(), rust_processes, buffers, way })
+        Ok(Programs { calls, rust, go: go.ok(), rust_processes, tables: tables(ebpf), way })
     }
 
     fn proves_itself(&self) -> Result<(), String> {
@@ -253,6 +250,15 @@ fn perf_kind() -> Result<PerfKind, String> {
             .and_then(|bit| bit.parse().ok())
             .filter(|bit| *bit < 64)
             .ok_or_else(|| strange(&bit))?,
+    })
+}
+
+fn tables(ebpf: &Ebpf) -> Option<Tables> {
+    Some(Tables {
+        notes: Array::try_from(view(ebpf, "TLS_NOTES")?).ok()?,
+        sockets: HashMap::try_from(view(ebpf, "TLS_SOCKETS")?).ok()?,
+        objects: HashMap::try_from(view(ebpf, "TLS_OBJECTS")?).ok()?,
+        made: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     attachments::{Known, Prober},
+    buffers::OwnBuffers,
     find::{self, Mapping},
     knowledge::{Shared, Uncovered, Why},
     mappings::Mappings,
@@ -49,8 +50,7 @@ pub(super) struct Work<P> {
     pub(super) recent: HashMap<((String, u64), PathBuf), Instant>,
     pub(super) shared: Shared,
     pub(super) swept: Instant,
-    /// A program with buffers of its own has been met.
-    pub(super) other_buffers: bool,
+    pub(super) own_buffers: OwnBuffers,
 }
 
 impl Service {
@@ -73,7 +73,7 @@ impl Service {
             recent: HashMap::new(),
             shared,
             swept: Instant::now(),
-            other_buffers: false,
+            own_buffers: OwnBuffers::default(),
         };
         let well_known = if work.programs.is_some() { find::well_known() } else { Vec::new() };
         for path in well_known {
@@ -127,40 +127,16 @@ impl<P: Prober> Work<P> {
                 contexts.ask();
                 self.shared.lock().contexts = contexts.counts;
             }
-            if !self.other_buffers && self.programs.as_ref().is_some_and(P::meet_other_buffers) {
-                self.meet_other_buffers();
+            self.look_for_own_buffers();
+            if let Some(programs) = &mut self.programs {
+                let forgotten = programs.make_room();
+                self.shared.lock().forgotten += forgotten;
             }
             if self.swept.elapsed() >= SWEEP {
                 self.sweep();
             }
         }
-        end(self.known.into_values().filter_map(|known| known.attached).collect());
-    }
-
-    /// A program has a TLS library send into a buffer that the library does not know: from now on all that
-    /// goes into any is looked at.
-    fn meet_other_buffers(&mut self) {
-        self.other_buffers = true;
-        tracing::debug!(
-            "a program has buffers of its own for a TLS library: these are probed as well"
-        );
-        let Some(programs) = &self.programs else { return };
-        for known in self.known.values_mut() {
-            let Some((attached, (file, sites))) = known.attached.as_mut().zip(known.spare.take())
-            else {
-                continue;
-            };
-            match programs.attach(&file, &sites) {
-                Ok(probes) => {
-                    attached.add(probes);
-                    self.shared.lock().for_buffers += 1;
-                }
-                Err(reason) => {
-                    self.shared.lock().refused += 1;
-                    tracing::warn!("{} cannot be probed: {reason}", known.path.display());
-                }
-            }
-        }
+        end(self.known.into_values().flat_map(Known::into_probes).collect());
     }
 
     /// Looks at all that is mapped now.
@@ -246,6 +222,7 @@ impl<P: Prober> Work<P> {
             .lock()
             .uncovered
             .retain(|one| Path::new("/proc").join(one.pid.to_string()).exists());
+        self.give_buffers_back();
         let idle = |known: &Known| {
             let matters = known.attached.is_some() || known.waiting.is_some();
             matters && !known.well_known && known.used.elapsed() >= SWEEP
@@ -260,16 +237,18 @@ impl<P: Prober> Work<P> {
         let mut ended = Vec::new();
         for key in gone {
             let Some(known) = self.known.remove(&key) else { continue };
-            self.shared.lock().covered.remove(&(known.path, key.device, key.inode));
-            ended.extend(known.attached);
+            let place = (known.path.clone(), key.device, key.inode);
+            self.shared.lock().covered.remove(&place);
+            ended.extend(known.into_probes());
         }
         end(ended);
+        self.count_probed_for_buffers();
         self.retry();
     }
 }
 
 /// Ends probes, several at a time.
-fn end(mut probes: Vec<Attached>) {
+pub(super) fn end(mut probes: Vec<Attached>) {
     let share = probes.len().div_ceil(ENDING).max(1);
     std::thread::scope(|scope| {
         while !probes.is_empty() {

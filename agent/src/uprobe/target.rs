@@ -184,7 +184,8 @@ fn look_for(library: &Library, elf: &Elf<Pieces<'_>>, hidden: &Functions, findin
                 |offset| place::with_arguments(offset, &elf.bytes(offset, place::LOOKED_AT));
             let sites = writers.map(|offset| (place(offset), Site::ciphertext(1)));
             findings.sites.extend(sites);
-            findings.spare.extend(ciphertext);
+            let spare = ciphertext.into_iter().map(|(at, site)| (at, site.past_all()));
+            findings.spare.extend(spare);
         }
         None => findings.sites.extend(ciphertext),
     }
@@ -239,70 +240,23 @@ impl Image for Pieces<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
-    use std::process::{Child, Command, Stdio};
-
-    /// A shell with two overlays, `merged1` and `merged2`, above `lower` in a mount namespace of its own, until
-    /// its input ends. `None` without overlayfs.
-    fn overlays(dir: &Path) -> Option<Child> {
-        let mut script = "set -e; mount --make-rprivate /; grep -q overlay /proc/filesystems \
-                          || modprobe overlay || { echo absent; exit; }; "
-            .to_owned();
-        for number in 1..3 {
-            for part in ["upper", "work", "merged"] {
-                std::fs::create_dir(dir.join(format!("{part}{number}"))).unwrap();
-            }
-            script += &format!(
-                "mount -t overlay none -o lowerdir=lower,upperdir=upper{number},workdir=work{number} \
-                 merged{number}; "
-            );
-        }
-        script += "chmod 700 merged2/changed; echo exists; cat";
-        let mut shell = Command::new("unshare");
-        shell.args(["--mount", "sh", "-c", &script]).current_dir(dir);
-        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut word = [0; 6];
-        shell.stdout.as_mut().unwrap().read_exact(&mut word).expect("the overlays are mounted");
-        if &word != b"absent" {
-            return Some(shell);
-        }
-        shell.wait().unwrap();
-        None
-    }
+    use crate::uprobe::overlays::Overlays;
 
     /// Two containers of one image map one file: one key. Another file, or one that a container has changed,
     /// has another.
     #[test]
     fn overlays_of_one_layer_have_one_key() {
-        if !rustix::process::geteuid().is_root() {
-            println!("SKIP overlay_keys: not root");
-            return;
-        }
-        let dir = std::env::temp_dir().join(format!("kernspan-key-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(dir.join("lower")).unwrap();
-        for name in ["file", "changed", "twin"] {
-            std::fs::write(dir.join("lower").join(name), b"library").unwrap();
-        }
-        let Some(mut shell) = overlays(&dir) else {
-            println!("SKIP overlay_keys: no overlayfs");
-            return;
-        };
-        let open = |merged: &str, name: &str| {
-            let root = format!("/proc/{}/root", shell.id());
-            File::open(format!("{root}{}/{merged}/{name}", dir.display())).unwrap()
-        };
-        let device = |merged| open(merged, "file").metadata().unwrap().dev();
+        let lower = ["file", "changed", "twin"].map(|name| (name, "library"));
+        let change = "chmod 700 merged2/changed";
+        let Some(overlays) = Overlays::mount("overlay_keys", &lower, change) else { return };
+        let device = |merged| overlays.open(merged, "file").metadata().unwrap().dev();
         assert_ne!(device("merged1"), device("merged2"), "what the key must not depend on");
-        let key = |merged, name| FileKey::of(&open(merged, name)).unwrap();
+        let key = |merged, name| FileKey::of(&overlays.open(merged, name)).unwrap();
         assert_eq!(key("merged1", "file"), key("merged2", "file"));
         assert_ne!(key("merged1", "file"), key("merged1", "twin"));
         assert_ne!(key("merged1", "changed"), key("merged2", "changed"));
         // Elsewhere the device counts.
         assert_ne!(key("lower", "file").device, 0);
-        drop(shell.stdin.take());
-        shell.wait().unwrap();
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     /// An installed library; a skip that nobody has given leave for fails the run.

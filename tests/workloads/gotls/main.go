@@ -1,6 +1,6 @@
 // HTTP/1.1 with or without TLS. `serve` answers each path with 700 bytes; `ask` requests one URL, from as
 // many goroutines as asked for, each of which keeps its connection, and stops half-way until a file is
-// there; `mix` asks from goroutines that share connections.
+// there; `mix` asks from goroutines that share connections; with rounds, see hold.go.
 package main
 
 import (
@@ -29,6 +29,7 @@ func main() {
 	concurrency := flag.Int("concurrency", 1, "goroutines")
 	shared := flag.Bool("shared", false, "connections are handed from goroutine to goroutine")
 	version := flag.String("version", "", "1.2: nothing newer")
+	rounds := flag.Int("rounds", 0, "requests on each connection, of which so many as `concurrency` are held")
 	wait := flag.Duration("wait", 0, "before the first")
 	pauseAt := flag.Int64("pause-at", -1, "requests before the pause")
 	pauseFor := flag.String("pause-for", "", "file that ends it")
@@ -41,6 +42,10 @@ func main() {
 	config := &tls.Config{InsecureSkipVerify: true}
 	if *version == "1.2" {
 		config.MaxVersion = tls.VersionTLS12
+	}
+	if *rounds > 0 {
+		hold(config, *url, *concurrency, *rounds)
+		return
 	}
 	var left, done atomic.Int64
 	left.Store(*requests)

@@ -25,6 +25,9 @@ const BOOT: Duration = Duration::from_secs(60);
 /// Begins the line with which a run ends.
 const RESULT: &str = "kernspan-vm-core: ";
 
+/// Where the program with Go's TLS lies.
+pub(super) const GO_TLS: &str = "tests/workloads/gotls";
+
 /// Programs out of the tests' crate: that with io_uring and MPTCP, and that with rustls.
 const OWN: [&str; 2] = ["uring_http", "rustls_http"];
 
@@ -93,7 +96,7 @@ fn ways(kernel: &Kernel, extent: Extent) -> &'static [&'static str] {
 }
 
 /// A program in Go, `none` without Go.
-fn go_program(source: &str, name: &str) -> Result<String> {
+pub(super) fn go_program(source: &str, name: &str) -> Result<String> {
     let Some(go) = paths::program("go") else {
         println!("vm: no Go here: the checks that need it are left out");
         return Ok("none".to_owned());
@@ -124,7 +127,7 @@ fn programs() -> Result<String> {
             "none".to_owned()
         }
     };
-    let gotls = go_program("tests/workloads/gotls", "gotls")?;
+    let gotls = go_program(GO_TLS, "gotls")?;
     Ok(format!(
         "export KERNSPAN_VM_URING='{}' KERNSPAN_VM_HTTP32='{narrow}'\n\
          export KERNSPAN_VM_RUSTLS='{}' KERNSPAN_VM_GOTLS='{gotls}'\n",

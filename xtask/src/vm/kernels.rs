@@ -17,7 +17,9 @@ pub struct Kernel {
     pub payload: bool,
     /// Ways to attach payload capture (`--hooks`), each run once by the scenario; none: it is left out.
     pub hooks: &'static [&'static str],
-    /// The same for the core scenario; `btf` is `auto` with `--btf` and no type information.
+    /// The scenario also has probes in user space under load: where the core scenario does not run.
+    pub uprobes: bool,
+    /// `hooks` for the core scenario; `btf` is `auto` with `--btf` and no type information.
     pub core: &'static [&'static str],
     /// … in full, outside continuous integration.
     pub full: &'static [&'static str],
@@ -32,6 +34,7 @@ pub const KERNELS: [Kernel; 5] = [
         needs_modules: true,
         payload: true,
         hooks: &["auto"],
+        uprobes: false,
         core: &[],
         full: &["auto", "btf"],
     },
@@ -42,6 +45,7 @@ pub const KERNELS: [Kernel; 5] = [
         needs_modules: true,
         payload: true,
         hooks: &["auto", "auto/4"],
+        uprobes: false,
         core: &["auto"],
         full: &["auto", "kprobe"],
     },
@@ -52,6 +56,7 @@ pub const KERNELS: [Kernel; 5] = [
         needs_modules: false,
         payload: true,
         hooks: &["auto", "fexit", "auto/4"],
+        uprobes: false,
         core: &["auto", "fexit", "kprobe", "btf"],
         full: &["auto", "fexit", "kprobe", "btf"],
     },
@@ -62,6 +67,7 @@ pub const KERNELS: [Kernel; 5] = [
         needs_modules: false,
         payload: true,
         hooks: &[],
+        uprobes: false,
         core: &[],
         full: &["auto", "fexit", "kprobe"],
     },
@@ -72,6 +78,7 @@ pub const KERNELS: [Kernel; 5] = [
         needs_modules: false,
         payload: true,
         hooks: &["auto", "auto/4"],
+        uprobes: true,
         // From 7.0 on a program may be put off its processor, and calls of others there are then not shown
         // to it (counted as kernel_skipped): under emulation that is one in a hundred.
         core: &[],

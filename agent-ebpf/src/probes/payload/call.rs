@@ -242,14 +242,14 @@ impl Call {
             state.flags |= flag::TLS;
             let (ends, thread) = (Ends::of(self.sock, state), self.thread());
             if self.sending {
-                tls::sent(self.scratch, state.cookie, thread, ends);
+                tls::sent(self.scratch, state, thread, ends);
             } else {
                 let arrived = (work.record.first_ns, work.record.last_ns);
                 // Read back from the record: what is kept in a register across all of the above is, on one
                 // way through it, a pointer to the verifier.
                 // SAFETY: a live value.
                 let len = unsafe { (&raw const work.record.header.total_len).read_volatile() };
-                tls::received(state.cookie, thread, arrived, ends, len);
+                tls::received(state, thread, arrived, ends, len);
             }
         }
     }

@@ -38,6 +38,9 @@ mod then {
 /// Nothing is to be written of a call.
 const NO_RECORD: u32 = u32::MAX;
 
+/// Nothing can be: its plaintext has no room.
+const NO_ROOM: u32 = u32::MAX - 1;
+
 /// Deals with a call that moved plaintext through a socket on which the kernel does TLS: true.
 #[inline(always)]
 pub fn takes(
@@ -73,8 +76,13 @@ pub fn takes(
     }
     let want = ktls_record(slot, u32::from(state.flags & flag::KTLS == 0));
     state.flags |= flag::KTLS | flag::TLS | flag::MUTED;
-    if want == NO_RECORD {
-        return true;
+    match want {
+        NO_RECORD => return true,
+        NO_ROOM => {
+            tls::no_room(state);
+            return true;
+        }
+        _ => {}
     }
     let Some(work) = work::of(slot) else { return true };
     if !state.has(flag::COMPLETE) {
@@ -91,12 +99,13 @@ pub fn takes(
 /// The library's call that is under way uses this socket. (Beside [`examine`], not in it: the stacks of
 /// functions that call each other add up.)
 #[inline(always)]
-fn tell(sock: Sock, state: &SocketState, slot: u32, sending: bool) {
+fn tell(sock: Sock, state: &mut SocketState, slot: u32, sending: bool) {
     let Some(work) = work::of(slot) else { return };
     let (_, _, thread) = current_ids();
     let record = &work.record;
     let arrived = if sending { (0, 0) } else { (record.first_ns, record.last_ns) };
-    tls::used(state.cookie, thread, arrived, Ends::of(sock, state));
+    let ends = Ends::of(sock, state);
+    tls::used(state, thread, arrived, ends);
 }
 
 /// Whether the kernel encrypts in this direction, and what of the record does not depend on the streams of
@@ -182,7 +191,8 @@ extern "C" fn ktls_record(slot: u32, from_start: u32) -> u32 {
     let Some(work) = work::of(slot) else { return NO_RECORD };
     let record = &mut work.record;
     tls::ensure_socket(record.cookie, from_start != 0);
-    let Some(socket) = tls::socket(record.cookie) else { return NO_RECORD };
+    let Some(socket) = tls::socket(record.cookie) else { return NO_ROOM };
+    socket.used = tls::moment(record.header.boot_ns);
     let len = u64::from(record.header.total_len);
     let sending = record.header.direction == direction::SEND;
     if sending {

@@ -43,9 +43,13 @@ pub(super) fn watched(
     let Some(stream) = sock.stream() else {
         let own = filter::is_own(Task::current().tgid());
         count(if own { counter::OWN_CALLS } else { counter::OTHER_SOCKETS }, 1);
+        left_out(sending, ret);
         return None;
     };
     let state = socket::get(sock, stream, true)?;
+    if state.has(flag::LEFT_OUT) {
+        left_out(sending, ret);
+    }
     // Nothing would take away again what is kept of a closed connection.
     if is_closed(sock, stream, state) && !is_awaited(state) {
         if ret > 0 {
@@ -80,6 +84,14 @@ pub(super) fn watched(
         return None;
     }
     Some((state, Call { sock, stream, task, tgid, sending, scratch }))
+}
+
+/// Of a socket that is not looked at a library's call is told all the same: it has not sent into a buffer.
+#[inline(always)]
+fn left_out(sending: bool, ret: i32) {
+    if enabled(feature::TLS) && sending && ret > 0 {
+        tls::sent_left_out();
+    }
 }
 
 /// The connection is over: its closing record has been written, as the state changes after those who ask to be
@@ -168,7 +180,7 @@ fn muted_tls(
         if stream != Stream::Tcp {
             state.send_position += u64::from(len);
         }
-        return tls::sent(scratch, state.cookie, thread, ends);
+        return tls::sent(scratch, state, thread, ends);
     }
     // No option of what a receive found: the kernel refuses how the compiler describes its layout.
     let mut arrived = (0, 0);
@@ -193,7 +205,7 @@ fn muted_tls(
             state.header_ns = 0;
         }
     }
-    tls::received(state.cookie, thread, arrived, ends, len);
+    tls::received(state, thread, arrived, ends, len);
 }
 
 /// A time that is known, or another.

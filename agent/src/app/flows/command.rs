@@ -81,6 +81,7 @@ fn attach(counts: bool) -> Result<Loaded, Failure> {
         },
         ring_size: 4096,
         process_filter_size: 1,
+        tls_sockets: 1,
         flows: Some(sizes(if counts { 2 * DATAGRAMS } else { 64 })),
     };
     let loaded = load(crate::probe::OBJECTS, &config)
