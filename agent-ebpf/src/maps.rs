@@ -129,7 +129,8 @@ pub static MESSAGES: LruHashMap<u64, Progress> = LruHashMap::with_max_entries(40
 pub static TLS_CALLS: LruHashMap<u64, OpenCall> = LruHashMap::with_max_entries(8192, 0);
 
 /// The call of Go's `crypto/tls` that each goroutine is or was in last. LRU: of one that waits for longest in
-/// a read and leaves, the rest is seen when it goes on.
+/// a read and leaves, the rest is seen when it goes on. Where far more wait than there is room for, calls under way
+/// leave as well, which is counted. Sized by `--max-memory`: 128 bytes each.
 #[map]
 pub static TLS_GO_CALLS: LruHashMap<GoCallKey, GoCall> = LruHashMap::with_max_entries(8192, 0);
 

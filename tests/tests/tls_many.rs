@@ -53,7 +53,7 @@ fn many_connections_over_tls_are_read_to_their_end() {
     let program = build_of(&scenario, "workloads/gotls", "many", "local", &[]).expect("go");
     let agent = Agent::run(&scenario, &["--ring-size", "64MiB"]);
     // A process has 20,000 descriptors at most on some machines.
-    let (servers, each) = (scaled(1, 2), scaled(9_000, 15_000));
+    let (servers, each) = (scaled(1, 2), scaled(9_000, 10_000));
     let ports: Vec<_> = (0..servers).map(|_| free_port().to_string()).collect();
     hold(&scenario, &program, &certificates, &ports, each);
     let connections = servers * each;

@@ -113,8 +113,10 @@ fn closes(key: GoCallKey, handle: u64) {
 fn left(site: Site, key: GoCallKey, registers: &GoRegisters) {
     let place = site.place();
     let Some(call) = call_of(key) else {
-        if place == go::COPIED {
-            unmatched(registers.third);
+        match place {
+            go::COPIED => unmatched(registers.third),
+            go::WRITTEN => unmatched(0),
+            _ => {}
         }
         return;
     };
@@ -138,6 +140,8 @@ fn left(site: Site, key: GoCallKey, registers: &GoRegisters) {
             adopt(site, call, key, registers);
             true
         }
+        // A write whose beginning is not known: nobody knows its bytes any more, nor how many.
+        (go::WRITTEN, state::UNSEEN) => return unmatched(0),
         _ => return,
     };
     let (buffer, moved) = match place {

@@ -37,6 +37,9 @@ const GROWING: Needs = Needs { since: (6, 1), what: "memory for maps in any cont
 /// How many entries such a map has where all of its memory is taken at once: 4 MB both.
 const MOST_AT_ONCE: u32 = 16_384;
 
+/// Goroutines in calls of TLS, at least. A server has as many as connections.
+const LEAST_GO_CALLS: u32 = 8192;
+
 /// A ring that is not used: a page.
 const SMALLEST_RING: u32 = 4096;
 
@@ -95,6 +98,7 @@ impl Plan<'_> {
         for name in GROWING_MAPS {
             loader.map_max_entries(name, if grows { asked } else { asked.min(MOST_AT_ONCE) });
         }
+        loader.map_max_entries("TLS_GO_CALLS", (asked / 3).max(LEAST_GO_CALLS));
         if settings.features & feature::TLS == 0 {
             for name in TLS_MAPS {
                 loader.map_max_entries(name, 1);
