@@ -5,6 +5,7 @@ use kernspan_tests::client::{ab, curl};
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::free_port;
+use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, say, scaled};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -139,6 +140,28 @@ fn routes_are_learnt_or_told_and_nowhere_else() {
         });
         assert_eq!(series.count() > 0, expected.is_some(), "{flags:?}");
     }
+}
+
+/// Of requests that are not sampled those are kept whose handling ran a program, and no others.
+#[test]
+fn requests_that_ran_a_program_are_kept_and_no_others() {
+    let Some(scenario) = Scenario::begin("sampling by events", &[]) else { return };
+    let port = free_port().to_string();
+    let server = Python::serve(&scenario, "execs", "execs.py", &["--port", &port], &[]);
+    let flags = ["--sample", "0", "--keep", "events", "--port", &port];
+    let agent = Agent::run(&scenario, &flags);
+    for (name, path, count) in [("idle", "/idle/i{n}", "300"), ("runs", "/run/r{n}/shell", "50")] {
+        let asks = ["--port", &port, "--requests", count, "--concurrency", "3", "--path", path];
+        Python::start(&scenario, name, "client.py", &asks, &[]).finish(LIMIT);
+    }
+    agent.settle(LIMIT);
+    let report = agent.stop();
+    server.stop();
+    let spans = &report.telemetry.spans;
+    let ran = report.telemetry.under("/run/").iter().filter(|s| s.kind == Kind::Server).count();
+    assert!((49..=50).contains(&ran), "{ran} of 50, by links that are right in 99 of 100");
+    assert_eq!(report.telemetry.under("/idle/").len(), 0, "{} spans", spans.len());
+    assert!(spans.iter().all(|span| span.state == "ot=th:0"));
 }
 
 /// A service that is asked more than its rate has as many traces as that, which say how many they are.

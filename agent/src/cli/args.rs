@@ -153,8 +153,8 @@ pub struct Out {
     /// Part of the traces that is kept, whole traces, the same ones everywhere: 0 to 1 [default: 1]
     #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
     sample: Vec<String>,
-    /// Traces a second of each service that --sample may keep, or off; th in tracestate says how many each
-    /// stands for [default: off]
+    /// Traces a second that --sample may keep of those that one service begins here, or off; th in
+    /// tracestate says how many each stands for [default: off]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     sample_rate: Vec<String>,
     /// Traces that are kept whatever --sample says, separated by commas: errors; slow (slower than 99 of 100

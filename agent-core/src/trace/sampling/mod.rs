@@ -28,7 +28,8 @@ pub struct Sampling {
     /// Share of traces that is given out, 0 to 1; decided from the trace id (or `rv`) alone, so that every
     /// agent that sees a part of the trace decides alike.
     pub ratio: f64,
-    /// Traces a second of each service that the ratio may keep; what is kept by a rule is not limited.
+    /// Traces a second that the ratio may keep of those that one service begins here; what a rule keeps is not
+    /// limited.
     pub rate: Option<u32>,
     /// What is kept whatever the ratio says.
     pub rules: Rules,

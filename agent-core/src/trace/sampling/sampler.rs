@@ -39,6 +39,8 @@ pub(in crate::trace) struct Sampler {
 struct Counts {
     by_rule: [u64; Why::ALL.len()],
     by_ratio: u64,
+    /// Because a rule had kept what came of the trace before.
+    before: u64,
     dropped: u64,
     /// Decided before their end, because they took too long.
     overdue: u64,
@@ -115,11 +117,13 @@ impl Sampler {
         for (count, (rule, _)) in self.counts.by_rule.iter_mut().zip(Why::ALL) {
             *count += u64::from(why.has(rule));
         }
-        let fate = if why.is_none() && !before { by_number(settled) } else { Fate::Kept(0) };
+        let asked = why.is_none() && !before;
+        let fate = if asked { by_number(settled) } else { Fate::Kept(0) };
         if !why.is_none() && trees.is_declared(tree) {
             self.kept.insert(settled.trace, ());
         }
-        self.counts.by_ratio += u64::from(why.is_none() && fate != Fate::Dropped);
+        self.counts.by_ratio += u64::from(asked && fate != Fate::Dropped);
+        self.counts.before += u64::from(why.is_none() && before);
         self.counts.dropped += u64::from(fate == Fate::Dropped);
         trees.decide(tree, fate);
         fate
@@ -220,9 +224,10 @@ impl Sampler {
         if !self.waits {
             return Vec::new();
         }
-        let Counts { by_ratio, dropped, overdue, early, .. } = self.counts;
+        let Counts { by_ratio, before, dropped, overdue, early, .. } = self.counts;
         let mut entries = vec![
             info("kept_by_ratio", by_ratio),
+            info("kept_as_before", before),
             info("dropped", dropped),
             info("decided_overdue", overdue),
             info("decided_early", early),
