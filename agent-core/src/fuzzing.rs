@@ -14,6 +14,7 @@ use crate::message::{Failure, Finished, Started, Thread};
 use crate::protocol::http1::{self, Http1};
 use crate::protocol::tls::Handshake;
 use crate::protocol::{Direction, Input, Progress, Segment, Sink};
+use crate::route::{OVERFLOW, RouteConfig, RouteLimits, Routes, Rule, Template};
 
 /// Most heap bytes one HTTP/1 connection may hold: two heads of 24 KiB (a growing vector may have
 /// twice that), held segments, and the queue of open requests.
@@ -58,6 +59,32 @@ pub fn dns(bytes: &[u8]) {
         assert!((1..=255).contains(&answer.name.len()), "a name of {} bytes", answer.name.len());
     }
     let _ = flow::record::decode(bytes);
+}
+
+/// Learns routes of paths, a line each, and reads each as a template.
+///
+/// # Panics
+/// When a name is no path, is longer than its parts may be, or there are more than were allowed.
+pub fn routes(bytes: &[u8]) {
+    let limits = RouteLimits { services: 3, routes: 8, nodes: 40 };
+    let text = String::from_utf8_lossy(bytes);
+    let template = |line: &str| Template::parse(line).ok();
+    let rules = text.lines().take(2).filter_map(template);
+    let rules: Vec<Rule> = rules.map(|template| Rule { service: None, template }).collect();
+    let mut routes = Routes::new(RouteConfig { rules: rules.clone(), learn: true, limits });
+    let mut names = std::collections::BTreeSet::new();
+    for (at, line) in text.lines().enumerate() {
+        let service = if at % 7 == 6 { "other" } else { "one" };
+        let Some(name) = routes.route(service, line, at % 5 != 4) else { continue };
+        let by_rule = rules.iter().any(|rule| rule.template.text() == name);
+        assert!(by_rule || name == OVERFLOW || name.starts_with('/'), "{name}");
+        assert!(name.len() <= 13 * 33, "{name}");
+        names.insert((service, name.to_owned()));
+    }
+    assert!(names.len() <= text.lines().count(), "a name for each path at most");
+    let ledger = routes.ledger();
+    let held = ledger.iter().find(|entry| entry.unit == "places");
+    assert!(held.is_some_and(|held| held.count <= 40), "{held:?}");
 }
 
 /// Looks for functions, the build id and marks in a program of a stranger.

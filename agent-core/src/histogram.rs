@@ -1,4 +1,16 @@
-//! A distribution over fixed buckets.
+//! A distribution over fixed buckets; over others: [`exponential`].
+
+pub mod exponential;
+
+/// Which buckets the durations of requests have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Buckets {
+    /// Those that the semantic conventions advise.
+    #[default]
+    Explicit,
+    /// Those of [`exponential`].
+    Exponential,
+}
 
 /// Counts by bucket, and the sum. `BUCKETS` is one more than there are bounds.
 #[derive(Clone, Debug, PartialEq)]

@@ -35,6 +35,7 @@ pub mod metric;
 pub mod span;
 
 pub mod request;
+pub mod route;
 pub mod trace;
 
 pub mod flow;

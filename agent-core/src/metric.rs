@@ -1,6 +1,7 @@
 //! Metrics as they leave the agent, in the words of OpenTelemetry's data model, borrowed from the
 //! stage that made them.
 
+use crate::histogram::exponential::Exponential;
 use crate::id::{SpanId, TraceId};
 use crate::process::Resource;
 use crate::span::Attribute;
@@ -46,6 +47,8 @@ pub enum Data<'a> {
     Gauge(&'a [Point<'a>]),
     /// Distribution.
     Histogram(&'a [Distribution<'a>]),
+    /// Distribution over buckets that grow.
+    Exponential(&'a [Growing<'a>]),
 }
 
 /// One number.
@@ -80,6 +83,21 @@ pub struct Distribution<'a> {
     pub exemplars: &'a [Exemplar],
 }
 
+/// One distribution over buckets that grow.
+#[derive(Clone, Copy, Debug)]
+pub struct Growing<'a> {
+    /// What tells it from others of the metric.
+    pub attributes: &'a [Attribute<'a>],
+    /// Since when it counts, unix ns.
+    pub start_unix_ns: u64,
+    /// When it was read, unix ns.
+    pub unix_ns: u64,
+    /// It.
+    pub histogram: &'a Exponential,
+    /// Some of the values, with the spans that they are of.
+    pub exemplars: &'a [Exemplar],
+}
+
 /// A value, and the span that it is of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exemplar {
@@ -102,6 +120,7 @@ impl Data<'_> {
             | Data::Level(points)
             | Data::Gauge(points) => points.len(),
             Data::Histogram(points) => points.len(),
+            Data::Exponential(points) => points.len(),
         }
     }
 

@@ -26,6 +26,7 @@ mod text;
 pub use emit::BOUNDS;
 pub use text::{Bucketed, Number};
 
+use crate::histogram::Buckets;
 use crate::id::{SpanId, TraceId};
 use crate::ledger::{Entry, Side};
 use crate::message::Role;
@@ -49,7 +50,7 @@ pub struct RequestLimits {
 }
 
 impl Default for RequestLimits {
-    /// 300 B a series: 3 MB. A service has some ten methods and statuses that really occur, and a client as many
+    /// 300 B a series: 3 MB, with exponential buckets at most 16 MB. A service has some ten methods and statuses that really occur, and a client as many
     /// for each server that it asks.
     fn default() -> Self {
         RequestLimits { by_service: 200, in_all: 10_000, edges: 4000 }
@@ -63,6 +64,8 @@ pub struct Observed<'a> {
     pub role: Role,
     /// One of the known methods, or `_OTHER`.
     pub method: &'a str,
+    /// `http.route` of a server's request, empty when none is known.
+    pub route: &'a str,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// `network.protocol.version`.
@@ -108,6 +111,7 @@ pub struct RequestMetrics {
     seen: u64,
     overflowed: u64,
     unobserved: u64,
+    buckets: Buckets,
 }
 
 impl RequestMetrics {
@@ -123,7 +127,15 @@ impl RequestMetrics {
             seen: 0,
             overflowed: 0,
             unobserved: 0,
+            buckets: Buckets::default(),
         }
+    }
+
+    /// The same with these buckets for the durations of requests in reports. The text, and the service graph,
+    /// keep those of the conventions.
+    #[must_use]
+    pub fn with_buckets(self, buckets: Buckets) -> RequestMetrics {
+        RequestMetrics { buckets, ..self }
     }
 
     /// A request whose end nobody saw.
@@ -162,7 +174,7 @@ impl RequestMetrics {
             EntryRef::Occupied(known) => known.into_mut(),
             EntryRef::Vacant(room) => {
                 self.in_all += 1;
-                room.insert_with_key(Key::from(&wanted), Series::begun(now))
+                room.insert_with_key(Key::from(&wanted), Series::begun(now, self.buckets))
             }
         }
     }

@@ -6,12 +6,16 @@
 
 use agent_core::connection::{Shard, ShardConfig, ShardOutput};
 use agent_core::event::{ProcessKey, decode};
+use agent_core::histogram::Buckets;
 use agent_core::message::{Signal, Started};
+use agent_core::metric::Temporality;
 use agent_core::otlp::Batch;
 use agent_core::process::{HostFacts, ProcessFacts};
+use agent_core::request::RequestLimits;
+use agent_core::route::RouteConfig;
 use agent_core::span::{LogRecord, Output, Span};
 use agent_core::testing::{Socket, Tape};
-use agent_core::trace::{Assembler, AssemblerConfig};
+use agent_core::trace::{Assembler, AssemblerConfig, Rules, Sampling, Slow};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -83,7 +87,8 @@ fn main() {
         ("... and traces", Depth::Traces),
         ("... and OTLP", Depth::Otlp),
     ] {
-        let mut passes: Vec<Pass> = (0..PASSES).map(|_| pass(&tape, depth)).collect();
+        let usual = AssemblerConfig::default;
+        let mut passes: Vec<Pass> = (0..PASSES).map(|_| pass(&tape, depth, usual())).collect();
         passes.sort_by_key(|pass| pass.cpu_ns);
         let median = &passes[PASSES / 2];
         whole = median.cpu_ns as f64 / records;
@@ -104,6 +109,50 @@ fn main() {
         1e3 / whole,
         4.0 * whole
     );
+    options(&tape, records);
+}
+
+/// What options cost: passes in turn with the same without, so that what the machine does beside hits both.
+fn options(tape: &Tape, records: f64) {
+    let usual = AssemblerConfig::default;
+    let counted = || AssemblerConfig {
+        request_metrics: Some((RequestLimits::default(), Temporality::Cumulative)),
+        ..usual()
+    };
+    let rules = Rules { errors: true, slow: Some(Slow::Usual), events: true, floor: 10 };
+    let few = |rules| Sampling { ratio: 0.01, rules, ..Sampling::default() };
+    let routes = RouteConfig { learn: true, ..RouteConfig::default() };
+    for (what, with, without) in [
+        ("request metrics", counted(), usual()),
+        (
+            "... exponential",
+            AssemblerConfig { buckets: Buckets::Exponential, ..counted() },
+            usual(),
+        ),
+        ("learnt routes", AssemblerConfig { routes: routes.clone(), ..usual() }, usual()),
+        (
+            "1 % of all traces",
+            AssemblerConfig { sampling: few(Rules::default()), ..usual() },
+            usual(),
+        ),
+        ("... with all rules", AssemblerConfig { sampling: few(rules), ..usual() }, usual()),
+    ] {
+        let mut each = [Vec::new(), Vec::new()];
+        for _ in 0..PASSES {
+            for (config, times) in [&with, &without].into_iter().zip(&mut each) {
+                times.push(pass(tape, Depth::Otlp, config.clone()).cpu_ns);
+            }
+        }
+        let [with, without] = each.map(|mut times| {
+            times.sort_unstable();
+            times[PASSES / 2] as f64 / records
+        });
+        println!(
+            "{what:<26} {with:6.0} ns/record, {without:.0} without: {:+.1} ns a record, {:+.0} a request",
+            with - without,
+            4.0 * (with - without)
+        );
+    }
 }
 
 fn expected(depth: Depth) -> u64 {
@@ -219,10 +268,10 @@ impl Output for Sink {
 }
 
 /// The whole stream once, with stages of its own.
-fn pass(tape: &Tape, depth: Depth) -> Pass {
+fn pass(tape: &Tape, depth: Depth, config: AssemblerConfig) -> Pass {
     let mut shard = Shard::new(ShardConfig::default());
     let mut found = Collected::default();
-    let mut assembler = Assembler::new(AssemblerConfig::default(), HostFacts::default());
+    let mut assembler = Assembler::new(config, HostFacts::default());
     for (key, executable) in [(CLIENT, "/usr/bin/wrk"), (SERVER, "/usr/sbin/nginx")] {
         let executable = executable.to_owned();
         assembler.facts(ProcessFacts { key, executable, ..ProcessFacts::default() });

@@ -177,6 +177,7 @@ mod tests {
             end: times.1,
             error: false,
             flags: 0,
+            state: String::new(),
             attributes,
             resource: Arc::default(),
         }

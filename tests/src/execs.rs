@@ -113,6 +113,7 @@ mod tests {
             end: 9,
             error: false,
             flags: 0,
+            state: String::new(),
             attributes: [("url.path".to_owned(), json!("/run/r1/shell"))].into(),
             resource: Arc::default(),
         };

@@ -42,6 +42,7 @@ pub mod nginx;
 pub mod otlp;
 pub mod overlay;
 pub mod process;
+pub mod prometheus;
 pub mod python;
 pub mod recording;
 pub mod scenario;

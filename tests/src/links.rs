@@ -158,6 +158,7 @@ mod tests {
             end: 1,
             error: false,
             flags: 0,
+            state: String::new(),
             attributes: [("url.path".to_owned(), path.into())].into(),
             resource: Arc::default(),
         }

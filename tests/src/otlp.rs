@@ -43,6 +43,8 @@ pub struct Span {
     pub error: bool,
     /// OTLP flags: W3C trace flags and whether the parent is remote.
     pub flags: u64,
+    /// W3C tracestate.
+    pub state: String,
     /// Its attributes.
     pub attributes: Attributes,
     /// Those of its resource.
@@ -154,6 +156,14 @@ impl Span {
         self.attributes.get(key).and_then(Value::as_i64)
     }
 
+    /// How many spans it stands for, by OpenTelemetry's `th` in its tracestate; `None` when it does not say.
+    pub fn adjusted(&self) -> Option<f64> {
+        let own = self.state.split(',').find_map(|member| member.strip_prefix("ot="))?;
+        let digits = own.split(';').find_map(|field| field.strip_prefix("th:"))?;
+        let threshold = u64::from_str_radix(&format!("{digits:0<14}"), 16).ok()?;
+        Some(1.0 / (1.0 - threshold as f64 / (1_u64 << 56) as f64))
+    }
+
     /// Path of the request: `url.path`, or that in `url.full`, without the query.
     pub fn path(&self) -> &str {
         let path = self.text("url.path");
@@ -243,6 +253,7 @@ fn span(value: &Value, resource: &Arc<Attributes>) -> Span {
         end: nanoseconds(&value["endTimeUnixNano"]),
         error: value["status"]["code"].as_i64() == Some(2),
         flags: value["flags"].as_u64().unwrap_or(0),
+        state: text(&value["traceState"]),
         attributes: attributes(&value["attributes"]),
         resource: Arc::clone(resource),
     }

@@ -194,6 +194,7 @@ mod tests {
             end: exchange.least_ms * 1_000_000 + if client { 3_000_000 } else { 2_000_000 },
             error,
             flags: 0,
+            state: String::new(),
             attributes: attributes.as_object().unwrap().clone().into_iter().collect(),
             resource: Arc::default(),
         }

@@ -1,7 +1,7 @@
 //! Metrics in OTLP's protobuf encoding. Field numbers are those of `metrics.proto` of OTLP 1.11.
 
 use super::{encode, wire};
-use crate::metric::{Data, Distribution, Exemplar, Metric, Point};
+use crate::metric::{Data, Distribution, Exemplar, Growing, Metric, Point};
 
 /// Usual length of a metric with a few points.
 const METRIC_GUESS: usize = 1024;
@@ -25,6 +25,10 @@ pub fn metric(out: &mut Vec<u8>, field: u32, metric: &Metric<'_>) {
             Data::Level(points) => sum(out, points, point, (since, false)),
             Data::Histogram(points) => wire::nested(out, 9, METRIC_GUESS, |out| {
                 points.iter().for_each(|one| distribution(out, one));
+                wire::uint(out, 2, since);
+            }),
+            Data::Exponential(points) => wire::nested(out, 10, METRIC_GUESS, |out| {
+                points.iter().for_each(|one| growing(out, one));
                 wire::uint(out, 2, since);
             }),
         }
@@ -74,14 +78,39 @@ fn distribution(out: &mut Vec<u8>, point: &Distribution<'_>) {
         wire::fixed64(out, 5, point.sum.to_bits());
         packed(out, 6, point.counts.iter().copied());
         packed(out, 7, point.bounds.iter().map(|bound| bound.to_bits()));
-        point.exemplars.iter().for_each(|one| exemplar(out, one));
+        point.exemplars.iter().for_each(|one| exemplar(out, 8, one));
         encode::attributes(out, 9, point.attributes);
     });
 }
 
+/// ExponentialHistogramDataPoint.
+fn growing(out: &mut Vec<u8>, point: &Growing<'_>) {
+    let histogram = point.histogram;
+    wire::nested(out, 1, POINT_GUESS, |out| {
+        encode::attributes(out, 1, point.attributes);
+        wire::fixed64(out, 2, point.start_unix_ns);
+        wire::fixed64(out, 3, point.unix_ns);
+        wire::fixed64(out, 4, histogram.count());
+        wire::fixed64(out, 5, histogram.sum.to_bits());
+        wire::uint(out, 6, zigzag(histogram.scale));
+        wire::fixed64(out, 7, histogram.zeros);
+        wire::nested(out, 8, POINT_GUESS, |out| {
+            wire::uint(out, 1, zigzag(histogram.offset));
+            wire::length(out, 2, histogram.counts.iter().map(|n| wire::varint_len(*n)).sum());
+            histogram.counts.iter().for_each(|count| wire::varint(out, *count));
+        });
+        point.exemplars.iter().for_each(|one| exemplar(out, 11, one));
+    });
+}
+
+/// A number of type `sint32`.
+fn zigzag(number: i32) -> u64 {
+    u64::from(((number << 1) ^ (number >> 31)).cast_unsigned())
+}
+
 /// Exemplar.
-fn exemplar(out: &mut Vec<u8>, exemplar: &Exemplar) {
-    wire::nested(out, 8, POINT_GUESS, |out| {
+fn exemplar(out: &mut Vec<u8>, field: u32, exemplar: &Exemplar) {
+    wire::nested(out, field, POINT_GUESS, |out| {
         wire::fixed64(out, 2, exemplar.unix_ns);
         wire::fixed64(out, 3, exemplar.value.to_bits());
         wire::bytes(out, 4, &exemplar.span.0);

@@ -4,8 +4,9 @@ use super::graph::Edge;
 use super::series::{Key, Series};
 use super::{BUCKETS, RequestMetrics};
 use crate::histogram::Histogram;
+use crate::histogram::exponential::Exponential;
 use crate::message::Role;
-use crate::metric::{Data, Distribution, Exemplar, Metric, Point, Temporality};
+use crate::metric::{Data, Distribution, Exemplar, Growing, Metric, Point, Temporality};
 use crate::process::Resource;
 use crate::span::{Attribute, Output, Value};
 
@@ -104,11 +105,6 @@ impl Series {
         out: &mut dyn Output,
     ) {
         self.idle_reports += 1;
-        let new = self.reported.as_deref().map(|reported| self.histogram.since(reported));
-        let histogram = new.as_ref().unwrap_or(&self.histogram);
-        if histogram.is_empty() {
-            return;
-        }
         let (name, description) = match key.role {
             Role::Server => (SERVER, "Duration of HTTP server requests."),
             Role::Client => (CLIENT, "Duration of HTTP client requests."),
@@ -116,9 +112,25 @@ impl Series {
         let attributes = attributes(key);
         let exemplars: Vec<Exemplar> = self.exemplars.drain(..).map(|(_, one)| one).collect();
         let times = (self.start_unix_ns, unix_ns);
-        let points = [distribution(histogram, &attributes, &exemplars, times)];
-        let (unit, data) = ("s", Data::Histogram(&points));
-        out.metric(&Metric { name, description, unit, data, temporality, resource });
+        let mut send = |data| {
+            out.metric(&Metric { name, description, unit: "s", data, temporality, resource });
+        };
+        if let Some(exponential) = &mut self.exponential {
+            if !exponential.is_empty() {
+                send(Data::Exponential(&[growing(exponential, &attributes, &exemplars, times)]));
+            }
+            if temporality == Temporality::Delta {
+                exponential.clear();
+                self.start_unix_ns = unix_ns;
+            }
+            return;
+        }
+        let new = self.reported.as_deref().map(|reported| self.histogram.since(reported));
+        let histogram = new.as_ref().unwrap_or(&self.histogram);
+        if histogram.is_empty() {
+            return;
+        }
+        send(Data::Histogram(&[distribution(histogram, &attributes, &exemplars, times)]));
         if temporality == Temporality::Delta {
             self.reported = Some(Box::new(self.histogram.clone()));
             self.start_unix_ns = unix_ns;
@@ -135,6 +147,9 @@ pub(super) fn attributes(key: &Key) -> Vec<Attribute<'_>> {
     let status = key.status.map(|status| ("http.response.status_code", Value::Int(status.into())));
     attributes.extend(status);
     attributes.extend(key.error.as_deref().map(|error| ("error.type", Value::Str(error))));
+    if !key.route.is_empty() {
+        attributes.push(("http.route", Value::Str(&key.route)));
+    }
     match key.role {
         Role::Server => attributes.push(("url.scheme", Value::Str(key.scheme))),
         Role::Client => {
@@ -146,6 +161,15 @@ pub(super) fn attributes(key: &Key) -> Vec<Attribute<'_>> {
         attributes.push(("network.protocol.version", Value::Str(key.version)));
     }
     attributes
+}
+
+fn growing<'a>(
+    histogram: &'a Exponential,
+    attributes: &'a [Attribute<'a>],
+    exemplars: &'a [Exemplar],
+    (start_unix_ns, unix_ns): (u64, u64),
+) -> Growing<'a> {
+    Growing { attributes, start_unix_ns, unix_ns, histogram, exemplars }
 }
 
 fn distribution<'a>(

@@ -2,7 +2,8 @@
 
 use super::emit::BOUNDS;
 use super::{BUCKETS, Observed};
-use crate::histogram::Histogram;
+use crate::histogram::exponential::Exponential;
+use crate::histogram::{Buckets, Histogram};
 use crate::message::Role;
 use crate::metric::Exemplar;
 use hashbrown::Equivalent;
@@ -12,6 +13,7 @@ use hashbrown::Equivalent;
 pub(super) struct Key {
     pub(super) role: Role,
     pub(super) method: Box<str>,
+    pub(super) route: Box<str>,
     pub(super) scheme: &'static str,
     pub(super) version: &'static str,
     pub(super) status: Option<u16>,
@@ -25,6 +27,7 @@ pub(super) struct Key {
 pub(super) struct Wanted<'a> {
     role: Role,
     method: &'a str,
+    route: &'a str,
     scheme: &'static str,
     version: &'static str,
     status: Option<u16>,
@@ -35,18 +38,18 @@ pub(super) struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     pub(super) fn of(request: &Observed<'a>) -> Wanted<'a> {
-        let Observed { role, method, scheme, version, status, error, .. } = *request;
+        let Observed { role, method, route, scheme, version, status, error, .. } = *request;
         let Observed { server, server_port, .. } = *request;
-        Wanted { role, method, scheme, version, status, error, server, server_port }
+        Wanted { role, method, route, scheme, version, status, error, server, server_port }
     }
 }
 
 impl Wanted<'_> {
     /// The series for what there is no room for: without a method.
     pub(super) fn overflow(role: Role) -> Wanted<'static> {
-        let (method, scheme, version, server) = ("", "", "", "");
+        let (method, route, scheme, version, server) = ("", "", "", "", "");
         let (status, error, server_port) = (None, None, None);
-        Wanted { role, method, scheme, version, status, error, server, server_port }
+        Wanted { role, method, route, scheme, version, status, error, server, server_port }
     }
 }
 
@@ -59,11 +62,12 @@ impl Key {
 
 impl Equivalent<Key> for Wanted<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        let Key { role, method, scheme, version, status, error, server, server_port } = key;
+        let Key { role, method, route, scheme, version, status, error, server, server_port } = key;
         *self
             == Wanted {
                 role: *role,
                 method,
+                route,
                 scheme,
                 version,
                 status: *status,
@@ -76,9 +80,11 @@ impl Equivalent<Key> for Wanted<'_> {
 
 impl From<&Wanted<'_>> for Key {
     fn from(wanted: &Wanted<'_>) -> Key {
-        let Wanted { role, method, scheme, version, status, error, server, server_port } = *wanted;
-        let (method, server, error) = (method.into(), server.into(), error.map(Into::into));
-        Key { role, method, scheme, version, status, error, server, server_port }
+        let Wanted { role, method, route, scheme, version, status, error, server, server_port } =
+            *wanted;
+        let (method, route, server) = (method.into(), route.into(), server.into());
+        let error = error.map(Into::into);
+        Key { role, method, route, scheme, version, status, error, server, server_port }
     }
 }
 
@@ -88,6 +94,8 @@ pub(super) struct Series {
     pub(super) histogram: Histogram<BUCKETS>,
     /// What of it was reported, where reports are deltas.
     pub(super) reported: Option<Box<Histogram<BUCKETS>>>,
+    /// The same over buckets that grow, where reports have those; since the last report where they are deltas.
+    pub(super) exponential: Option<Box<Exponential>>,
     /// The newest of each bucket since the last report.
     pub(super) exemplars: Vec<(usize, Exemplar)>,
     pub(super) start_unix_ns: u64,
@@ -95,13 +103,17 @@ pub(super) struct Series {
 }
 
 impl Series {
-    pub(super) fn begun(unix_ns: u64) -> Series {
-        Series { start_unix_ns: unix_ns, ..Series::default() }
+    pub(super) fn begun(unix_ns: u64, buckets: Buckets) -> Series {
+        let exponential = (buckets == Buckets::Exponential).then(Box::default);
+        Series { start_unix_ns: unix_ns, exponential, ..Series::default() }
     }
 
     pub(super) fn add(&mut self, request: &Observed<'_>) {
         self.idle_reports = 0;
         let bucket = self.histogram.add(&BOUNDS, request.seconds);
+        if let Some(exponential) = &mut self.exponential {
+            exponential.add(request.seconds);
+        }
         let Some((trace, span, unix_ns)) = request.exemplar else { return };
         let exemplar = Exemplar { trace, span, unix_ns, value: request.seconds };
         match self.exemplars.iter_mut().find(|(of, _)| *of == bucket) {

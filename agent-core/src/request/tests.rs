@@ -3,7 +3,9 @@ use crate::otlp::{Batch, Signal};
 use crate::process::Resource;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value;
-use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, metric::Data};
+use opentelemetry_proto::tonic::metrics::v1::{
+    ExponentialHistogramDataPoint, HistogramDataPoint, metric::Data,
+};
 use prost::Message;
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ fn request(status: u16, seconds: f64) -> Observed<'static> {
     Observed {
         role: Role::Server,
         method: "GET",
+        route: "",
         scheme: "http",
         version: "1.1",
         status: Some(status),
@@ -159,4 +162,54 @@ fn processes_of_a_service_are_one_series_as_text() {
     assert_eq!(only.counts.iter().sum::<u64>(), 3);
     assert_eq!(only.labels[0], ("service_name", "service1".to_owned()));
     assert!(only.labels.contains(&("http.response.status_code", "503".to_owned())));
+}
+
+/// Exponential points as a receiver decodes them.
+fn grown(metrics: &mut RequestMetrics, unix_ns: u64) -> Vec<ExponentialHistogramDataPoint> {
+    let mut batch = Batch::new("0");
+    metrics.report(unix_ns, &mut batch);
+    let mut found = Vec::new();
+    batch.flush(|request| {
+        let request = ExportMetricsServiceRequest::decode(&request.body[..]).expect("a request");
+        let scopes = request.resource_metrics.into_iter().flat_map(|group| group.scope_metrics);
+        for metric in scopes.flat_map(|scope| scope.metrics) {
+            match metric.data {
+                Some(Data::ExponentialHistogram(histogram)) => found.extend(histogram.data_points),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    found
+}
+
+#[test]
+fn exponential_buckets_hold_every_request_and_the_text_keeps_its_own() {
+    for (temporality, counts) in
+        [(Temporality::Cumulative, [101, 202]), (Temporality::Delta, [101, 101])]
+    {
+        let plain = metrics(RequestLimits::default(), temporality);
+        let mut metrics = plain.with_buckets(Buckets::Exponential);
+        for (round, expected) in counts.into_iter().enumerate() {
+            for at in 0..100 {
+                metrics.add(&request(200, 0.001 * f64::from(at + 1)), &resource(1), 10);
+            }
+            metrics.add(&request(200, 0.0), &resource(1), 10);
+            let all = grown(&mut metrics, 1000 * (round as u64 + 1));
+            let [point] = &all[..] else { panic!("{all:?}") };
+            let positive = point.positive.as_ref().expect("buckets");
+            let zeros = expected / 101;
+            let total: u64 = positive.bucket_counts.iter().sum();
+            assert_eq!((point.count, point.zero_count, total), (expected, zeros, expected - zeros));
+            // 1 to 100 ms are seven doublings: with 160 buckets 16 of each.
+            assert_eq!(point.scale, 4);
+            let base = f64::from(-point.scale).exp2().exp2();
+            let lowest = base.powi(positive.offset);
+            assert!(lowest < 0.001 && lowest * base >= 0.001, "{lowest}");
+            let sum = 5.05 * expected as f64 / 101.0;
+            assert!((point.sum.expect("a sum") - sum).abs() < 1e-9, "{point:?}");
+            assert!(!point.exemplars.is_empty() && point.attributes.len() > 2);
+        }
+        let (text, _) = metrics.text();
+        assert_eq!((text[0].bounds.len(), text[0].counts.iter().sum::<u64>()), (14, 202));
+    }
 }

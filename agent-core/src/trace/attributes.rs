@@ -52,11 +52,12 @@ pub(super) struct Texts<'a> {
     user_agent: Option<Cow<'a, str>>,
     error: Option<&'static str>,
     status: Option<[u8; 3]>,
+    route: Option<&'a str>,
 }
 
 impl<'a> Texts<'a> {
-    /// Collects them. `url` becomes `url.full` for a client request; without it, only what metrics need.
-    pub(super) fn new(facts: &Facts<'a>, url: Option<&mut String>) -> Self {
+    /// Collects those that metrics need, too.
+    pub(super) fn new(facts: &Facts<'a>) -> Self {
         let head: &'a Head = &facts.request.started.head;
         let role = facts.request.role;
         let (method, original) = method(head, facts.known_methods);
@@ -65,7 +66,7 @@ impl<'a> Texts<'a> {
         let (server, server_port) = server(facts, scheme);
         let (error, status) = failure(role, facts.finished);
         let (path, query, client, user_agent) = (None, None, None, None);
-        let mut texts = Texts {
+        Texts {
             method,
             original,
             path,
@@ -77,15 +78,12 @@ impl<'a> Texts<'a> {
             user_agent,
             error,
             status,
-        };
-        if let Some(url) = url {
-            texts.add_url(facts, url);
+            route: None,
         }
-        texts
     }
 
-    /// What only spans have.
-    fn add_url(&mut self, facts: &Facts<'a>, url: &mut String) {
+    /// What only spans have; `url` becomes `url.full` of a client request.
+    pub(super) fn add_url(&mut self, facts: &Facts<'a>, url: &mut String) {
         let head: &'a Head = &facts.request.started.head;
         self.query = text(head, Name::Query).map(|query| redacted(query, redact::query));
         self.path = text(head, Name::Path).map(|path| redacted(path, redact::path));
@@ -111,9 +109,24 @@ impl<'a> Texts<'a> {
         (self.server.as_deref(), self.server_port)
     }
 
-    /// Span name: the method, since no route is known; `HTTP` for a method that nobody knows.
-    pub(super) fn name(&self) -> &'a str {
-        if self.method == OTHER { "HTTP" } else { self.method }
+    /// `http.route`.
+    pub(super) fn route(&self) -> Option<&str> {
+        self.route
+    }
+
+    pub(super) fn set_route(&mut self, route: Option<&'a str>) {
+        self.route = route;
+    }
+
+    /// Span name: the method (`HTTP` for one that nobody knows), and the route where it is known.
+    pub(super) fn name<'n>(&'n self, room: &'n mut String) -> &'n str {
+        let method = if self.method == OTHER { "HTTP" } else { self.method };
+        let Some(route) = self.route else { return method };
+        room.clear();
+        for part in [method, " ", route] {
+            room.push_str(part);
+        }
+        room
     }
 
     /// Value of `error.type`; None when the span is no failure.
@@ -144,6 +157,7 @@ impl<'a> Texts<'a> {
     fn server_side<'t>(&'t self, list: &mut Attributes<'t>) {
         // CONNECT has no path; an empty one says so and keeps the required attribute.
         list.push(("url.path", Value::Str(self.path.as_deref().unwrap_or_default())));
+        push_text(list, "http.route", self.route);
         push_text(list, "url.query", self.query.as_deref());
         list.push(("url.scheme", Value::Str(self.scheme)));
         push_text(list, "client.address", self.client.as_deref());
@@ -359,6 +373,11 @@ fn push_size(list: &mut Attributes<'_>, key: &'static str, value: Option<u64>) {
     if let Some(Ok(value)) = value.map(i64::try_from) {
         list.push((key, Value::Int(value)));
     }
+}
+
+/// The path of a request, not redacted.
+pub(super) fn path(head: &Head) -> Option<Cow<'_, str>> {
+    text(head, Name::Path)
 }
 
 fn text(head: &Head, name: Name) -> Option<Cow<'_, str>> {

@@ -41,6 +41,10 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         self.map.len()
     }
 
+    pub(super) fn contains(&self, key: &K) -> bool {
+        self.map.contains_key(key)
+    }
+
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.slots.get(*self.map.get(key)?).map(|slot| &slot.value)
     }

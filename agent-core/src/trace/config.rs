@@ -1,8 +1,11 @@
 //! What can be set, and the bounds of every table.
 
+use super::sampling::Sampling;
+use crate::histogram::Buckets;
 use crate::id::IdKey;
 use crate::metric::Temporality;
 use crate::request::RequestLimits;
+use crate::route::RouteConfig;
 
 /// Settings of an [`super::Assembler`].
 #[derive(Clone, Debug)]
@@ -18,13 +21,16 @@ pub struct AssemblerConfig {
     /// record is written when its call returns; on a busy machine its thread waits for a processor
     /// in between, often for tens of milliseconds, while the server answers.
     pub hold_ns: u64,
-    /// Share of traces that are given out, 0 to 1; decided from the trace id alone, so that every
-    /// agent that sees a part of the trace decides alike.
-    pub sample_ratio: f64,
+    /// Which traces are given out.
+    pub sampling: Sampling,
+    /// Where routes of server requests come from; none by default.
+    pub routes: RouteConfig,
     /// Kinds of evidence in use.
     pub linker: LinkerSwitches,
     /// Metrics of requests, when they are wanted: their bounds, and since when they count.
     pub request_metrics: Option<(RequestLimits, Temporality)>,
+    /// Which buckets their durations have in reports.
+    pub buckets: Buckets,
     /// Bounds.
     pub limits: Limits,
     /// Methods that keep their name; every other becomes `_OTHER`.
@@ -38,9 +44,11 @@ impl Default for AssemblerConfig {
             rings: 2,
             slack_ns: 500_000,
             hold_ns: 100_000_000,
-            sample_ratio: 1.0,
+            sampling: Sampling::default(),
+            routes: RouteConfig::default(),
             linker: LinkerSwitches::default(),
             request_metrics: None,
+            buckets: Buckets::default(),
             limits: Limits::default(),
             known_methods: KNOWN_METHODS.iter().map(|method| (*method).to_owned()).collect(),
         }
@@ -84,6 +92,8 @@ pub struct Limits {
     pub threads: usize,
     /// Processes with facts or a cause.
     pub processes: usize,
+    /// Bytes of spans whose trace is not decided; above it the trace that waits longest is decided.
+    pub undecided_bytes: usize,
     /// Signals and process events that wait for the watermark; above it they are processed early.
     pub queued: usize,
 }
@@ -97,6 +107,7 @@ impl Default for Limits {
             connections: 65_536,
             threads: 65_536,
             processes: 32_768,
+            undecided_bytes: 16 << 20,
             queued: 65_536,
         }
     }

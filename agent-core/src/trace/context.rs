@@ -20,6 +20,8 @@ pub(super) struct Declared {
     pub(super) span: SpanId,
     pub(super) flags: u8,
     pub(super) format: Format,
+    /// `rv` of the tracestate beside it.
+    pub(super) randomness: Option<u64>,
 }
 
 impl Declared {
@@ -32,7 +34,13 @@ impl Declared {
 impl From<Published> for Declared {
     fn from(published: Published) -> Declared {
         let Published { trace, span, flags } = published;
-        Declared { trace, span, flags: flags & (SAMPLED | RANDOM), format: Format::Thread }
+        Declared {
+            trace,
+            span,
+            flags: flags & (SAMPLED | RANDOM),
+            format: Format::Thread,
+            randomness: None,
+        }
     }
 }
 
@@ -88,7 +96,8 @@ pub(super) fn b3(text: &[u8]) -> Option<Declared> {
 
 fn declared(trace: [u8; 16], span: [u8; 8], flags: u8, format: Format) -> Option<Declared> {
     let valid = trace != [0; 16] && span != [0; 8];
-    valid.then_some(Declared { trace: TraceId(trace), span: SpanId(span), flags, format })
+    let (trace, span) = (TraceId(trace), SpanId(span));
+    valid.then_some(Declared { trace, span, flags, format, randomness: None })
 }
 
 fn lower_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {

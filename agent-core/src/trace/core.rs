@@ -5,8 +5,11 @@ use super::conn::Conns;
 use super::counts::Counts;
 use super::held::Held;
 use super::index::Index;
+use super::measure::failed;
 use super::order::{ExecCopy, Item};
 use super::request::Request;
+use super::sampling::Why;
+use super::sampling::sampler::{Sampler, Spans};
 use super::settle::Trees;
 use super::slab::Slab;
 use super::suspicion::Suspicion;
@@ -17,6 +20,7 @@ use crate::id::SpanId;
 use crate::message::{Failure, Finished, Role, Signal, Started, Thread};
 use crate::process::{HostFacts, ProcessTable, ResourceValue};
 use crate::request::RequestMetrics;
+use crate::route::Routes;
 use crate::span::Output;
 use agent_common::record::{Exit, Fork, flag};
 use std::collections::VecDeque;
@@ -42,6 +46,9 @@ pub(super) struct Core {
     pub(super) by_request_id: Index,
     pub(super) held: Held,
     pub(super) counts: Counts,
+    pub(super) sampler: Sampler,
+    /// Of server requests, when they are wanted.
+    pub(super) routes: Option<Routes>,
     /// Of requests, when they are wanted.
     pub(super) metrics: Option<RequestMetrics>,
     /// Requests in the order in which they started; some are gone.
@@ -54,6 +61,8 @@ pub(super) struct Core {
     pub(super) window: Window,
     /// Buffer for `url.full`.
     pub(super) url: String,
+    /// Buffer for names of spans with a route.
+    pub(super) name: String,
     /// Boxes of exec records to use again.
     #[expect(clippy::vec_box, reason = "the boxes themselves are what is used again")]
     pub(super) spare_execs: Vec<Box<ExecCopy>>,
@@ -65,7 +74,9 @@ impl Core {
         Core {
             conns: Conns::new(limits.connections),
             requests: Slab::default(),
-            trees: Trees::new(config.id_key, config.sample_ratio),
+            trees: Trees::new(config.id_key, config.sampling.ratio),
+            sampler: Sampler::new(config.sampling, limits.undecided_bytes),
+            routes: (!config.routes.is_empty()).then(|| Routes::new(config.routes.clone())),
             threads: Threads::new(limits.threads, limits.processes),
             processes: ProcessTable::new(host, limits.processes),
             by_position: Index::default(),
@@ -73,12 +84,15 @@ impl Core {
             by_request_id: Index::default(),
             held: Held::default(),
             counts: Counts::default(),
-            metrics: config.request_metrics.map(|kept| RequestMetrics::new(kept.0, kept.1)),
+            metrics: config
+                .request_metrics
+                .map(|kept| RequestMetrics::new(kept.0, kept.1).with_buckets(config.buckets)),
             oldest: VecDeque::new(),
             bytes: 0,
             now: 0,
             window: Window::default(),
             url: String::new(),
+            name: String::new(),
             spare_execs: Vec::new(),
             config,
         }
@@ -115,6 +129,13 @@ impl Core {
         while let Some(held) = self.held.pop_before(self.now) {
             self.release_held(held, sinks);
         }
+        self.decide_overdue(self.now, sinks);
+    }
+
+    fn decide_overdue(&mut self, now: u64, sinks: &mut Sinks<'_>) {
+        let mut spans = Spans::default();
+        self.sampler.advance(&mut self.trees, now, &mut spans, sinks.out);
+        self.counts.left(spans);
     }
 
     /// Ends and gives out everything: nothing follows.
@@ -129,6 +150,7 @@ impl Core {
         while let Some(held) = self.held.pop_any() {
             self.release_held(held, sinks);
         }
+        self.decide_overdue(u64::MAX, sinks);
     }
 
     fn ensure_conn(&mut self, cookie: u64, sinks: &mut Sinks<'_>) {
@@ -218,6 +240,9 @@ impl Core {
         request.finished = Some(*finished);
         let (role, span, tree) = (request.role, request.started.span, request.tree);
         let thread = request.started.thread;
+        if self.sampler.keeps(Why::ERROR) && failed(role, finished) {
+            self.trees.mark(tree, Why::ERROR);
+        }
         match role {
             Role::Server => {
                 self.threads.end(&thread, slot, &self.requests);

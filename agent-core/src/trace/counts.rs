@@ -1,6 +1,7 @@
 //! What the assembler counts. `started = spans given out + sampled out + refused + held`.
 
 use super::request::Evidence;
+use super::sampling::sampler::Spans;
 use crate::ledger::{Entry, Side};
 
 #[derive(Debug, Default)]
@@ -46,6 +47,11 @@ pub(super) struct Others {
 }
 
 impl Counts {
+    pub(super) fn left(&mut self, spans: Spans) {
+        self.spans += spans.out;
+        self.sampled_out += spans.dropped;
+    }
+
     pub(super) fn linked(&mut self, evidence: Option<Evidence>) {
         match evidence {
             None => self.roots += 1,

@@ -1,13 +1,17 @@
 //! A finished request becomes a span, and its memory goes back.
 
-use super::attributes::{Facts, Texts};
+use super::attributes::{Facts, Texts, path};
 use super::core::{Core, Sinks};
 use super::held::Waiting;
 use super::measure::measure;
 use super::request::Request;
-use super::settle::{Settled, unix_ns};
+use super::sampling::Fate;
+use super::sampling::sampler::{Sampler, Spans};
+use super::settle::{Settled, Trees, unix_ns};
 use super::slab::NONE;
 use crate::message::{Failure, Finished, Name, Role};
+use crate::process::Resource;
+use crate::route::Routes;
 use crate::span::{Kind, Span};
 
 impl Core {
@@ -38,12 +42,14 @@ impl Core {
     pub(super) fn give_out(&mut self, slot: u32, sinks: &mut Sinks<'_>) {
         let Some(request) = self.requests.get(slot) else { return };
         let Some(finished) = request.finished else { return };
-        let settled = self.trees.settle(request.tree);
+        let tree = request.tree;
         let end_ns = self.end_of(slot, &finished);
         if !self.is_reported(slot, &finished, end_ns, sinks) {
             self.counts.handed_over += 1;
             return self.forget(slot, end_ns, sinks);
         }
+        self.limit_rate(tree);
+        let settled = self.trees.settle(tree);
         self.counts.linked(self.requests.get(slot).and_then(|r| r.parent).map(|p| p.evidence));
         self.measure_edge(slot, &finished, end_ns, settled.offset);
         self.write_span(slot, &finished, end_ns, settled, sinks);
@@ -83,7 +89,7 @@ impl Core {
         end.max(start)
     }
 
-    /// Counts the request; writes its span when the trace is sampled.
+    /// Counts the request; writes its span when the trace is kept, or keeps it until that is known.
     fn write_span(
         &mut self,
         slot: u32,
@@ -92,32 +98,41 @@ impl Core {
         settled: Settled,
         sinks: &mut Sinks<'_>,
     ) {
-        self.counts.spans += u64::from(settled.sampled);
-        self.counts.sampled_out += u64::from(!settled.sampled);
-        if !settled.sampled && self.metrics.is_none() {
+        let waits = self.sampler.waits();
+        if !waits && !settled.sampled && self.metrics.is_none() {
+            self.counts.sampled_out += 1;
             return;
         }
         let Some(request) = self.requests.get(slot) else { return };
-        let started = &*request.started;
+        let (started, tree) = (&*request.started, request.tree);
         let resource = self.processes.resource(started.thread.process, started.start_ns);
         let conn = self.conns.get(started.cookie);
         let facts = Facts { request, finished, conn, known_methods: &self.config.known_methods };
-        let texts = Texts::new(&facts, settled.sampled.then_some(&mut self.url));
+        let mut texts = Texts::new(&facts);
+        texts.set_route(route(self.routes.as_mut(), &facts, &resource));
+        if waits {
+            judge(&mut self.sampler, &mut self.trees, &facts, &texts, &resource, end_ns);
+        }
         if let Some(metrics) = &mut self.metrics {
-            measure(metrics, &facts, &texts, &resource, (&settled, end_ns));
+            let is_kept = settled.sampled || (waits && !self.trees.why(tree).is_none());
+            measure(metrics, &facts, &texts, &resource, (&settled, end_ns, is_kept));
         }
-        if !settled.sampled {
-            return;
+        let mut spans = Spans::default();
+        let fate = self.sampler.fate(&mut self.trees, tree, &settled, &mut spans, sinks.out);
+        if fate == Some(Fate::Dropped) {
+            spans.dropped += 1;
+            return self.counts.left(spans);
         }
+        texts.add_url(&facts, &mut self.url);
         let attributes = texts.attributes(&facts, &self.url);
-        sinks.out.span(&Span {
+        let span = Span {
             trace: settled.trace,
             id: started.span,
             parent: request.parent.map(|parent| parent.span),
             parent_remote: request.parent.is_some_and(|parent| parent.remote),
             trace_flags: settled.flags,
             tracestate: tracestate(request, &settled),
-            name: texts.name(),
+            name: texts.name(&mut self.name),
             kind: match request.role {
                 Role::Server => Kind::Server,
                 Role::Client => Kind::Client,
@@ -129,7 +144,28 @@ impl Core {
             attributes: &attributes,
             links: &[],
             resource: &resource,
-        });
+        };
+        match fate {
+            Some(Fate::Kept(threshold)) => {
+                let tracestate = self.sampler.state(span.tracestate, threshold);
+                sinks.out.span(&Span { tracestate, ..span });
+                spans.out += 1;
+            }
+            _ => {
+                let (copy, when) = ((&span, &resource), (tree, self.now));
+                let trees = &mut self.trees;
+                self.sampler.wait(trees, copy, settled, when, &mut spans, sinks.out);
+            }
+        }
+        self.counts.left(spans);
+    }
+
+    /// Gives the trace of `tree` the threshold of its service's rate, once.
+    fn limit_rate(&mut self, tree: u32) {
+        let Some(rates) = &mut self.sampler.rates else { return };
+        let Some((process, start_ns)) = self.trees.unlimited(tree) else { return };
+        let resource = self.processes.resource(process, start_ns);
+        self.trees.limit(tree, rates.threshold(&resource.service, self.now));
     }
 
     fn forget(&mut self, slot: u32, end_ns: u64, sinks: &mut Sinks<'_>) {
@@ -150,6 +186,38 @@ impl Core {
         self.bytes = self.bytes.saturating_sub(request.bytes);
         (sinks.recycle)(request.started);
     }
+}
+
+/// The route of a server request. What was refused teaches nothing: its path is anybody's.
+fn route<'r>(
+    routes: Option<&'r mut Routes>,
+    facts: &Facts<'_>,
+    resource: &Resource,
+) -> Option<&'r str> {
+    let routes = routes.filter(|_| facts.request.role == Role::Server)?;
+    let path = path(&facts.request.started.head)?;
+    let answered = |status: u16| !(400..500).contains(&status);
+    let teaches = facts.finished.failure.is_none() && facts.finished.status.is_some_and(answered);
+    routes.route(&resource.service, &path, teaches)
+}
+
+/// Asks whether its route keeps the request's trace: that of a server, or of a client that is the root.
+fn judge(
+    sampler: &mut Sampler,
+    trees: &mut Trees,
+    facts: &Facts<'_>,
+    texts: &Texts<'_>,
+    resource: &Resource,
+    end_ns: u64,
+) {
+    let request = facts.request;
+    let is_server = request.role == Role::Server;
+    if request.is_unobserved() || !(is_server || request.parent.is_none()) {
+        return;
+    }
+    let route = (resource.service.as_str(), texts.method(), texts.route().unwrap_or_default());
+    let took_ns = end_ns.saturating_sub(request.started.start_ns);
+    sampler.judge(trees, request.tree, route, (is_server, took_ns, end_ns));
 }
 
 /// The request's own tracestate, when it came with the traceparent of its trace.

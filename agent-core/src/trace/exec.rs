@@ -6,6 +6,7 @@
 use super::core::{Core, Sinks};
 use super::held::Waiting;
 use super::order::ExecCopy;
+use super::sampling::Why;
 use super::settle::unix_ns;
 use super::threads::{Cause, World};
 use crate::event::ProcessKey;
@@ -34,6 +35,11 @@ impl Core {
             true => self.threads.exec(process, copy.exec.old_tid, &mut world),
             false => None,
         };
+        if let Some(cause) = cause
+            && self.sampler.keeps(Why::EVENT)
+        {
+            self.trees.mark(cause.tree, Why::EVENT);
+        }
         self.processes.exec(&copy.exec, &copy.args);
         let until = cause.map_or(0, |cause| self.trees.hold_until(cause.tree));
         match cause {

@@ -7,6 +7,7 @@
 use super::context::{self, Declared, Format};
 use super::core::Core;
 use super::request::{Evidence, Parent};
+use super::sampling::state;
 use crate::message::{Name, Role, Started};
 
 impl Core {
@@ -15,7 +16,11 @@ impl Core {
         if !self.config.linker.headers {
             return None;
         }
-        let w3c = started.head.get(Name::Traceparent).and_then(context::traceparent);
+        let mut w3c = started.head.get(Name::Traceparent).and_then(context::traceparent);
+        if let Some(found) = &mut w3c {
+            let state = started.head.get(Name::Tracestate).unwrap_or_default();
+            found.randomness = std::str::from_utf8(state).ok().and_then(state::randomness);
+        }
         w3c.or_else(|| started.head.get(Name::B3).and_then(context::b3))
     }
 
@@ -164,7 +169,7 @@ impl Core {
         let Some(above) = self.requests.get(server) else { return };
         let parent = Parent { span: above.started.span, evidence, remote: false };
         let floor = above.started.start_ns;
-        let tree = self.trees.acquire(above.tree);
+        let tree = self.trees.open(above.tree);
         if let Some(request) = self.requests.get_mut(slot) {
             request.parent = Some(parent);
             request.tree = tree;
@@ -177,7 +182,8 @@ impl Core {
     pub(super) fn plant(&mut self, slot: u32, hold_until: u64) {
         let Some(request) = self.requests.get_mut(slot) else { return };
         let (span, declared) = (request.started.span, request.declared);
-        request.tree = self.trees.plant(span, declared, request.started.start_ns, hold_until);
+        let home = (request.started.thread.process, request.started.start_ns);
+        request.tree = self.trees.plant(span, declared, home, hold_until);
         request.planted = true;
         request.parent = declared.map(|declared| Parent {
             span: declared.span,

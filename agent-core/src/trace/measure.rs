@@ -69,7 +69,7 @@ pub(super) fn measure(
     facts: &Facts<'_>,
     texts: &Texts<'_>,
     resource: &SharedResource,
-    (settled, end_ns): (&Settled, u64),
+    (settled, end_ns, is_kept): (&Settled, u64, bool),
 ) {
     let request = facts.request;
     if request.is_unobserved() {
@@ -82,13 +82,14 @@ pub(super) fn measure(
         role: request.role,
         method: texts.method(),
         scheme: texts.scheme(),
+        route: texts.route().unwrap_or_default(),
         version: facts.version(),
         status: facts.finished.status,
         error: texts.error_type(),
         server: server.filter(|_| is_client).unwrap_or_default(),
         server_port: server_port.filter(|_| is_client),
         seconds: seconds(request, end_ns),
-        exemplar: settled.sampled.then_some((settled.trace, request.started.span, unix_ns)),
+        exemplar: is_kept.then_some((settled.trace, request.started.span, unix_ns)),
     };
     metrics.add(&observed, resource.of_service(), unix_ns);
 }
@@ -98,7 +99,7 @@ fn seconds(request: &Request, end_ns: u64) -> f64 {
 }
 
 /// By the rules of spans' status.
-fn failed(role: Role, finished: &Finished) -> bool {
+pub(super) fn failed(role: Role, finished: &Finished) -> bool {
     let from = if role == Role::Client { 400 } else { 500 };
     finished.failure.is_some_and(|failure| failure != Failure::Unobserved)
         || finished.status.is_some_and(|status| status >= from)

@@ -12,9 +12,9 @@
 //! The output depends on the contents of the rings, the facts and the clock samples only, not on
 //! how their deliveries interleave: a replay gives the same spans.
 //!
-//! Sampling looks at the trace id only (`low 56 bits >= threshold`, as OpenTelemetry's `th`), not
-//! at an incoming sampled flag: that says what the program's own tracer did. The flag goes out as
-//! it came.
+//! Sampling ([`sampling`]) looks at the trace's randomness (`>= threshold`, as OpenTelemetry's `th`) and, where
+//! rules are given, at what happened in it; not at an incoming sampled flag: that says what the program's own
+//! tracer did. The flag goes out as it came.
 
 mod address;
 mod attributes;
@@ -35,6 +35,7 @@ mod link;
 mod measure;
 mod order;
 mod request;
+mod sampling;
 mod settle;
 mod slab;
 mod suspicion;
@@ -46,6 +47,7 @@ mod window;
 mod tests;
 
 pub use config::{AssemblerConfig, KNOWN_METHODS, Limits, LinkerSwitches};
+pub use sampling::{Rules, Sampling, Slow};
 pub use window::Window;
 
 use self::core::{Core, Sinks};
@@ -54,6 +56,7 @@ use crate::ledger::Entry;
 use crate::message::{Signal, Started};
 use crate::process::{HostFacts, ProcessFacts, SharedResource};
 use crate::request::RequestMetrics;
+use crate::route::Routes;
 use crate::span::Output;
 use order::{ExecCopy, Item, Order};
 
@@ -195,7 +198,7 @@ impl Assembler {
     pub fn ledger(&self) -> Vec<Entry> {
         let core = &self.core;
         let mut others = counts::Others {
-            requests_held: core.requests.len() as u64,
+            requests_held: core.requests.len() as u64 + core.sampler.held(),
             queued: self.order.queued() as u64,
             waiting: core.held.len() as u64,
             trees: core.trees.len() as u64,
@@ -210,6 +213,8 @@ impl Assembler {
         others.execs_held = core.counts.execs - core.counts.exec_logs;
         let mut entries = core.counts.entries(&others);
         entries.extend(core.processes.ledger());
+        entries.extend(core.sampler.ledger());
+        entries.extend(core.routes.iter().flat_map(Routes::ledger));
         entries.extend(core.metrics.iter().flat_map(RequestMetrics::ledger));
         entries
     }

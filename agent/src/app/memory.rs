@@ -61,12 +61,14 @@ impl Memory {
         }
     }
 
-    /// The assembler: an eighth for open requests, a sixteenth for their heads.
+    /// The assembler: an eighth for open requests, a sixteenth for their heads, half of that for spans whose
+    /// trace is not decided.
     pub fn limits(self) -> Limits {
         let usual = Limits::default();
         Limits {
             open_requests: count(self.budget / 8 / REQUEST),
             held_bytes: count(self.budget / 16),
+            undecided_bytes: count(self.budget / 32),
             connections: self.connections(),
             threads: usual.threads.min(count(self.budget / 16 / 200)),
             processes: usual.processes.min(count(self.budget / 16 / 1000)),
@@ -93,6 +95,7 @@ mod tests {
             let sum = limits.connections as u64 * CONNECTION
                 + limits.open_requests as u64 * REQUEST
                 + limits.held_bytes as u64
+                + limits.undecided_bytes as u64
                 + shard.max_held_bytes as u64
                 + memory.rings()
                 + 2 * memory.queue()

@@ -285,7 +285,9 @@ pub fn assembler_config(
     AssemblerConfig {
         id_key,
         rings: FIRST_RING + rings,
-        sample_ratio: settings.sample,
+        buckets: settings.buckets,
+        sampling: settings.sampling,
+        routes: settings.routes.clone(),
         linker: LinkerSwitches {
             headers: evidence,
             threads: evidence,
@@ -294,9 +296,18 @@ pub fn assembler_config(
         request_metrics: settings
             .request_metrics
             .filter(|_| takes_metrics(settings) || settings.listen.is_some())
-            .map(|_| (RequestLimits::default(), settings.temporality)),
+            .map(|_| (request_limits(settings), settings.temporality)),
         limits: Memory::of(settings).limits(),
         ..AssemblerConfig::default()
+    }
+}
+
+/// With routes a service has as many series as routes and statuses that go together.
+fn request_limits(settings: &Settings) -> RequestLimits {
+    let usual = RequestLimits::default();
+    match settings.routes.is_empty() {
+        true => usual,
+        false => RequestLimits { by_service: 1000, ..usual },
     }
 }
 

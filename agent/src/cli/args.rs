@@ -175,6 +175,26 @@ pub struct Out {
     /// Part of the traces that is kept, whole traces, the same ones everywhere: 0 to 1 [default: 1]
     #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
     sample: Vec<String>,
+    /// Traces a second that --sample may keep of those that one service begins here, or off; th in
+    /// tracestate says how many each stands for [default: off]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    sample_rate: Vec<String>,
+    /// Traces that are kept whatever --sample says, separated by commas: errors; slow (slower than 99 of 100
+    /// of their route of late) or slow=TIME; events (a request ran a program); floor=NUMBER (the
+    /// first of each minute and route) [default: none]
+    #[arg(long, value_name = "RULES")]
+    keep: Vec<String>,
+    /// How long a trace waits at most for its end, with --keep: 100ms to 60s [default: 10s]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    keep_wait: Vec<String>,
+    /// What the paths of a service are called, SERVICE=TEMPLATE, for example shop=/users/{id} or
+    /// *=/static/{file...}; repeatable, the first that fits wins
+    #[arg(long, value_name = "SERVICE=TEMPLATE")]
+    route: Vec<String>,
+    /// Learn what other paths are called: http.route, and the span's name, with ids, hashes, dates and slugs
+    /// left out
+    #[arg(long)]
+    learn_routes: bool,
 }
 
 /// What is watched.
@@ -238,6 +258,10 @@ pub struct Capture {
     /// as OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE says, else cumulative]
     #[arg(long, value_name = "KIND")]
     metrics_temporality: Vec<String>,
+    /// Buckets of durations over OTLP: explicit, those of the semantic conventions, or exponential, some 9 %
+    /// wide each; /metrics keeps the former [default: explicit]
+    #[arg(long, value_name = "KIND")]
+    metrics_histograms: Vec<String>,
     /// How payload capture is attached: auto, tracepoint, fexit or kprobe [default: auto]
     #[arg(long, value_name = "WAY")]
     hooks: Vec<String>,
@@ -373,7 +397,16 @@ pub struct Otlp {
 
 impl Out {
     pub fn flags(self) -> Flags {
-        vec![("output", self.output), ("sample", self.sample)]
+        let learn = if self.learn_routes { vec!["true".to_owned()] } else { Vec::new() };
+        vec![
+            ("output", self.output),
+            ("sample", self.sample),
+            ("sample-rate", self.sample_rate),
+            ("keep", self.keep),
+            ("keep-wait", self.keep_wait),
+            ("route", self.route),
+            ("learn-routes", learn),
+        ]
     }
 }
 
@@ -396,6 +429,7 @@ impl Capture {
             ("process-metrics", self.process_metrics),
             ("request-metrics", self.request_metrics),
             ("metrics-temporality", self.metrics_temporality),
+            ("metrics-histograms", self.metrics_histograms),
             ("hooks", self.hooks),
             ("btf", self.btf),
             ("capture", self.capture),

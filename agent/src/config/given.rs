@@ -28,7 +28,13 @@ pub const KEYS: &[&str] = &[
     "process-metrics",
     "request-metrics",
     "metrics-temporality",
+    "metrics-histograms",
     "sample",
+    "sample-rate",
+    "keep",
+    "keep-wait",
+    "route",
+    "learn-routes",
     "log-level",
     "hooks",
     "btf",
@@ -54,8 +60,18 @@ pub const KEYS: &[&str] = &[
 ];
 
 /// Keys that may have several values.
-const REPEATABLE: [&str; 8] =
-    ["output", "include", "exclude", "pid", "port", "probes", "otlp-header", "flow-labels"];
+const REPEATABLE: [&str; 10] = [
+    "output",
+    "include",
+    "exclude",
+    "pid",
+    "port",
+    "probes",
+    "otlp-header",
+    "flow-labels",
+    "keep",
+    "route",
+];
 
 /// Largest configuration file: far beyond what can be written by hand.
 const MAX_FILE: u64 = 256 << 10;

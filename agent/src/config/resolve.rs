@@ -10,6 +10,8 @@ use super::value;
 use agent_common::settings::MAX_PORTS;
 use agent_core::flow::PeerLabels;
 use agent_core::metric::Temporality;
+use agent_core::route::RouteConfig;
+use agent_core::trace::{Rules, Sampling};
 use std::time::Duration;
 
 /// Reads an environment variable.
@@ -20,6 +22,9 @@ const MAX_PIDS: usize = 1024;
 
 /// Most patterns of one kind: together they become one automaton.
 const MAX_GLOBS: usize = 256;
+
+/// Most templates of routes: each request to a service is tried against all of its own.
+const MAX_ROUTES: usize = 1000;
 
 const HEAD_BYTES: u32 = 4096;
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -62,7 +67,13 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         temporality: read
             .one("metrics-temporality", value::temporality)
             .unwrap_or_else(|| preferred(env)),
-        sample: read.one("sample", value::ratio).unwrap_or(1.0),
+        buckets: read.one("metrics-histograms", value::buckets).unwrap_or_default(),
+        sampling: sampling(&mut read),
+        routes: RouteConfig {
+            rules: read.at_most("route", MAX_ROUTES, value::route),
+            learn: read.one("learn-routes", value::truth).unwrap_or(false),
+            ..RouteConfig::default()
+        },
         log_level: read.one("log-level", value::log_level).unwrap_or(LogLevel::Info),
         hooks: read.one("hooks", value::hooks).unwrap_or(Hooks::Auto),
         btf: read.one("btf", value::btf),
@@ -70,6 +81,40 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
         flows: flows(&mut read),
     }
+}
+
+fn sampling(read: &mut Values<'_>) -> Sampling {
+    let default = Sampling::default();
+    let wait = read.one("keep-wait", value::keep_wait);
+    Sampling {
+        ratio: read.one("sample", value::ratio).unwrap_or(default.ratio),
+        rate: read.one("sample-rate", value::request_rate).flatten(),
+        rules: rules(read),
+        wait_ns: wait
+            .map_or(default.wait_ns, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// What is kept whatever the ratio says. Each rule once: of two times or numbers nobody knows which is meant.
+fn rules(read: &mut Values<'_>) -> Rules {
+    let given = read.many("keep", value::keep);
+    let mut rules = Rules::default();
+    let mut seen: Vec<&str> = Vec::new();
+    for (keep, place) in given.iter().flat_map(|(all, place)| all.iter().map(move |it| (it, place)))
+    {
+        if seen.contains(&keep.name()) {
+            let wrong = Wrong::new(format!("{} is given twice", keep.name()), "keep one of them");
+            read.problems.add(place, wrong);
+        }
+        seen.push(keep.name());
+        match *keep {
+            value::Keep::Errors => rules.errors = true,
+            value::Keep::Slow(slow) => rules.slow = Some(slow),
+            value::Keep::Events => rules.events = true,
+            value::Keep::Floor(number) => rules.floor = number,
+        }
+    }
+    rules
 }
 
 /// Of the environment (OTLP exporter specification). What wants the least memory gets sums that begin anew.

@@ -1,7 +1,10 @@
 //! The configuration as the rest of the agent needs it: every value checked, every default made.
 
 use agent_core::flow::PeerLabels;
+use agent_core::histogram::Buckets;
 use agent_core::metric::Temporality;
+use agent_core::route::RouteConfig;
+use agent_core::trace::Sampling;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use std::fmt;
 use std::net::SocketAddr;
@@ -41,8 +44,12 @@ pub struct Settings {
     pub request_metrics: Option<Duration>,
     /// Since when metrics of requests count.
     pub temporality: Temporality,
-    /// Part of the traces that is kept, 0 to 1.
-    pub sample: f64,
+    /// Which buckets the durations of requests have.
+    pub buckets: Buckets,
+    /// Which traces are kept.
+    pub sampling: Sampling,
+    /// Where routes come from.
+    pub routes: RouteConfig,
     /// How much the agent says about itself.
     pub log_level: LogLevel,
     /// How payload capture is attached.

@@ -1,5 +1,6 @@
 //! The text of one value to what it means, or what is wrong with it.
 
+mod sampling;
 mod units;
 
 use super::problem::{Wrong, nearest, quote};
@@ -8,7 +9,9 @@ use super::settings::{
     Output, Probe,
 };
 use agent_common::settings::MAX_PAYLOAD_RINGS;
+use agent_core::histogram::Buckets;
 use agent_core::metric::Temporality;
+pub use sampling::{Keep, keep, keep_wait, route};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -239,6 +242,12 @@ pub fn request_metrics(text: &str) -> Result<Option<Duration>, Wrong> {
 pub fn temporality(text: &str) -> Result<Temporality, Wrong> {
     let choices = [("cumulative", Temporality::Cumulative), ("delta", Temporality::Delta)];
     choice(text, "is no temporality", &choices)
+}
+
+/// Which buckets histograms have.
+pub fn buckets(text: &str) -> Result<Buckets, Wrong> {
+    let choices = [("explicit", Buckets::Explicit), ("exponential", Buckets::Exponential)];
+    choice(text, "is no kind of histogram", &choices)
 }
 
 /// Part of the traces that is kept.

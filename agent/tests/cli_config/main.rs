@@ -6,6 +6,8 @@ mod mistakes;
 
 use agent::cli::{self, Command, Failure, Stop};
 use agent::config::{Hooks, LogLevel, OtlpProtocol, Output, Probe, Settings};
+use agent_core::histogram::Buckets;
+use agent_core::trace::{Rules, Slow};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,7 +74,7 @@ fn defaults_are_as_documented() {
         (4096, None, None)
     );
     assert_eq!(settings.poll_interval, Duration::from_millis(5));
-    assert_eq!((settings.sample, settings.hooks), (1.0, Hooks::Auto));
+    assert_eq!((settings.sampling.ratio, settings.hooks), (1.0, Hooks::Auto));
     assert_eq!(settings.log_level, LogLevel::Info);
 }
 
@@ -141,7 +143,7 @@ otlp:
     assert_eq!((settings.head_bytes, settings.payload_rings), (4096, Some(2)));
     assert_eq!(settings.ring_size, Some(128 << 10));
     assert_eq!(settings.poll_interval, Duration::from_millis(10));
-    assert_eq!((settings.sample, settings.log_level), (0.25, LogLevel::Debug));
+    assert_eq!((settings.sampling.ratio, settings.log_level), (0.25, LogLevel::Debug));
     assert_eq!(settings.hooks, Hooks::Fexit);
     let otlp = settings.otlp;
     assert_eq!(otlp.endpoint.as_deref(), Some("https://x:4318/base"));
@@ -157,12 +159,12 @@ otlp:
 fn flags_win_over_the_file() {
     let text = "sample: 0.5\nport: [1, 2]\noutput: console\nlog-level: warn\n";
     let settings = run_with_file(text, &["--sample=1", "--port=3", "--output=none"]);
-    assert_eq!((settings.sample, settings.selection.ports), (1.0, vec![3]));
+    assert_eq!((settings.sampling.ratio, settings.selection.ports), (1.0, vec![3]));
     assert!(settings.outputs.is_empty());
     assert_eq!(settings.log_level, LogLevel::Warn);
     // An empty file, and one of comments only, say nothing.
     for text in ["", "# nothing\n", "---\n", "otlp:\n"] {
-        assert_eq!(run_with_file(text, &[]).sample, 1.0, "{text:?}");
+        assert_eq!(run_with_file(text, &[]).sampling.ratio, 1.0, "{text:?}");
     }
 }
 
@@ -223,6 +225,40 @@ fn flows_are_configured_by_flag_and_file_and_every_mistake_is_reported() {
         "--flow-dns=maybe",
     ];
     assert_eq!(problems("run", &wrong, None).len(), wrong.len());
+}
+
+#[test]
+fn sampling_and_routes_are_configured_by_flag_and_file_and_every_mistake_is_reported() {
+    let text = "sample: 0.01\nsample-rate: 50\nkeep: [errors, \"slow=1s\"]\nkeep-wait: 5s\n\
+                route:\n  - shop=/users/{id}\n  - \"*=/static/{file...}\"\nlearn-routes: true\n";
+    let settings = run_with_file(text, &[]);
+    let (sampling, routes) = (settings.sampling, settings.routes);
+    assert_eq!((sampling.ratio, sampling.rate, sampling.wait_ns), (0.01, Some(50), 5_000_000_000));
+    let slow = Some(Slow::Above(1_000_000_000));
+    assert_eq!(sampling.rules, Rules { errors: true, slow, ..Rules::default() });
+    assert_eq!((routes.rules.len(), routes.learn), (2, true));
+    let settings = run_with_file(text, &["--keep=slow,events,floor=3", "--sample-rate=off"]);
+    let rules = Rules { errors: false, slow: Some(Slow::Usual), events: true, floor: 3 };
+    assert_eq!((settings.sampling.rules, settings.sampling.rate), (rules, None));
+    assert_eq!(run(&["--metrics-histograms=exponential"]).buckets, Buckets::Exponential);
+    let none = run(&[]);
+    assert!(none.sampling.rules.is_empty() && none.routes.is_empty());
+    let wrong = [
+        "--sample-rate=0",
+        "--keep=error",
+        "--keep=slow,slow=1s",
+        "--keep-wait=1h",
+        "--metrics-histograms=native",
+        "--route=/users/{id}",
+        "--route=shop=/{id",
+    ];
+    let found = problems("run", &wrong, None);
+    let expected = [
+        r#"--keep: "error" is no rule; did you mean errors? allowed: errors, slow, slow=TIME, events, floor=NUMBER"#,
+        "--keep: slow is given twice; keep one of them",
+    ];
+    assert_eq!(found.len(), wrong.len(), "{found:?}");
+    assert!(expected.iter().all(|text| found.iter().any(|one| one == text)), "{found:?}");
 }
 
 #[test]

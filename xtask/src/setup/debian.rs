@@ -33,6 +33,7 @@ const PACKAGES: &[(Level, &str, &str)] = &[
     (Level::Test, "postgresql-15", "STARTTLS of its own"),
     (Level::Test, "apache2-utils", "ab, a load generator"),
     (Level::Test, "wrk", "a load generator"),
+    (Level::Test, "prometheus", "what scrapes /metrics; 100 MB"),
     (Level::Test, "liburing-dev", "io_uring test programs"),
     (Level::Test, "bpftool", "what an ended agent may have left in the kernel"),
     (Level::Test, "iproute2", "network namespaces"),

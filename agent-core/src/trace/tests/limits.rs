@@ -13,6 +13,7 @@ fn floods_stay_within_the_limits_and_every_request_is_accounted_for() {
         connections: 20,
         threads: 10,
         processes: 10,
+        undecided_bytes: 4000,
         queued: 100,
     };
     let mut runner = Runner::new(AssemblerConfig { limits, ..AssemblerConfig::default() });

@@ -3,7 +3,7 @@
 use super::script::*;
 use crate::metric::Temporality;
 use crate::request::{Bucketed, RequestLimits};
-use crate::trace::AssemblerConfig;
+use crate::trace::{AssemblerConfig, Sampling};
 
 /// A chain of three services, `count` times; some of the last one's answers are failures.
 fn chain(count: u64) -> Script {
@@ -26,7 +26,11 @@ type Counter = (&'static str, String, u64);
 
 fn run(count: u64, ratio: f64) -> (Seen, Vec<Bucketed>, Vec<Counter>) {
     let request_metrics = Some((RequestLimits::default(), Temporality::Cumulative));
-    let config = AssemblerConfig { request_metrics, sample_ratio: ratio, ..Default::default() };
+    let config = AssemblerConfig {
+        request_metrics,
+        sampling: Sampling { ratio, ..Sampling::default() },
+        ..Default::default()
+    };
     let mut runner = chain(count).play(config);
     for ring in 0..runner.rings {
         runner.tick(ring, u64::MAX);

@@ -7,6 +7,7 @@ mod joins;
 mod limits;
 mod measures;
 mod orders;
+mod sampling;
 mod script;
 mod spans;
 mod takeover;

@@ -356,6 +356,7 @@ pub(super) struct Owned {
     pub(super) end: u64,
     pub(super) error: bool,
     pub(super) flags: u8,
+    pub(super) state: String,
     pub(super) attributes: BTreeMap<String, String>,
     pub(super) service: String,
 }
@@ -442,6 +443,7 @@ impl Output for Seen {
             end: span.end_unix_ns - 1_000_000_000_000,
             error: span.error,
             flags: span.trace_flags,
+            state: span.tracestate.to_owned(),
             attributes: owned(span.attributes),
             service: span.resource.service.clone(),
         });

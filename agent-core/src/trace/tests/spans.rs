@@ -2,7 +2,7 @@
 
 use super::script::*;
 use crate::message::{Failure, Finished, Head, Name};
-use crate::trace::AssemblerConfig;
+use crate::trace::{AssemblerConfig, Sampling};
 
 /// A request with `texts` and nothing else, both ends; client span, server span.
 fn exchange(texts: &[(Name, &[u8])], end: Finished) -> (Owned, Owned) {
@@ -206,7 +206,10 @@ fn sampling_drops_whole_traces_and_counts_them() {
         script.reply(inner, at + 200);
         script.reply(outer, at + 300);
     }
-    let config = AssemblerConfig { sample_ratio: 0.25, ..AssemblerConfig::default() };
+    let config = AssemblerConfig {
+        sampling: Sampling { ratio: 0.25, ..Sampling::default() },
+        ..AssemblerConfig::default()
+    };
     let seen = script.run_with(config);
     let kept = seen.spans.len();
     assert!((60..140).contains(&(kept / 4)), "{kept} spans");

@@ -1,0 +1,129 @@
+use super::*;
+use proptest::prelude::*;
+
+fn learning() -> Routes {
+    Routes::new(RouteConfig { learn: true, ..RouteConfig::default() })
+}
+
+fn rule(service: Option<&str>, template: &str) -> Rule {
+    let template = Template::parse(template).expect("a template");
+    Rule { service: service.map(str::to_owned), template }
+}
+
+fn count(routes: &Routes, unit: &str, side: Side) -> u64 {
+    let ledger = routes.ledger();
+    let entry = ledger.iter().find(|entry| entry.unit == unit && entry.side == side);
+    entry.map(|entry| entry.count).expect("an entry")
+}
+
+#[test]
+fn paths_become_templates() {
+    let mut routes = learning();
+    for (path, expected) in [
+        ("/", "/"),
+        ("/users", "/users"),
+        ("/users/", "/users"),
+        ("/users/42", "/users/{id}"),
+        ("/users/43/orders/9f86d081884c7d65", "/users/{id}/orders/{hash}"),
+        ("/users/7c9e6679-7425-40de-944b-e07fc1f90ae7", "/users/{uuid}"),
+        ("/days/2026-11-30", "/days/{date}"),
+        ("/api/v1/things?x=/y", "/api/v1/things"),
+        ("/a/b/c/d/e/f/g/h/i/j/k/l/m/n", "/a/b/c/d/e/f/g/h/i/j/k/l/{path}"),
+        ("//users//44", "/users/{id}"),
+    ] {
+        assert_eq!(routes.route("shop", path, true), Some(expected), "{path}");
+    }
+    for no_path in ["*", "", "example.org:443"] {
+        assert_eq!(routes.route("shop", no_path, true), None, "{no_path}");
+    }
+}
+
+#[test]
+fn too_many_words_in_one_place_are_slugs() {
+    let mut routes = learning();
+    for at in 0..MAX_LITERALS {
+        let word = format!("/shop/{}", word(at));
+        assert_eq!(routes.route("shop", &word, true), Some(word.as_str()));
+    }
+    assert_eq!(routes.route("shop", "/shop/one-more", true), Some("/shop/{slug}"));
+    assert_eq!(routes.route("shop", &format!("/shop/{}", word(0)), true), Some("/shop/{slug}"));
+    assert_eq!(routes.route("shop", "/shop/any/edit", true), Some("/shop/{slug}/edit"));
+    assert_eq!(count(&routes, "places", Side::Held), 3, "what was below is given back");
+}
+
+/// A word without digits.
+fn word(at: usize) -> String {
+    let letter = |n: usize| char::from(b'a' + (n % 26) as u8);
+    format!("word-{}{}{}", letter(at), letter(at / 26), letter(at / 676))
+}
+
+#[test]
+fn what_an_operator_says_comes_first() {
+    let rules = vec![
+        rule(Some("shop"), "/shop/{product}"),
+        rule(Some("shop"), "/shop/{never}"),
+        rule(None, "/static/{file...}"),
+    ];
+    let mut routes = Routes::new(RouteConfig { rules, ..RouteConfig::default() });
+    assert_eq!(routes.route("shop", "/shop/7", true), Some("/shop/{product}"));
+    assert_eq!(routes.route("other", "/shop/7", true), None, "a rule of another service");
+    assert_eq!(routes.route("other", "/static/a/b", false), Some("/static/{file...}"));
+    assert_eq!(routes.route("shop", "/users/7", true), None, "nothing is made up");
+    routes.config.learn = true;
+    assert_eq!(routes.route("shop", "/users/7", true), Some("/users/{id}"));
+    assert_eq!(routes.route("shop", "/shop/7", true), Some("/shop/{product}"));
+}
+
+#[test]
+fn what_was_refused_teaches_nothing() {
+    let mut routes = learning();
+    assert_eq!(routes.route("shop", "/wp-login.php", false), None);
+    assert_eq!(routes.route("shop", "/users/1", true), Some("/users/{id}"));
+    assert_eq!(routes.route("shop", "/users/2", false), Some("/users/{id}"));
+    assert_eq!(routes.route("shop", "/users", false), None, "on the way, but nobody was there");
+}
+
+#[test]
+fn ten_thousand_services_and_random_paths_stay_under_the_bounds() {
+    let mut routes = learning();
+    let limits = routes.config.limits;
+    for at in 0..50_000_usize {
+        let service = format!("service-{}", at % 10_000);
+        let path = format!("/{}/{at}/{}/{}", word(at * 7919), word(at * 31), word(at * 17));
+        assert!(routes.route(&service, &path, true).is_some());
+    }
+    assert!(count(&routes, "services", Side::Held) <= limits.services as u64);
+    assert!(count(&routes, "places", Side::Held) <= limits.nodes as u64);
+    let held: usize = routes.services.values().map(|service| service.tree.len()).sum();
+    assert_eq!(count(&routes, "places", Side::Held) as usize, held);
+}
+
+#[test]
+fn one_service_has_a_bounded_number_of_names() {
+    let mut routes = learning();
+    let mut names = std::collections::BTreeSet::new();
+    for at in 0..100_000_usize {
+        let path = format!("/{}/{}/{}", word(at % 40), word(at / 40 % 40), word(at / 1600 % 40));
+        names.insert(routes.route("shop", &path, true).expect("a name").to_owned());
+    }
+    assert_eq!(names.len(), routes.config.limits.routes + 1, "and the one for the rest");
+    assert!(names.contains(OVERFLOW));
+    let ledger = routes.ledger();
+    let of = |side| ledger.iter().find(|entry| entry.side == side).expect("an entry").count;
+    assert_eq!(of(Side::In), of(Side::Out) + of(Side::Lost("overflowed")));
+}
+
+proptest! {
+    #[test]
+    fn a_learnt_route_is_its_own_and_is_found_again(
+        paths in proptest::collection::vec("(/[a-z0-9%é{.-]{0,9}){0,15}", 1..40),
+    ) {
+        let mut routes = learning();
+        for path in &paths {
+            let first = routes.route("s", path, true).map(str::to_owned);
+            prop_assert_eq!(first.is_some(), path.starts_with('/'));
+            let again = routes.route("s", path, false).map(str::to_owned);
+            prop_assert_eq!(first, again, "{}", path);
+        }
+    }
+}
