@@ -17,7 +17,7 @@ mod resource;
 mod table;
 mod usage;
 
-pub use container::container_id;
+pub use container::{Place, PodUid, container_id, place};
 pub use exec::{ExecContent, exec_attributes};
 pub use facts::{
     HostFacts, MAX_ARGS, MAX_ARGS_BYTES, ProcessFacts, START_TICK_NS, split_args, start_tick,

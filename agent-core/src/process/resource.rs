@@ -1,7 +1,7 @@
 //! The OpenTelemetry resource of a process (semantic conventions 1.44).
 
 use super::facts::{HostFacts, ProcessFacts, start_tick};
-use super::{container_id, identify};
+use super::{Place, identify, place};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub fn resource_attributes(facts: &ProcessFacts, host: &HostFacts) -> Vec<(Strin
     attributes.carried(facts);
 
     attributes.text("os.type", "linux");
-    attributes.text("container.id", container_id(&facts.cgroup).unwrap_or_default());
+    attributes.place(&place(&facts.cgroup));
     attributes.process(facts);
     attributes.text("telemetry.sdk.name", "kernspan");
     attributes.text("telemetry.sdk.version", &host.agent_version);
@@ -105,6 +105,17 @@ impl Attributes {
         }
         let name = variable(facts, "OTEL_SERVICE_NAME").unwrap_or_default();
         self.text("service.name", name.get(..MAX_SERVICE_NAME).unwrap_or(name));
+    }
+
+    /// The innermost container and pod. The pod's own word for its uid stands where it has been
+    /// declared: the cgroup of a pod from a file has a hash of it.
+    fn place(&mut self, place: &Place<'_>) {
+        self.text("container.id", place.containers.first().copied().unwrap_or_default());
+        if let Some(pod) = place.pods.first()
+            && !self.0.contains_key("k8s.pod.uid")
+        {
+            self.text("k8s.pod.uid", &pod.to_string());
+        }
     }
 
     fn process(&mut self, facts: &ProcessFacts) {
