@@ -12,6 +12,7 @@
 mod container;
 mod exec;
 mod facts;
+pub mod kubernetes;
 mod name;
 mod resource;
 mod table;

@@ -192,3 +192,26 @@ fn the_versions_of_one_process_are_bounded() {
     assert_eq!(count(&table, Side::Info("dropped_versions")), 12);
     assert_eq!(table.resource(busy, 20 * SECOND).service, "x");
 }
+
+#[test]
+fn a_process_is_renamed_when_its_pod_is_and_keeps_the_name_of_one_that_is_gone() {
+    use crate::process::kubernetes::{PodChange, testing};
+    let key = key(10, SECOND);
+    let mut table = table(16);
+    let inside = ProcessFacts { cgroup: testing::cgroup(), ..facts(key, SECOND, "/srv/shop") };
+    table.insert(inside);
+    let name = |table: &mut ProcessTable| table.resource(key, 2 * SECOND).service.clone();
+    assert_eq!(name(&mut table), "shop", "before the pod is known");
+    table.pod(PodChange::known(testing::pod()));
+    assert_eq!(name(&mut table), "web");
+    let first = table.resource(key, 2 * SECOND);
+    table.pod(PodChange::known(testing::pod()));
+    assert_eq!(table.resource(key, 2 * SECOND).id, first.id, "nothing has changed");
+
+    let mut labelled = testing::pod();
+    labelled.app.name = "front".into();
+    table.pod(PodChange::known(labelled));
+    assert_eq!(name(&mut table), "front");
+    table.pod(PodChange::Gone(testing::uid()));
+    assert_eq!(name(&mut table), "front", "its last spans are still to come");
+}

@@ -18,6 +18,7 @@ use crate::cli::{Failure, Record};
 use crate::config::{Capture, Hooks, LinkEvidence, Probe, Settings};
 use crate::export::{Destination, Writing};
 use crate::flow::datagrams::DatagramMap;
+use crate::kubernetes::{self, Pods};
 use crate::probe::attached::Attached;
 use crate::probe::control::Maps;
 use crate::probe::in_kernel::InKernelMaps;
@@ -84,6 +85,10 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         }
         None => None,
     };
+    // Before probes are loaded, which takes longer than a list of pods.
+    let env = |name: &str| std::env::var(name).ok();
+    let pods = kubernetes::start(&settings.kubernetes, &host.name, &env, runtime.handle())
+        .map_err(operator)?;
     // Conversations are no part of a recording.
     let flows = settings.probes.contains(&Probe::Flow) && record.is_none();
     // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
@@ -104,6 +109,7 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         id_key,
         host,
         own,
+        pods,
         runtime.handle(),
     )?;
     let shared = Arc::clone(&agent.shared);
@@ -334,6 +340,7 @@ impl Agent {
         id_key: IdKey,
         host: HostFacts,
         own: Option<OwnEndpoint>,
+        pods: Pods,
         runtime: &Handle,
     ) -> Result<Agent, Failure> {
         let Maps {
@@ -358,6 +365,7 @@ impl Agent {
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
         let _ = shared.in_kernel.set(users);
+        let _ = shared.kubernetes.set(pods.knowledge);
         let mut companions = vec![spawn("kernspan-packet", move || packets.run())?];
         let flows = flow_maps.map(|(ring, datagrams)| FlowMaps {
             ring,
@@ -377,6 +385,7 @@ impl Agent {
             id_key,
             host,
             own,
+            pods: pods.changes,
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;

@@ -1,6 +1,7 @@
 //! What the threads of a run share: a stop flag, and copies of their accounts for whoever asks.
 
 use super::{clock::boot_ns, packets::InKernel};
+use crate::kubernetes::Knowledge;
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
 use crate::uprobe::knowledge;
 use agent_common::counter;
@@ -12,7 +13,7 @@ use agent_core::ledger::{Entry, Side};
 use agent_core::request::{Bucketed, Number};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Who has an account.
@@ -53,6 +54,8 @@ pub struct Shared {
     pub libraries: knowledge::Shared,
     /// Who has calls that no registers explain; unset in a replay.
     pub in_kernel: OnceLock<InKernel>,
+    /// How it goes with the API server; unset in a replay.
+    pub kubernetes: OnceLock<Arc<Knowledge>>,
     counters: Mutex<Option<Counters>>,
     misses: Misses,
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
@@ -73,6 +76,7 @@ impl Shared {
             features,
             libraries: knowledge::Shared::default(),
             in_kernel: OnceLock::new(),
+            kubernetes: OnceLock::new(),
             counters: Mutex::new(counters),
             misses,
             accounts: Mutex::default(),
@@ -129,6 +133,9 @@ impl Shared {
         let mut entries = self.kernel_ledger();
         entries.extend(self.misses.ledger());
         entries.extend(self.libraries.ledger());
+        if let Some(kubernetes) = self.kubernetes.get() {
+            entries.extend(kubernetes.ledger());
+        }
         for account in lock(&self.accounts).values() {
             add_up(&mut entries, account);
         }

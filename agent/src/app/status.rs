@@ -59,6 +59,7 @@ impl StatusSource for Status {
             "connections": self.connections(),
             "tls": self.tls(),
             "in_kernel": self.in_kernel(),
+            "kubernetes": self.0.kubernetes.get().map(|knowledge| knowledge.report()),
             "payload_rings": self.rings(),
             "ledger": ledger_json(&self.ledger()),
         })

@@ -51,11 +51,26 @@ pub const KEYS: &[&str] = &[
     "flow-series",
     "flow-table",
     "flow-dns",
+    "kubernetes",
+    "kubernetes-node",
+    "kubernetes-label",
+    "kubernetes-name-labels",
+    "kubernetes-token-file",
+    "kubernetes-ca",
 ];
 
 /// Keys that may have several values.
-const REPEATABLE: [&str; 8] =
-    ["output", "include", "exclude", "pid", "port", "probes", "otlp-header", "flow-labels"];
+const REPEATABLE: [&str; 9] = [
+    "output",
+    "include",
+    "exclude",
+    "pid",
+    "port",
+    "probes",
+    "otlp-header",
+    "flow-labels",
+    "kubernetes-label",
+];
 
 /// Largest configuration file: far beyond what can be written by hand.
 const MAX_FILE: u64 = 256 << 10;

@@ -216,7 +216,7 @@ otlp-endpoint: http://x
         r#"FILE:7:9: sample: a list is not possible here; write one value"#,
         r#"FILE:9:1: "listen" is already given in line 8; keep one; several values go in a list"#,
         r#"FILE:10:1: config cannot be given in a file; give it on the command line"#,
-        r#"FILE:11:1: unknown key "verbose"; known are output, listen, include, exclude, pid, port, cgroup, probes, head-bytes, payload-rings, ring-size, poll-interval, max-cpu, max-memory, max-request-rate, process-metrics, request-metrics, metrics-temporality, sample, log-level, hooks, btf, capture, link, otlp-endpoint, otlp-protocol, otlp-header, otlp-compression, otlp-timeout, otlp-ca, otlp-client-cert, otlp-client-key, otlp-insecure, otlp-queue-bytes, flow-interval, flow-labels, flow-logs, flow-series, flow-table, flow-dns"#,
+        r#"FILE:11:1: unknown key "verbose"; known are output, listen, include, exclude, pid, port, cgroup, probes, head-bytes, payload-rings, ring-size, poll-interval, max-cpu, max-memory, max-request-rate, process-metrics, request-metrics, metrics-temporality, sample, log-level, hooks, btf, capture, link, otlp-endpoint, otlp-protocol, otlp-header, otlp-compression, otlp-timeout, otlp-ca, otlp-client-cert, otlp-client-key, otlp-insecure, otlp-queue-bytes, flow-interval, flow-labels, flow-logs, flow-series, flow-table, flow-dns, kubernetes, kubernetes-node, kubernetes-label, kubernetes-name-labels, kubernetes-token-file, kubernetes-ca"#,
         r#"FILE:12:1: the key is not a name; write lines such as sample: 0.1"#,
         r#"FILE:14:13: "gopher://x" is neither http nor https; a URL such as http://localhost:4317 or https://collector.example:4318"#,
         r#"FILE:15:11: the header has no =; NAME=VALUE, for example x-api-key=…"#,
