@@ -63,6 +63,7 @@ const SELECTED_PROCESSES: u32 = 32_768;
 pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> {
     start_logging(settings)?;
     privilege::check()?;
+    privilege::warn();
     crate::export::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
