@@ -87,9 +87,8 @@ pub fn run(settings: &Settings, record: Option<&Record>) -> Result<(), Failure> 
         None => None,
     };
     // Before probes are loaded, which takes longer than a list of pods.
-    let env = |name: &str| std::env::var(name).ok();
-    let pods = kubernetes::start(&settings.kubernetes, &host.name, &env, runtime.handle())
-        .map_err(operator)?;
+    let pods = kubernetes::start(&settings.kubernetes, &host.name, runtime.handle());
+    let pods = pods.map_err(operator)?;
     // Conversations are no part of a recording.
     let flows = settings.probes.contains(&Probe::Flow) && record.is_none();
     // In a thread of its own, whose memory goes back with it: reading the kernel's types takes

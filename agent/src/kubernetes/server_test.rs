@@ -157,7 +157,7 @@ impl Run {
             token_file: token.map(Into::into),
             ..KubernetesSettings::default()
         };
-        let pods = start(&settings, "host", &|_| None, runtime.handle()).unwrap();
+        let pods = start(&settings, "host", runtime.handle()).unwrap();
         Run { server, pods, runtime }
     }
 
