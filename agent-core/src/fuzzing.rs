@@ -11,6 +11,7 @@ use crate::flow::{self, dns};
 use crate::golang;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Started, Thread};
+use crate::process;
 use crate::protocol::http1::{self, Http1};
 use crate::protocol::tls::Handshake;
 use crate::protocol::{Direction, Input, Progress, Segment, Sink};
@@ -85,6 +86,23 @@ pub fn routes(bytes: &[u8]) {
     let ledger = routes.ledger();
     let held = ledger.iter().find(|entry| entry.unit == "places");
     assert!(held.is_some_and(|held| held.count <= 40), "{held:?}");
+}
+
+/// Reads lines of `/proc/PID/cgroup`.
+///
+/// # Panics
+/// When what is found is not in the text.
+pub fn cgroup(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let found = process::place(&text);
+    for id in &found.containers {
+        assert!(text.contains(id) && id.len() >= 34, "{id} in {text}");
+    }
+    for pod in &found.pods {
+        let name = pod.to_string();
+        assert!(text.contains(&name) || text.contains(&name.replace('-', "_")) || pod.is_uuid);
+        assert_eq!(process::PodUid::parse(&name), Some(*pod), "{name} in {text}");
+    }
 }
 
 /// Looks for functions, the build id and marks in a program of a stranger.

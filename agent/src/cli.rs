@@ -4,6 +4,7 @@ mod args;
 pub mod doctor;
 mod failure;
 pub mod flows;
+mod kubernetes;
 
 pub use failure::Failure;
 pub use flows::Flows;
@@ -105,16 +106,18 @@ where
 
 fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, config::Problems> {
     Ok(match command {
-        args::Command::Run { out, capture, common, otlp, flows } => {
-            let flags = [out.flags(), capture.flags(), common.flags(), otlp.flags(), flows.flags()];
+        args::Command::Run { out, capture, common, otlp, flows, kubernetes } => {
+            let mut flags = vec![out.flags(), capture.flags(), common.flags(), otlp.flags()];
+            flags.extend([flows.flags(), kubernetes.flags()]);
             let source = Source::new(flags.concat());
             let Resolved { settings, given, .. } = source.read(env)?;
             Command::Run(Box::new(Run { settings, given, source }))
         }
-        args::Command::Record { file, raw, duration, output, capture, common } => {
+        args::Command::Record { file, raw, duration, output, capture, common, kubernetes } => {
             // The file may be shared with `run` and name outputs: a recording takes only its own.
             let silent = output.is_empty();
             let flags = [vec![("output", output)], capture.flags(), common.flags()].concat();
+            let flags = [flags, kubernetes.flags()].concat();
             let mut resolved = config::load(flags, &duration, env)?;
             if silent {
                 resolved.settings.outputs.clear();

@@ -11,12 +11,14 @@
 //! ```
 
 pub mod given;
+mod kubernetes;
 pub mod problem;
 mod resolve;
 mod settings;
 pub(crate) mod value;
 mod yaml;
 
+pub use kubernetes::{ApiServer, KubernetesSettings};
 pub use problem::{Place, Problem, Problems};
 pub use resolve::Environment;
 pub use settings::{

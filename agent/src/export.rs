@@ -258,7 +258,7 @@ fn partial_success(body: &[u8]) -> Outcome {
 }
 
 /// An error with its causes, each once.
-fn error_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod export;
 pub mod flow;
+pub mod kubernetes;
 pub mod probe;
 pub mod process;
 pub mod runtime;

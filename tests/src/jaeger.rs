@@ -2,7 +2,7 @@
 
 use crate::http;
 use crate::process::{Process, free_ports, until};
-use crate::scenario::{Scenario, skip, tool};
+use crate::scenario::{Scenario, crate_dir, skip, tool};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,23 +11,6 @@ use std::time::Duration;
 
 /// How long it may take to listen, and then to show a trace.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-const CONFIG: &str = "\
-service:
-  extensions: [jaeger_storage, jaeger_query]
-  telemetry: {metrics: {level: none}, traces: {level: none}}
-  pipelines:
-    traces: {receivers: [otlp], processors: [batch], exporters: [jaeger_storage_exporter]}
-extensions:
-  jaeger_storage: {backends: {mem: {memory: {max_traces: 10000}}}}
-  jaeger_query:
-    storage: {traces: mem}
-    http: {endpoint: '127.0.0.1:HTTP'}
-    grpc: {endpoint: '127.0.0.1:QUERY'}
-receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:OTLP'}}}}
-processors: {batch: {timeout: 100ms}}
-exporters: {jaeger_storage_exporter: {trace_storage: mem}}
-";
 
 /// A running Jaeger.
 #[derive(Debug)]
@@ -61,10 +44,13 @@ impl Jaeger {
             return None;
         };
         let [http, query, otlp] = free_ports();
-        let config = CONFIG
-            .replace("HTTP", &http.to_string())
-            .replace("QUERY", &query.to_string())
-            .replace("OTLP", &otlp.to_string());
+        let shipped = crate_dir("../deploy/jaeger/config.yaml");
+        let mut config = std::fs::read_to_string(shipped).expect("the shipped configuration");
+        for (from, to) in [("16686", http), ("16685", query), ("4317", otlp)] {
+            let (from, to) = (format!("\"127.0.0.1:{from}\""), format!("\"127.0.0.1:{to}\""));
+            assert!(config.contains(&from), "{from} in the shipped configuration");
+            config = config.replace(&from, &to);
+        }
         let config = scenario.file("jaeger.yaml", config.as_bytes());
         let mut command = Command::new(program);
         command.arg("--config").arg(config);

@@ -41,6 +41,7 @@ pub mod netns;
 pub mod nginx;
 pub mod otlp;
 pub mod overlay;
+pub mod podman;
 pub mod process;
 pub mod prometheus;
 pub mod python;

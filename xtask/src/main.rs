@@ -6,9 +6,12 @@ use std::process::ExitCode;
 
 mod bench;
 mod build;
+mod chart;
 mod command;
+mod deb;
 mod demo;
 mod fuzz;
+mod image;
 mod paths;
 mod promises;
 mod service;
@@ -52,6 +55,12 @@ enum Task {
     Soak(soak::Options),
     /// Fuzz the parsers and decoders.
     Fuzz(fuzz::Options),
+    /// Build the OCI image, into an archive.
+    Image(image::Options),
+    /// Check the Helm chart, and that the plain manifests are what it gives.
+    Chart(chart::Options),
+    /// Build the Debian package.
+    Deb(deb::Options),
     /// Check that every promise in docs/promises.md names an existing test.
     Promises,
 }
@@ -77,6 +86,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => bench::run(&options)?,
         Task::Soak(options) => soak::run(&options)?,
         Task::Fuzz(options) => fuzz::run(&options)?,
+        Task::Image(options) => image::run(&options)?,
+        Task::Chart(options) => chart::run(&options)?,
+        Task::Deb(options) => deb::run(&options)?,
         Task::Promises => promises::run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -67,6 +67,7 @@ impl Stages {
                 }
             }
             Item::Process(facts) => self.assembler.facts((**facts).clone()),
+            Item::Pod(change) => self.assembler.pod((**change).clone()),
             Item::Tick { ring: 0, boot_ns } => self.tick(0, *boot_ns),
             Item::Tick { ring: RING, boot_ns } => {
                 self.shard.idle(*boot_ns, &mut self.found);

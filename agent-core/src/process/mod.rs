@@ -12,12 +12,13 @@
 mod container;
 mod exec;
 mod facts;
+pub mod kubernetes;
 mod name;
 mod resource;
 mod table;
 mod usage;
 
-pub use container::container_id;
+pub use container::{Place, PodUid, container_id, place};
 pub use exec::{ExecContent, exec_attributes};
 pub use facts::{
     HostFacts, MAX_ARGS, MAX_ARGS_BYTES, ProcessFacts, START_TICK_NS, split_args, start_tick,

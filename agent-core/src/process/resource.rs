@@ -1,7 +1,8 @@
 //! The OpenTelemetry resource of a process (semantic conventions 1.44).
 
 use super::facts::{HostFacts, ProcessFacts, start_tick};
-use super::{container_id, identify};
+use super::kubernetes::{Workload, pod_attributes};
+use super::{Place, identify, place};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,13 +60,19 @@ pub type SharedResource = Arc<Resource>;
 ///
 /// `service.name`: the process's environment (`OTEL_SERVICE_NAME`, then
 /// `OTEL_RESOURCE_ATTRIBUTES`), the script, jar or module it runs, its executable, else
-/// `unknown_service`. (Between environment and script belongs the container's name: a cgroup
-/// tells its id only.) Other attributes in the environment are carried over; what the agent itself
+/// `unknown_service`. Other attributes in the environment are carried over; what the agent itself
 /// sees (`process.*`, `container.id`, `telemetry.*`, `os.type`) is not theirs to say.
 ///
 /// Command line and working directory stay out: they belong to the exec record, and would go out
 /// with every batch.
-pub fn resource_attributes(facts: &ProcessFacts, host: &HostFacts) -> Vec<(String, ResourceValue)> {
+///
+/// What is said of its pod stands between environment and script, and what the pod is stands above
+/// both ([`kubernetes`](super::kubernetes)).
+pub fn resource_attributes(
+    facts: &ProcessFacts,
+    host: &HostFacts,
+    workload: Option<&Workload>,
+) -> Vec<(String, ResourceValue)> {
     let mut attributes = Attributes(BTreeMap::new());
     let identity = identify(facts);
     attributes.text("service.name", identity.service.as_deref().unwrap_or("unknown_service"));
@@ -75,10 +82,16 @@ pub fn resource_attributes(facts: &ProcessFacts, host: &HostFacts) -> Vec<(Strin
     attributes.text("host.arch", &host.arch);
     attributes.text("os.version", &host.kernel);
 
+    let mut known = Vec::new();
+    if let Some(workload) = workload {
+        let fact = &mut |key: &str, value| known.push((key.to_owned(), value));
+        pod_attributes(workload, |key, value| attributes.claimed(key, value), fact);
+    }
     attributes.carried(facts);
+    attributes.0.extend(known);
 
     attributes.text("os.type", "linux");
-    attributes.text("container.id", container_id(&facts.cgroup).unwrap_or_default());
+    attributes.place(&place(&facts.cgroup));
     attributes.process(facts);
     attributes.text("telemetry.sdk.name", "kernspan");
     attributes.text("telemetry.sdk.version", &host.agent_version);
@@ -127,18 +140,34 @@ impl Attributes {
         self.0.insert(key.to_owned(), ResourceValue::Int(i64::from(value)));
     }
 
+    /// What somebody says of the process, unless it is for the agent to say.
+    fn claimed(&mut self, key: &str, value: &str) {
+        let own = ["process.", "telemetry."].iter().any(|prefix| key.starts_with(prefix))
+            || matches!(key, "container.id" | "os.type");
+        if !own {
+            self.text(key, value);
+        }
+    }
+
     /// What the process's environment says.
     fn carried(&mut self, facts: &ProcessFacts) {
         let declared = variable(facts, "OTEL_RESOURCE_ATTRIBUTES").and_then(declared_attributes);
         for (key, value) in declared.unwrap_or_default() {
-            let own = ["process.", "telemetry."].iter().any(|prefix| key.starts_with(prefix))
-                || matches!(key.as_str(), "container.id" | "os.type");
-            if !own {
-                self.text(&key, &value);
-            }
+            self.claimed(&key, &value);
         }
         let name = variable(facts, "OTEL_SERVICE_NAME").unwrap_or_default();
         self.text("service.name", name.get(..MAX_SERVICE_NAME).unwrap_or(name));
+    }
+
+    /// The innermost container and pod. The pod's own word for its uid stands where it has been
+    /// declared: the cgroup of a pod from a file has a hash of it.
+    fn place(&mut self, place: &Place<'_>) {
+        self.text("container.id", place.containers.first().copied().unwrap_or_default());
+        if let Some(pod) = place.pods.first()
+            && !self.0.contains_key("k8s.pod.uid")
+        {
+            self.text("k8s.pod.uid", &pod.to_string());
+        }
     }
 
     fn process(&mut self, facts: &ProcessFacts) {

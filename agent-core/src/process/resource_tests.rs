@@ -40,7 +40,7 @@ fn get(attributes: &[(String, ResourceValue)], key: &str) -> String {
 
 #[test]
 fn a_resource_names_service_process_host_and_agent() {
-    let attributes = resource_attributes(&facts(&[]), &host());
+    let attributes = resource_attributes(&facts(&[]), &host(), None);
     let expected = [
         ("container.id", "a".repeat(64)),
         ("host.arch", "amd64".into()),
@@ -103,7 +103,7 @@ fn the_environment_of_the_process_has_the_first_word() {
         ),
     ];
     for (why, environment, key, expected) in cases {
-        let attributes = resource_attributes(&facts(environment), &host());
+        let attributes = resource_attributes(&facts(environment), &host(), None);
         assert_eq!(get(&attributes, key), *expected, "{why}");
     }
 }
@@ -111,8 +111,11 @@ fn the_environment_of_the_process_has_the_first_word() {
 #[test]
 fn too_many_attributes_are_dropped_as_a_whole() {
     let many: Vec<String> = (0..=MAX_CARRIED).map(|at| format!("k{at}=v")).collect();
-    let attributes =
-        resource_attributes(&facts(&[("OTEL_RESOURCE_ATTRIBUTES", &many.join(","))]), &host());
+    let attributes = resource_attributes(
+        &facts(&[("OTEL_RESOURCE_ATTRIBUTES", &many.join(","))]),
+        &host(),
+        None,
+    );
     assert_eq!(get(&attributes, "k0"), "");
 }
 
@@ -120,7 +123,7 @@ fn too_many_attributes_are_dropped_as_a_whole() {
 fn a_process_without_facts_is_an_unknown_service_with_its_number() {
     let key = ProcessKey { tgid: 7, start_ns: 1 };
     let facts = ProcessFacts { key, ..ProcessFacts::default() };
-    let attributes = resource_attributes(&facts, &host());
+    let attributes = resource_attributes(&facts, &host(), None);
     assert_eq!(get(&attributes, "service.name"), "unknown_service");
     assert_eq!(get(&attributes, "process.pid"), "7");
     assert_eq!(get(&attributes, "process.parent_pid"), "");
@@ -136,4 +139,46 @@ fn the_instance_id_is_the_uuid_v5_of_boot_process_and_start() {
     assert_eq!(instance_id(&later, &host()), instance_id(&facts(&[]), &host()));
     later.key.start_ns += START_TICK_NS;
     assert_ne!(instance_id(&later, &host()), instance_id(&facts(&[]), &host()));
+}
+
+#[test]
+fn a_pod_names_its_processes_unless_they_name_themselves() {
+    use crate::process::kubernetes::{PodChange, PodTable, testing};
+    let mut pods = PodTable::default();
+    pods.apply(PodChange::known(testing::pod()));
+    let of = |environment: &[(&str, &str)]| {
+        let facts = ProcessFacts { cgroup: testing::cgroup(), ..facts(environment) };
+        let workload = pods.find(&place(&facts.cgroup));
+        resource_attributes(&facts, &host(), workload.as_ref())
+    };
+    let quiet = of(&[]);
+    assert!(quiet.is_sorted_by(|a, b| a.0 < b.0));
+    for (key, value) in [
+        ("service.name", "web"),
+        ("service.namespace", "shop"),
+        ("k8s.deployment.name", "web"),
+        ("k8s.pod.uid", testing::UID),
+        ("container.id", testing::ID),
+        ("k8s.container.name", "app"),
+        ("telemetry.sdk.language", "python"),
+    ] {
+        assert_eq!(get(&quiet, key), value, "{key}");
+    }
+    let said = of(&[
+        ("OTEL_SERVICE_NAME", "mine"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=ours,k8s.pod.name=forged"),
+    ]);
+    assert_eq!(get(&said, "service.name"), "mine");
+    assert_eq!(get(&said, "service.namespace"), "ours");
+    assert_eq!(get(&said, "k8s.pod.name"), testing::pod().name, "that is for the cluster to say");
+}
+
+#[test]
+fn without_the_api_server_a_pod_has_its_uid() {
+    use crate::process::kubernetes::testing;
+    let facts = ProcessFacts { cgroup: testing::cgroup(), ..facts(&[]) };
+    let attributes = resource_attributes(&facts, &host(), None);
+    assert_eq!(get(&attributes, "k8s.pod.uid"), testing::UID);
+    assert_eq!(get(&attributes, "container.id"), testing::ID);
+    assert_eq!(get(&attributes, "service.name"), "orders");
 }

@@ -1,6 +1,8 @@
 //! Processes that live or lived a moment ago, and what they were when.
 
 use super::facts::{HostFacts, ProcessFacts, start_tick};
+use super::kubernetes::{PodChange, PodTable, Workload};
+use super::place;
 use super::resource::{
     Resource, ResourceValue, SharedResource, resource_attributes, service_attributes,
 };
@@ -41,6 +43,7 @@ pub struct ProcessTable {
     turn: VecDeque<Id>,
     /// Processes that ended, by end.
     ended: VecDeque<(u64, Id)>,
+    pods: PodTable,
     interner: Interner,
     counts: Counts,
 }
@@ -59,6 +62,29 @@ struct Version {
     unknown: bool,
     /// Made when first asked for.
     resource: Option<SharedResource>,
+    /// Its pod, and the generation of pods among which it was last looked for.
+    workload: Option<Workload>,
+    looked: u64,
+}
+
+impl Version {
+    fn new(facts: ProcessFacts) -> Version {
+        Version { facts, unknown: false, resource: None, workload: None, looked: 0 }
+    }
+
+    /// Looks for the pod again when pods have changed. One that is no more stays the process's: it
+    /// is told of when its last spans are still to come.
+    fn look(&mut self, pods: &PodTable) {
+        if self.looked == pods.generation() {
+            return;
+        }
+        self.looked = pods.generation();
+        let found = pods.find(&place(&self.facts.cgroup));
+        if found.is_some() && found != self.workload {
+            self.workload = found;
+            self.resource = None;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -79,9 +105,15 @@ impl ProcessTable {
             processes: HashMap::default(),
             turn: VecDeque::new(),
             ended: VecDeque::new(),
+            pods: PodTable::default(),
             interner: Interner::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// A pod has come, gone or changed: processes are named by it from now on.
+    pub fn pod(&mut self, change: PodChange) {
+        self.pods.apply(change);
     }
 
     /// Takes facts as they are from `facts.since_ns` on. Facts of the same time are replaced: what
@@ -96,7 +128,7 @@ impl ProcessTable {
             at -= 1;
             process.versions.remove(at);
         }
-        process.versions.insert(at, Version { facts, unknown: false, resource: None });
+        process.versions.insert(at, Version::new(facts));
         if process.versions.len() > MAX_VERSIONS {
             process.versions.remove(0);
             self.counts.dropped_versions += 1;
@@ -166,9 +198,10 @@ impl ProcessTable {
             && let Some(version) = process.versions.get_mut(at)
         {
             process.used = true;
-            let made = version
-                .resource
-                .get_or_insert_with(|| self.interner.process(&version.facts, &self.host));
+            version.look(&self.pods);
+            let Version { facts, workload, resource, .. } = version;
+            let made = resource
+                .get_or_insert_with(|| self.interner.process(facts, &self.host, workload.as_ref()));
             return Arc::clone(made);
         }
         self.unknown(key, at_ns)
@@ -197,15 +230,18 @@ impl ProcessTable {
             (Side::Info("dropped_versions"), counts.dropped_versions),
         ]
         .map(|(side, count)| Entry { stage: "process", unit: "processes", side, count })
-        .to_vec()
+        .into_iter()
+        .chain(self.pods.ledger())
+        .collect()
     }
 
     #[cold]
     fn unknown(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
         self.counts.unknown += 1;
         let facts = ProcessFacts { key, since_ns: at_ns, ..ProcessFacts::default() };
-        let resource = self.interner.process(&facts, &self.host);
-        let version = Version { facts, unknown: true, resource: Some(Arc::clone(&resource)) };
+        let resource = self.interner.process(&facts, &self.host, None);
+        let resource_made = Some(Arc::clone(&resource));
+        let version = Version { unknown: true, resource: resource_made, ..Version::new(facts) };
         let process = self.process(key);
         process.used = true;
         process.versions.push(version);
@@ -288,8 +324,13 @@ struct Interner {
 }
 
 impl Interner {
-    fn process(&mut self, facts: &ProcessFacts, host: &HostFacts) -> SharedResource {
-        let attributes = resource_attributes(facts, host);
+    fn process(
+        &mut self,
+        facts: &ProcessFacts,
+        host: &HostFacts,
+        workload: Option<&Workload>,
+    ) -> SharedResource {
+        let attributes = resource_attributes(facts, host, workload);
         let service = self.intern(service_attributes(&attributes, facts, host), None);
         self.intern(attributes, Some(service))
     }

@@ -223,3 +223,26 @@ fn an_instance_that_the_environment_names_is_one_of_its_service_too() {
     let blue = ("service.instance.id".to_owned(), ResourceValue::Str("blue".to_owned()));
     assert!(resource.of_service().attributes.contains(&blue));
 }
+
+#[test]
+fn a_process_is_renamed_when_its_pod_is_and_keeps_the_name_of_one_that_is_gone() {
+    use crate::process::kubernetes::{PodChange, testing};
+    let key = key(10, SECOND);
+    let mut table = table(16);
+    let inside = ProcessFacts { cgroup: testing::cgroup(), ..facts(key, SECOND, "/srv/shop") };
+    table.insert(inside);
+    let name = |table: &mut ProcessTable| table.resource(key, 2 * SECOND).service.clone();
+    assert_eq!(name(&mut table), "shop", "before the pod is known");
+    table.pod(PodChange::known(testing::pod()));
+    assert_eq!(name(&mut table), "web");
+    let first = table.resource(key, 2 * SECOND);
+    table.pod(PodChange::known(testing::pod()));
+    assert_eq!(table.resource(key, 2 * SECOND).id, first.id, "nothing has changed");
+
+    let mut labelled = testing::pod();
+    labelled.app.name = "front".into();
+    table.pod(PodChange::known(labelled));
+    assert_eq!(name(&mut table), "front");
+    table.pod(PodChange::Gone(testing::uid()));
+    assert_eq!(name(&mut table), "front", "its last spans are still to come");
+}

@@ -1,7 +1,8 @@
 //! Numbers and texts as bytes: little-endian, texts behind a `u32` length.
 
 use crate::event::ProcessKey;
-use crate::process::{HostFacts, ProcessFacts};
+use crate::process::kubernetes::{AppLabels, OwnerKind, Pod, PodChange, PodContainer};
+use crate::process::{HostFacts, PodUid, ProcessFacts};
 
 /// The bytes are not what they should be.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +40,50 @@ impl Encoder<'_> {
         for text in [name, id, arch, kernel, boot_id, agent_version] {
             self.text(text);
         }
+    }
+
+    fn uid(&mut self, uid: PodUid) {
+        self.number(uid.number.to_le_bytes());
+        self.number([u8::from(uid.is_uuid)]);
+    }
+
+    pub(super) fn pod(&mut self, change: &PodChange) {
+        let pod = match change {
+            PodChange::Gone(uid) => {
+                self.number([0]);
+                return self.uid(*uid);
+            }
+            PodChange::Known(pod) => pod,
+        };
+        let Pod {
+            uid,
+            cgroup_uid,
+            namespace,
+            name,
+            node,
+            labels,
+            app,
+            annotations,
+            owners,
+            containers,
+        } = pod.as_ref();
+        self.number([1 + u8::from(cgroup_uid.is_some())]);
+        self.uid(*uid);
+        cgroup_uid.iter().for_each(|uid| self.uid(*uid));
+        for text in [namespace, name, node, &app.instance, &app.name, &app.version] {
+            self.text(text);
+        }
+        self.pairs(labels);
+        self.pairs(annotations);
+        self.list(owners, |to, (kind, name)| {
+            to.text(kind.name());
+            to.text(name);
+        });
+        self.list(containers, |to, PodContainer { name, id, image, image_id }| {
+            for text in [name, id, image, image_id] {
+                to.text(text);
+            }
+        });
     }
 
     pub(super) fn process(&mut self, facts: &ProcessFacts) {
@@ -142,5 +187,44 @@ impl Decoder<'_> {
             args: self.list(Decoder::text)?,
             environment: self.pairs()?,
         })
+    }
+
+    fn uid(&mut self) -> Result<PodUid, Malformed> {
+        let number = self.bytes().map(u128::from_le_bytes)?;
+        let [is_uuid] = self.bytes()?;
+        Ok(PodUid { number, is_uuid: is_uuid != 0 })
+    }
+
+    pub(super) fn pod(&mut self) -> Result<PodChange, Malformed> {
+        let [kind] = self.bytes()?;
+        let uid = self.uid()?;
+        let cgroup_uid = match kind {
+            0 => return Ok(PodChange::Gone(uid)),
+            1 => None,
+            2 => Some(self.uid()?),
+            _ => return Err(Malformed),
+        };
+        Ok(PodChange::known(Pod {
+            uid,
+            cgroup_uid,
+            namespace: self.text()?,
+            name: self.text()?,
+            node: self.text()?,
+            app: AppLabels { instance: self.text()?, name: self.text()?, version: self.text()? },
+            labels: self.pairs()?,
+            annotations: self.pairs()?,
+            owners: self.list(|from| {
+                let kind = OwnerKind::of(&from.text()?).ok_or(Malformed)?;
+                Ok((kind, from.text()?))
+            })?,
+            containers: self.list(|from| {
+                Ok(PodContainer {
+                    name: from.text()?,
+                    id: from.text()?,
+                    image: from.text()?,
+                    image_id: from.text()?,
+                })
+            })?,
+        }))
     }
 }

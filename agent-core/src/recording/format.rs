@@ -9,6 +9,7 @@
 
 use super::facts::{Decoder, Encoder, Malformed};
 use crate::id::IdKey;
+use crate::process::kubernetes::PodChange;
 use crate::process::{HostFacts, ProcessFacts};
 use std::io::{self, ErrorKind, Read, Write};
 use zerocopy::IntoBytes;
@@ -30,6 +31,7 @@ mod tag {
     pub(super) const COUNTERS: u8 = 6;
     pub(super) const SETTLE: u8 = 7;
     pub(super) const END: u8 = 8;
+    pub(super) const POD: u8 = 9;
 }
 
 /// What a replay must know before the first record.
@@ -59,6 +61,8 @@ pub enum Item<'a> {
     },
     /// What became known of a process.
     Process(Box<ProcessFacts>),
+    /// What became known of a pod.
+    Pod(Box<PodChange>),
     /// A ring was found empty, or time was told to its shard.
     Tick {
         /// Ring.
@@ -177,6 +181,10 @@ impl<W: Write> Writer<W> {
             Item::Process(facts) => {
                 to.process(facts);
                 (tag::PROCESS, 0)
+            }
+            Item::Pod(change) => {
+                to.pod(change);
+                (tag::POD, 0)
             }
             Item::Tick { ring, boot_ns } => {
                 to.number(boot_ns.to_le_bytes());
@@ -371,6 +379,7 @@ fn item(tag: u8, ring: u8, body: &[u8]) -> Result<Item<'_>, &'static str> {
     let mut read = || {
         let item = match tag {
             tag::PROCESS => Item::Process(Box::new(from.process()?)),
+            tag::POD => Item::Pod(Box::new(from.pod()?)),
             tag::TICK => Item::Tick { ring, boot_ns: from.u64()? },
             tag::CLOCK => Item::Clock {
                 boot_ns: from.u64()?,

@@ -6,7 +6,8 @@ use crate::connection::{Shard, ShardConfig};
 use crate::event::{ProcessKey, decode};
 use crate::id::IdKey;
 use crate::message::{Name, Signal};
-use crate::process::{HostFacts, ProcessFacts};
+use crate::process::kubernetes::{Pod, PodChange, testing};
+use crate::process::{HostFacts, PodUid, ProcessFacts};
 use crate::redact;
 use crate::testing::{Slot, Socket, Tape};
 use agent_common::record::{self, Exec, Header, direction, kind, role};
@@ -295,6 +296,14 @@ fn items_survive() {
     let items = [
         Item::Record { ring: 3, bytes: b"twelve bytes" },
         Item::Process(Box::new(facts)),
+        Item::Pod(Box::new(PodChange::known(testing::pod()))),
+        Item::Pod(Box::new(PodChange::known(Pod {
+            cgroup_uid: PodUid::parse(&"4".repeat(32)),
+            labels: vec![("tier".into(), "front".into())],
+            annotations: vec![("service.name".into(), "said".into())],
+            ..testing::pod()
+        }))),
+        Item::Pod(Box::new(PodChange::Gone(testing::uid()))),
         Item::Tick { ring: 1, boot_ns: 5 },
         Item::Clock { boot_ns: 6, unix_minus_boot_ns: -7 },
         Item::Counters(vec![1, 2, u64::MAX]),
@@ -315,7 +324,7 @@ fn items_survive() {
     for item in items {
         assert_eq!(reader.item().unwrap(), Some(item));
     }
-    assert_eq!(reader.item().unwrap(), Some(Item::End(Totals { items: 6, records: 1 })));
+    assert_eq!(reader.item().unwrap(), Some(Item::End(Totals { items: 9, records: 1 })));
     assert_eq!(reader.item().unwrap(), None);
 }
 

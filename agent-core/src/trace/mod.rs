@@ -54,6 +54,7 @@ use self::core::{Core, Sinks};
 use crate::event::{Event, ProcessKey};
 use crate::ledger::Entry;
 use crate::message::{Signal, Started};
+use crate::process::kubernetes::PodChange;
 use crate::process::{HostFacts, ProcessFacts, SharedResource};
 use crate::request::RequestMetrics;
 use crate::route::Routes;
@@ -114,6 +115,11 @@ impl Assembler {
     /// given out before keep what was known then.
     pub fn facts(&mut self, facts: ProcessFacts) {
         self.core.processes.insert(facts);
+    }
+
+    /// A pod has come, gone or changed. Spans given out before keep what was known then.
+    pub fn pod(&mut self, change: PodChange) {
+        self.core.processes.pod(change);
     }
 
     /// Resource of a process as it was at `at_ns` (boot time).

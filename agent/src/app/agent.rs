@@ -17,6 +17,7 @@ use crate::cli::Failure;
 use crate::config::{Probe, Settings};
 use crate::export::{Destination, Writing};
 use crate::flow::datagrams::DatagramMap;
+use crate::kubernetes::{self, Pods, Watching};
 use crate::probe::attached::Attached;
 use crate::probe::control::Maps;
 use crate::probe::in_kernel::InKernelMaps;
@@ -74,6 +75,8 @@ pub struct Agent {
     threads: Threads,
     /// Threads that end with the stop flag.
     companions: Vec<std::thread::JoinHandle<()>>,
+    /// The list of pods, which ends with it.
+    _pods: Option<Watching>,
     /// From then on (boot time, ns) it sees everything.
     sees_ns: u64,
 }
@@ -91,6 +94,9 @@ impl Agent {
     ) -> Result<Agent, Failure> {
         let rings = Rings::of(settings);
         let outputs = outputs::open(settings, &common.runtime, Writing::Thread)?;
+        // Before probes are loaded, which takes longer than a list of pods.
+        let pods = kubernetes::start(&settings.kubernetes, &common.host.name, &common.runtime);
+        let pods = pods.map_err(operator)?;
         // Conversations are no part of a recording.
         let flows = settings.probes.contains(&Probe::Flow) && recorder.is_none();
         // In a thread of its own, whose memory goes back with it: reading the kernel's types takes
@@ -100,7 +106,7 @@ impl Agent {
         })??;
         let maps = Maps::take(&mut loaded.ebpf, rings.count).map_err(anyhow::Error::new)?;
         let flow_maps = if flows { flow_maps(&mut loaded)? } else { None };
-        let parts = Attachment { loaded, maps, flow_maps, outputs, recorder };
+        let parts = Attachment { loaded, maps, flow_maps, outputs, recorder, pods };
         Agent::connect(settings, common, parts, waits)
     }
 
@@ -111,7 +117,7 @@ impl Agent {
         parts: Attachment,
         waits: bool,
     ) -> Result<Agent, Failure> {
-        let Attachment { mut loaded, maps, flow_maps, outputs, recorder } = parts;
+        let Attachment { mut loaded, maps, flow_maps, outputs, recorder, pods } = parts;
         #[cfg(feature = "kernel-log")]
         let kernel_log = super::kernel_log::start(&mut loaded.ebpf).map_err(operator)?;
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
@@ -130,6 +136,7 @@ impl Agent {
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
         let _ = shared.in_kernel.set(users);
+        let _ = shared.kubernetes.set(pods.knowledge);
         let mut companions = vec![spawn("kernspan-packet", move || packets.run())?];
         #[cfg(feature = "kernel-log")]
         {
@@ -154,6 +161,7 @@ impl Agent {
             id_key: common.id_key,
             host: common.host.clone(),
             own: common.own,
+            pods: pods.changes,
             shared: Arc::clone(&shared),
         };
         let threads = Threads::start(settings, parts)?;
@@ -188,6 +196,7 @@ impl Agent {
             recorder,
             threads,
             companions,
+            _pods: pods.watching,
             sees_ns,
         })
     }
@@ -252,6 +261,7 @@ struct Attachment {
     flow_maps: Option<(RingBuf<MapData>, DatagramMap)>,
     outputs: Outputs,
     recorder: Option<Arc<Recorder>>,
+    pods: Pods,
 }
 
 /// Threads of a run that does not come about.

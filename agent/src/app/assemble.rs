@@ -20,6 +20,7 @@ use super::{
 use crate::export::{Destination, Fanout};
 use agent_core::ledger::Entry;
 use agent_core::message::{Signal, Started};
+use agent_core::process::kubernetes::PodChange;
 use agent_core::trace::Assembler;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,6 +40,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// The same when nothing does. Nobody wakes this thread, and what a ring's thread can hand on without
 /// an answer lasts 20 ms at the highest rate measured.
 const CALM: Duration = Duration::from_millis(10);
+
+/// Changes of pods between two looks at the rings.
+const PODS: usize = 32;
 
 /// Used messages that are kept: those under way at full load, and then some.
 const MAX_SPARE: usize = 4096;
@@ -69,6 +73,8 @@ pub struct Assembly {
     pub flows: Option<FlowPart>,
     /// Metrics of requests, when they are made.
     pub requests: Option<RequestReport>,
+    /// What changes of this node's pods.
+    pub pods: Receiver<PodChange>,
 }
 
 /// Used messages, a bounded number.
@@ -100,6 +106,7 @@ impl Assembly {
         while let Ok(batch) = self.processes.try_recv() {
             self.take(batch);
         }
+        self.take_pods();
         let Assembly { assembler, outputs, spare, .. } = self;
         let mut recycle = |used| spare.keep(used);
         assembler.tick(0, processes, outputs, &mut recycle);
@@ -193,6 +200,16 @@ impl Assembly {
                 let offset = self.assembler.unix_offset(usage.at_ns);
                 usage.report(&resource, offset, &mut self.outputs);
             }
+        }
+    }
+
+    /// A few at a time: each costs no more than a process's facts.
+    fn take_pods(&mut self) {
+        for change in self.pods.try_iter().take(PODS) {
+            if let Some(recorder) = &self.recorder {
+                recorder.pod(&change);
+            }
+            self.assembler.pod(change);
         }
     }
 

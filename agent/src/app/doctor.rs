@@ -3,6 +3,7 @@
 use super::{privilege, rings::Rings};
 use crate::cli::Failure;
 use crate::cli::doctor::{Fact, HookReport, Report};
+use crate::probe::attach;
 use crate::probe::load::{FeatureReport, LoadConfig, load};
 use crate::probe::plan::{Feature, PLAN};
 use crate::probe::running::BTF_PATH;
@@ -34,10 +35,15 @@ fn examine(btf: Option<&Path>) -> Report {
         capability_fact(),
         existing(
             "cgroup v2",
-            Path::new("/sys/fs/cgroup/cgroup.controllers"),
-            "--cgroup has to name a directory of another mount",
+            attach::cgroup_root().unwrap_or(Path::new("/sys/fs/cgroup/cgroup.controllers")),
+            "--cgroup selects nothing, and UDP sockets that are not connected have no peers",
         ),
     ];
+    facts.extend(privilege::lacking().into_iter().map(|(name, without)| Fact {
+        name: name.to_owned(),
+        available: false,
+        detail: format!("not held; {without}"),
+    }));
     facts.extend(uncovered_fact());
     let hooks = match load(crate::probe::OBJECTS, &everything(btf)) {
         Ok(loaded) => loaded.features.iter().map(hook_report).collect(),

@@ -45,6 +45,7 @@ fn watch(
 ) -> Result<(), Failure> {
     start_logging(settings)?;
     privilege::check()?;
+    privilege::warn();
     crate::export::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

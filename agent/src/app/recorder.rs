@@ -3,6 +3,7 @@
 use super::payload::lock;
 use agent_core::event::{Event, record_len};
 use agent_core::process::ProcessFacts;
+use agent_core::process::kubernetes::PodChange;
 use agent_core::recording::{Item, Preamble, Released, Writer, scrub_process_record};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -76,6 +77,11 @@ impl Recorder {
     /// Facts about a process.
     pub fn facts(&self, facts: &ProcessFacts) {
         self.write(&Item::Process(Box::new(facts.clone())));
+    }
+
+    /// What became known of a pod.
+    pub fn pod(&self, change: &PodChange) {
+        self.write(&Item::Pod(Box::new(change.clone())));
     }
 
     /// A sample of the wall clock, taken while nobody else writes: in the file it stands before

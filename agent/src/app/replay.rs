@@ -166,6 +166,7 @@ impl Stages {
         match item {
             Item::Record { ring, bytes } => self.record(*ring, bytes),
             Item::Process(facts) => self.assembler.facts((**facts).clone()),
+            Item::Pod(change) => self.assembler.pod((**change).clone()),
             Item::Tick { ring, boot_ns } => self.tick(*ring, *boot_ns),
             Item::Clock { boot_ns, unix_minus_boot_ns } => {
                 self.assembler.clock(*boot_ns, *unix_minus_boot_ns);

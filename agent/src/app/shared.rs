@@ -1,6 +1,7 @@
 //! What the threads of a run share: a stop flag, and copies of their accounts for whoever asks.
 
 use super::{clock::boot_ns, packets::InKernel};
+use crate::kubernetes::Knowledge;
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
 use crate::uprobe::knowledge;
 use agent_common::counter;
@@ -13,7 +14,7 @@ use agent_core::request::{Bucketed, Number};
 use agent_core::trace::Window;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Who has an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +52,8 @@ pub struct Shared {
     pub libraries: knowledge::Shared,
     /// Who has calls that no registers explain; unset in a replay.
     pub in_kernel: OnceLock<InKernel>,
+    /// How it goes with the API server; unset in a replay.
+    pub kubernetes: OnceLock<Arc<Knowledge>>,
     counters: Mutex<Option<Counters>>,
     misses: Misses,
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
@@ -71,6 +74,7 @@ impl Shared {
             features,
             libraries: knowledge::Shared::default(),
             in_kernel: OnceLock::new(),
+            kubernetes: OnceLock::new(),
             counters: Mutex::new(counters),
             misses,
             accounts: Mutex::default(),
@@ -138,6 +142,9 @@ impl Shared {
         let mut entries = self.kernel_ledger();
         entries.extend(self.misses.ledger());
         entries.extend(self.libraries.ledger());
+        if let Some(kubernetes) = self.kubernetes.get() {
+            entries.extend(kubernetes.ledger());
+        }
         for account in lock(&self.accounts).values() {
             add_up(&mut entries, account);
         }

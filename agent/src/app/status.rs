@@ -112,10 +112,18 @@ impl StatusSource for Status {
             "connections": self.connections(),
             "tls": self.tls(),
             "in_kernel": self.in_kernel(),
+            "lacking": lacking(),
+            "kubernetes": self.run.get().kubernetes.get().map(|knowledge| knowledge.report()),
             "payload_rings": self.rings(),
             "ledger": ledger_json(&self.ledger()),
         })
     }
+}
+
+/// Capabilities that are missing, with what they cost.
+fn lacking() -> Vec<Value> {
+    let missing = super::privilege::lacking().into_iter();
+    missing.map(|(name, without)| json!({"capability": name, "without": without})).collect()
 }
 
 impl Status {

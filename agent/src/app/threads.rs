@@ -25,13 +25,14 @@ use agent_core::connection::{OwnEndpoint, Shard, ShardConfig};
 use agent_core::flow::Endpoint;
 use agent_core::id::IdKey;
 use agent_core::process::HostFacts;
+use agent_core::process::kubernetes::PodChange;
 use agent_core::request::RequestLimits;
 use agent_core::trace::{Assembler, AssemblerConfig, LinkerSwitches};
 use aya::maps::{MapData, RingBuf};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 /// Batches between the process ring's thread and the assembler. Small: the kernel's ring is the
@@ -64,6 +65,8 @@ pub struct Parts {
     pub own: Option<OwnEndpoint>,
     /// Conversations, when they are followed.
     pub flows: Option<FlowMaps>,
+    /// What changes of this node's pods.
+    pub pods: Receiver<PodChange>,
     /// See [`Shared`].
     pub shared: Arc<Shared>,
 }
@@ -116,6 +119,7 @@ impl Threads {
             published: boot_ns(),
             flows: None,
             requests: settings.request_metrics.map(RequestReport::new),
+            pods: parts.pods,
         };
         // Before the first tick of any ring, in a recording as well.
         assembly.sample_clock();

@@ -1,6 +1,7 @@
 //! Flags, for clap. Values stay texts: [`crate::config`] reads them, so that all mistakes are
 //! reported together and not the first one only.
 
+use super::kubernetes::Kubernetes;
 use crate::config::given::Flags;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -97,6 +98,8 @@ pub enum Command {
         otlp: Otlp,
         #[command(flatten)]
         flows: FlowArgs,
+        #[command(flatten)]
+        kubernetes: Kubernetes,
     },
     /// List the TCP and UDP conversations of all programs, in all network namespaces
     #[command(after_help = FLOWS_EXAMPLES)]
@@ -119,6 +122,8 @@ pub enum Command {
         capture: Capture,
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        kubernetes: Kubernetes,
     },
     /// Turn a recording into traces
     #[command(after_help = REPLAY_EXAMPLES)]

@@ -57,10 +57,16 @@ pub const KEYS: &[&str] = &[
     "flow-series",
     "flow-table",
     "flow-dns",
+    "kubernetes",
+    "kubernetes-node",
+    "kubernetes-label",
+    "kubernetes-name-labels",
+    "kubernetes-token-file",
+    "kubernetes-ca",
 ];
 
 /// Keys that may have several values.
-const REPEATABLE: [&str; 10] = [
+const REPEATABLE: [&str; 11] = [
     "output",
     "include",
     "exclude",
@@ -71,6 +77,7 @@ const REPEATABLE: [&str; 10] = [
     "flow-labels",
     "keep",
     "route",
+    "kubernetes-label",
 ];
 
 /// Largest configuration file: far beyond what can be written by hand.

@@ -1,6 +1,7 @@
 //! As given → as needed: values read, defaults made, contradictions found.
 
 use super::given::{AsTyped, Given};
+use super::kubernetes::{self, KubernetesSettings};
 use super::problem::{Place, Problems, Wrong};
 use super::settings::{
     Capture, Executables, FlowLabel, FlowLogs, FlowSettings, Hooks, LinkEvidence, LogLevel,
@@ -12,6 +13,7 @@ use agent_core::flow::PeerLabels;
 use agent_core::metric::Temporality;
 use agent_core::route::RouteConfig;
 use agent_core::trace::{Rules, Sampling};
+use globset::GlobSet;
 use std::time::Duration;
 
 /// Reads an environment variable.
@@ -80,6 +82,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         capture: read.one("capture", value::capture).unwrap_or(Capture::Heads),
         link: read.one("link", value::link).unwrap_or(LinkEvidence::All),
         flows: flows(&mut read),
+        kubernetes: kubernetes(&mut read),
     }
 }
 
@@ -210,6 +213,23 @@ fn flows(read: &mut Values<'_>) -> FlowSettings {
         series: read.one("flow-series", value::flow_series).unwrap_or(default.series),
         table: read.one("flow-table", value::flow_table).unwrap_or(default.table),
         dns: read.one("flow-dns", value::truth).unwrap_or(default.dns),
+    }
+}
+
+fn kubernetes(read: &mut Values<'_>) -> KubernetesSettings {
+    let globs = read.at_most("kubernetes-label", MAX_GLOBS, kubernetes::label);
+    let labels = kubernetes::labels(globs).unwrap_or_else(|error| {
+        let wrong = Wrong::new(format!("the patterns together: {error}"), "use fewer");
+        read.problems.add(&Place::Flag("kubernetes-label"), wrong);
+        GlobSet::empty()
+    });
+    KubernetesSettings {
+        server: read.one("kubernetes", kubernetes::server).unwrap_or_default(),
+        node: read.one("kubernetes-node", kubernetes::node),
+        labels,
+        name_labels: read.one("kubernetes-name-labels", value::truth).unwrap_or(true),
+        token_file: read.one("kubernetes-token-file", kubernetes::token_file),
+        ca: read.one("kubernetes-ca", value::file),
     }
 }
 

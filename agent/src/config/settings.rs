@@ -1,5 +1,6 @@
 //! The configuration as the rest of the agent needs it: every value checked, every default made.
 
+use super::kubernetes::KubernetesSettings;
 use agent_core::flow::PeerLabels;
 use agent_core::histogram::Buckets;
 use agent_core::metric::Temporality;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub link: LinkEvidence,
     /// Conversations.
     pub flows: FlowSettings,
+    /// What is asked of a Kubernetes API server.
+    pub kubernetes: KubernetesSettings,
 }
 
 /// What is made of conversations.

@@ -94,7 +94,13 @@ pub fn btf(text: &str) -> Result<PathBuf, Wrong> {
 }
 
 /// Where the version 2 tree is mounted: alone, or beside version 1 (systemd's hybrid set-up).
-const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// In a container those are a branch, or absent: the host's are at its first process.
+const CGROUP_ROOTS: [&str; 4] = [
+    "/sys/fs/cgroup",
+    "/sys/fs/cgroup/unified",
+    "/proc/1/root/sys/fs/cgroup",
+    "/proc/1/root/sys/fs/cgroup/unified",
+];
 
 /// A directory of the version 2 cgroup tree, whole or as in `/proc/PID/cgroup`. The kernel knows
 /// no "below this cgroup" for version 1.

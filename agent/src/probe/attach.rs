@@ -11,6 +11,7 @@ use aya::{
     },
 };
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// What came of a choice that works.
@@ -24,20 +25,33 @@ pub struct Attached {
     pub remarks: Vec<String>,
 }
 
+/// Why a choice does not work.
+pub struct Refusal {
+    /// The kernel's word.
+    pub reason: String,
+    /// A program was refused, and not its place.
+    pub of_program: bool,
+}
+
 /// Loads all parts before it attaches the first, so that a refused program leaves no half.
 ///
 /// # Errors
 /// What the kernel refused, with its word.
-pub fn choice(ebpf: &mut Ebpf, running: &Running, choice: &Choice) -> Result<Attached, String> {
+pub fn choice(ebpf: &mut Ebpf, running: &Running, choice: &Choice) -> Result<Attached, Refusal> {
     let parts: Vec<&Part> =
         choice.parts.iter().filter(|part| !part.optional || running.has(part.hook)).collect();
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
-    load_all(ebpf, &parts, running.typed.as_ref())
-        .map_err(|reason| format!("{reason}{}", choice.needs.lacking(&release)))?;
+    load_all(ebpf, &parts, running.typed.as_ref()).map_err(|reason| {
+        let reason = format!("{reason}{}", choice.needs.lacking(&release));
+        Refusal { reason, of_program: true }
+    })?;
     let mut attached = Attached::default();
     for part in &parts {
-        attach(program(ebpf, part)?, part, &mut attached).map_err(|error| refused(part, &error))?;
+        let result = program(ebpf, part).and_then(|program| {
+            attach(program, part, &mut attached).map_err(|error| refused(part, &error))
+        });
+        result.map_err(|reason| Refusal { reason, of_program: false })?;
         attached.hooks.push(format!("{}:{}", part.hook.kind(), part.hook.target()));
     }
     Ok(attached)
@@ -131,7 +145,9 @@ fn attach(program: &mut Program, part: &Part, done: &mut Attached) -> Result<(),
         Hook::Fexit(_) => typed::<FExit>(program)?.attach().map(drop),
         Hook::Iterator(_) => typed::<Iter>(program)?.attach().map(drop),
         Hook::Cgroup(_) => {
-            let root = cgroup_root().map_err(ProgramError::IOError)?;
+            let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+            let root = cgroup_root().ok_or_else(missing).and_then(std::fs::File::open);
+            let root = root.map_err(ProgramError::IOError)?;
             // A link stands beside others in any case, and takes no flags (5.7 and later).
             typed::<CgroupSockAddr>(program)?.attach(root, CgroupAttachMode::Single).map(drop)
         }
@@ -153,13 +169,19 @@ fn attach(program: &mut Program, part: &Part, done: &mut Attached) -> Result<(),
     }
 }
 
-/// Where the version 2 tree of cgroups is mounted: alone, or beside version 1.
-const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Where the version 2 tree of cgroups is mounted: alone, or beside version 1. That of the host's
+/// first process comes first: in a container, one's own is a branch of it, or is not there.
+const CGROUP_ROOTS: [&str; 4] = [
+    "/proc/1/root/sys/fs/cgroup",
+    "/proc/1/root/sys/fs/cgroup/unified",
+    "/sys/fs/cgroup",
+    "/sys/fs/cgroup/unified",
+];
 
-fn cgroup_root() -> std::io::Result<std::fs::File> {
-    let is_root = |root: &&&str| std::path::Path::new(root).join("cgroup.controllers").exists();
-    let root = CGROUP_ROOTS.iter().find(is_root).ok_or(std::io::ErrorKind::NotFound)?;
-    std::fs::File::open(root)
+/// The root of the version 2 tree of cgroups, where it can be reached.
+pub fn cgroup_root() -> Option<&'static Path> {
+    let is_root = |root: &&'static Path| root.join("cgroup.controllers").exists();
+    CGROUP_ROOTS.iter().map(Path::new).find(is_root)
 }
 
 fn typed<'a, T>(program: &'a mut Program) -> Result<&'a mut T, ProgramError>

@@ -179,15 +179,16 @@ impl Plan<'_> {
             if self.config.btf.is_some() {
                 self.check(&mut ebpf)?;
             }
-            let before = refused.len();
+            let (before, programs) = (refused.len(), refused.programs);
             let mut attached = attach::Attached::default();
             let features: Vec<_> = PLAN
                 .iter()
                 .map(|entry| self.attach(&mut ebpf, entry, &mut refused, &mut attached))
                 .collect();
-            if cast.is_some() && refused.len() > before {
-                // A kernel that has the function and refuses it: it must not cost a feature.
-                for (_, choice, reason) in refused.0.iter().skip(before) {
+            if cast.is_some() && refused.programs > programs {
+                // A kernel that has the function and refuses it: it must not cost a feature. What is
+                // refused its place only (a right that is missing, no cgroups) has another cause.
+                for (_, choice, reason) in refused.choices.iter().skip(before) {
                     tracing::warn!("without bpf_rdonly_cast, because of {choice}: {reason}");
                 }
                 cast = None;
@@ -346,8 +347,9 @@ impl Plan<'_> {
                         reasons.extend(done.remarks.into_iter().take(1));
                         break;
                     }
-                    Err(reason) => {
-                        refused.0.push((entry.feature, choice.name, reason.clone()));
+                    Err(attach::Refusal { reason, of_program }) => {
+                        refused.choices.push((entry.feature, choice.name, reason.clone()));
+                        refused.programs += usize::from(of_program);
                         reason
                     }
                 },
@@ -393,15 +395,19 @@ fn finish(loaded: Loaded) -> Result<Loaded, LoadError> {
 
 /// Choices that attaching disproved, with the kernel's word.
 #[derive(Default)]
-struct Refused(Vec<(Feature, &'static str, String)>);
+struct Refused {
+    choices: Vec<(Feature, &'static str, String)>,
+    /// Those of which a program was refused, and not its place.
+    programs: usize,
+}
 
 impl Refused {
     fn len(&self) -> usize {
-        self.0.len()
+        self.choices.len()
     }
 
     fn reason(&self, feature: Feature, choice: &str) -> Option<String> {
-        let found = self.0.iter().find(|(f, c, _)| *f == feature && *c == choice);
+        let found = self.choices.iter().find(|(f, c, _)| *f == feature && *c == choice);
         found.map(|(_, _, reason)| reason.clone())
     }
 }

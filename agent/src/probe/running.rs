@@ -1,7 +1,8 @@
 //! What the running kernel offers, as far as can be known without loading anything.
 
+use super::attach;
 use super::btf::{Btf, NotBtf};
-use super::plan::{Choice, Hook, Needs, Side};
+use super::plan::{Choice, Hook, Needs, Part, Side};
 use aya::Btf as AyaBtf;
 use std::path::{Path, PathBuf};
 
@@ -133,6 +134,10 @@ impl Running {
         let probes = |hook| matches!(hook, Hook::Kprobe(_) | Hook::Kretprobe(..));
         if !self.kprobes && needed().any(|part| probes(part.hook)) {
             return Some(format!("this kernel has no kprobes (no {KPROBES})"));
+        }
+        let cgroup = |part: &Part| matches!(part.hook, Hook::Cgroup(_));
+        if needed().any(cgroup) && attach::cgroup_root().is_none() {
+            return Some("the version 2 tree of cgroups is mounted nowhere in reach".to_owned());
         }
         let absent = needed().find(|part| !self.has(part.hook))?;
         Some(format!("this kernel has no {} {}", noun(absent.hook), absent.hook.target()))

@@ -5,7 +5,7 @@
 mod mistakes;
 
 use agent::cli::{self, Command, Failure, Stop};
-use agent::config::{Hooks, LogLevel, OtlpProtocol, Output, Probe, Settings};
+use agent::config::{ApiServer, Hooks, LogLevel, OtlpProtocol, Output, Probe, Settings};
 use agent_core::histogram::Buckets;
 use agent_core::trace::{Rules, Slow};
 use std::io::Write;
@@ -259,6 +259,33 @@ fn sampling_and_routes_are_configured_by_flag_and_file_and_every_mistake_is_repo
     ];
     assert_eq!(found.len(), wrong.len(), "{found:?}");
     assert!(expected.iter().all(|text| found.iter().any(|one| one == text)), "{found:?}");
+}
+
+#[test]
+fn kubernetes_is_configured_by_flag_and_file_and_every_mistake_is_reported() {
+    let defaults = run(&[]).kubernetes;
+    assert_eq!((defaults.server, defaults.name_labels), (ApiServer::Auto, true));
+    assert!(defaults.labels.is_empty() && defaults.node.is_none());
+    let text =
+        "kubernetes: https://10.0.0.1:6443/\nkubernetes-label: [\"app.kubernetes.io/*\", tier]";
+    let settings =
+        run_with_file(text, &["--kubernetes-node=node-1", "--kubernetes-name-labels=false"]);
+    let found = settings.kubernetes;
+    assert_eq!(found.server, ApiServer::Url("https://10.0.0.1:6443".to_owned()));
+    assert_eq!((found.node.as_deref(), found.name_labels), (Some("node-1"), false));
+    for (key, expected) in [("tier", true), ("app.kubernetes.io/name", true), ("tiers", false)] {
+        assert_eq!(found.labels.is_match(key), expected, "{key}");
+    }
+    let wrong = [
+        "--kubernetes=10.0.0.1",
+        "--kubernetes-node=Node_1",
+        "--kubernetes-label=[",
+        "--kubernetes-name-labels=perhaps",
+        "--kubernetes-ca=/nowhere/ca.crt",
+    ];
+    assert_eq!(problems("run", &wrong, None).len(), wrong.len());
+    let secret = problems("run", &["--kubernetes=https://me:hunter2@api:6443"], None);
+    assert!(secret.len() == 1 && !secret[0].contains("hunter2"), "{secret:?}");
 }
 
 #[test]

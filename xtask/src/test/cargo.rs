@@ -12,6 +12,9 @@ use std::path::Path;
 /// The crate of scenarios.
 const SCENARIOS: &str = "kernspan-tests";
 
+/// Part of the name of every test that needs the image.
+const IMAGE_TESTS: &str = "the_image_";
+
 /// Tests of every crate, and the scenario crate's own library.
 pub fn unit(filter: Option<&str>, deadline: Deadline, tally: &mut Tally) -> Result<()> {
     let object = build::kernel_object()?;
@@ -44,6 +47,12 @@ fn run_files(
     // Also the workloads in src/bin, which `--test` alone would not rebuild.
     command::run(&mut command("cargo", ["build", "--package", SCENARIOS, "--bins"]))?;
     for file in files {
+        if file == "image"
+            && filter
+                .is_none_or(|filter| filter.contains(IMAGE_TESTS) || IMAGE_TESTS.contains(filter))
+        {
+            tally.check("image", crate::image::build(None).map(drop));
+        }
         let arguments = ["test", "--package", SCENARIOS, "--test", &file];
         let options = ["--test-threads=1", "--nocapture"];
         cargo_test(&file, &arguments, filter, &options, &object, deadline, tally)?;
@@ -77,6 +86,7 @@ fn cargo_test(
     let mut cargo = command("cargo", arguments);
     cargo.arg("--").args(filter).args(options);
     cargo.env("KERNSPAN_OBJECT", object).env("KERNSPAN_BIN", paths::agent());
+    cargo.env("KERNSPAN_IMAGE", crate::image::archive());
     let skips = Skips::of_this_kernel();
     let mut reader = Reader::new(&skips);
     let result = command::lines(&mut cargo, deadline.left(), |line| {

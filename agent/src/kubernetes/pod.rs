@@ -1,0 +1,278 @@
+//! A pod as the API server has it → as spans are named by it: only what is needed, and all of it cut.
+
+use super::object::{self, Owner};
+use agent_core::process::PodUid;
+use agent_core::process::kubernetes::{AppLabels, OwnerKind, Pod, PodContainer};
+use globset::GlobSet;
+use std::collections::BTreeMap;
+
+/// Longest name, of anything: a DNS subdomain (RFC 1123) is what the API server allows.
+const MAX_NAME: usize = 253;
+
+/// Longest value of a label (63 to the API server), or of an annotation that becomes an attribute.
+const MAX_VALUE: usize = 1024;
+
+/// Longest reference to an image: registries allow 255 for the name and 128 for the tag; with host
+/// and digest.
+const MAX_IMAGE: usize = 640;
+
+/// Most labels and annotations that become attributes: they go out with every batch.
+const MAX_ATTRIBUTES: usize = 32;
+
+/// Most containers of a pod.
+const MAX_CONTAINERS: usize = 64;
+
+/// Prefix of annotations that are attributes of the resource.
+const RESOURCE: &str = "resource.opentelemetry.io/";
+
+/// Prefix of the labels that applications are named by.
+const APP: &str = "app.kubernetes.io/";
+
+/// The hash that stands in the cgroup of a pod from a file (kubelet: `ConfigHashAnnotationKey`).
+const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+
+/// Which labels are used for what.
+pub struct Rules {
+    /// Become attributes.
+    pub labels: GlobSet,
+    /// `app.kubernetes.io/…` names services.
+    pub name_labels: bool,
+}
+
+/// What is needed of a pod. Without a uid it is none.
+pub fn of(pod: &object::Pod, owners: Vec<(OwnerKind, String)>, rules: &Rules) -> Option<Pod> {
+    let object::Pod { metadata, spec, .. } = pod;
+    let uid = PodUid::parse(&metadata.uid)?;
+    let empty = BTreeMap::new();
+    let labels = metadata.labels.as_ref().unwrap_or(&empty);
+    let annotations = metadata.annotations.as_ref().unwrap_or(&empty);
+    let app = |name: &str| {
+        let found = labels.get(&format!("{APP}{name}")).filter(|_| rules.name_labels);
+        cut(found.map_or("", String::as_str), MAX_VALUE)
+    };
+    let exported = labels.iter().filter(|(key, _)| rules.labels.is_match(key.as_str()));
+    let said = annotations.iter().filter_map(|(key, value)| {
+        let key = key.strip_prefix(RESOURCE).filter(|key| !key.is_empty())?;
+        Some((key, value))
+    });
+    let hash = annotations.get(CONFIG_HASH).and_then(|hash| PodUid::parse(hash));
+    Some(Pod {
+        uid,
+        cgroup_uid: hash.filter(|hash| *hash != uid),
+        namespace: cut(&metadata.namespace, MAX_NAME),
+        name: cut(&metadata.name, MAX_NAME),
+        node: cut(&spec.node_name, MAX_NAME),
+        labels: pairs(exported.map(|(key, value)| (key.as_str(), value))),
+        app: AppLabels { instance: app("instance"), name: app("name"), version: app("version") },
+        annotations: pairs(said),
+        owners: owners.into_iter().map(|(kind, name)| (kind, cut(&name, MAX_NAME))).collect(),
+        containers: containers(pod),
+    })
+}
+
+/// The controller among those who claim to have made an object.
+pub fn controller(metadata: &object::Metadata) -> Option<&Owner> {
+    metadata.owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
+}
+
+/// The Deployment of a pod's replica set, where the names say it: it is called after the
+/// Deployment and the hash of the template, which is a label of the pod (Kubernetes, Deployments,
+/// pod-template-hash). Replica sets of other makers have another label.
+pub fn deployment<'a>(replica_set: &'a str, metadata: &object::Metadata) -> Option<&'a str> {
+    let hash =
+        metadata.labels.as_ref()?.get("pod-template-hash").filter(|hash| !hash.is_empty())?;
+    let name = replica_set.strip_suffix(hash.as_str())?.strip_suffix('-')?;
+    (!name.is_empty()).then_some(name)
+}
+
+fn containers(pod: &object::Pod) -> Vec<PodContainer> {
+    let object::Pod { spec, status, .. } = pod;
+    let asked = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers];
+    let runs = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    let runs: Vec<_> = runs.into_iter().flatten().flatten().take(2 * MAX_CONTAINERS).collect();
+    let asked = asked.into_iter().flatten().flatten().take(MAX_CONTAINERS);
+    let of = |container: &object::Container| {
+        let runs = runs.iter().find(|status| status.name == container.name);
+        let (id, image) = runs.map_or(("", ""), |runs| (&runs.container_id, &runs.image_id));
+        PodContainer {
+            name: cut(&container.name, MAX_NAME),
+            id: cut(scheme_off(id), MAX_NAME),
+            image: cut(&container.image, MAX_IMAGE),
+            image_id: cut(scheme_off(image), MAX_IMAGE),
+        }
+    };
+    asked.map(of).collect()
+}
+
+/// `containerd://ID`, `docker-pullable://IMAGE` → what is behind.
+fn scheme_off(text: &str) -> &str {
+    text.split_once("://").map_or(text, |(_, rest)| rest)
+}
+
+fn pairs<'a>(all: impl Iterator<Item = (&'a str, &'a String)>) -> Vec<(String, String)> {
+    let fits = all.filter(|(key, value)| key.len() <= 2 * MAX_NAME && value.len() <= MAX_VALUE);
+    fits.take(MAX_ATTRIBUTES).map(|(key, value)| (key.to_owned(), value.clone())).collect()
+}
+
+/// No more than so many bytes.
+fn cut(text: &str, most: usize) -> String {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn rules(globs: &[&str]) -> Rules {
+        let mut set = globset::GlobSetBuilder::new();
+        globs.iter().for_each(|glob| {
+            set.add(globset::Glob::new(glob).unwrap());
+        });
+        Rules { labels: set.build().unwrap(), name_labels: true }
+    }
+
+    fn read(value: Value, rules: &Rules) -> Option<Pod> {
+        of(&serde_json::from_value(value).unwrap(), Vec::new(), rules)
+    }
+
+    fn whole() -> Value {
+        json!({
+            "metadata": {
+                "name": "web-6d9f5c7b8-x2k4q",
+                "namespace": "shop",
+                "uid": "2970df92-7ac3-49c0-aaca-4871d9d2fe70",
+                "labels": {
+                    "app.kubernetes.io/name": "web", "app.kubernetes.io/version": "7",
+                    "tier": "front", "pod-template-hash": "6d9f5c7b8",
+                },
+                "annotations": {
+                    "resource.opentelemetry.io/service.name": "said", "resource.opentelemetry.io/": "x",
+                    "other": "x",
+                },
+                "ownerReferences": [
+                    {"kind": "Thing", "name": "t", "uid": "1"},
+                    {"kind": "ReplicaSet", "name": "web-6d9f5c7b8", "uid": "2", "controller": true},
+                ],
+            },
+            "spec": {
+                "nodeName": "node-1",
+                "containers": [{"name": "app", "image": "web:1"}, {"name": "proxy", "image": "p"}],
+                "initContainers": [{"name": "init", "image": "i"}],
+            },
+            "status": {
+                "containerStatuses": [
+                    {"name": "proxy", "containerID": "containerd://aa", "imageID": "p@sha256:1"},
+                ],
+                "initContainerStatuses": null,
+            },
+        })
+    }
+
+    #[test]
+    fn what_is_needed_of_a_pod_is_read() {
+        let pod = read(whole(), &rules(&["t*"])).unwrap();
+        assert_eq!((pod.name.as_str(), pod.node.as_str()), ("web-6d9f5c7b8-x2k4q", "node-1"));
+        assert_eq!((pod.app.name.as_str(), pod.app.version.as_str()), ("web", "7"));
+        assert_eq!(pod.labels, [("tier".to_owned(), "front".to_owned())]);
+        assert_eq!(pod.annotations, [("service.name".to_owned(), "said".to_owned())]);
+        let names: Vec<_> =
+            pod.containers.iter().map(|c| (c.name.as_str(), c.id.as_str())).collect();
+        assert_eq!(names, [("app", ""), ("proxy", "aa"), ("init", "")]);
+        assert_eq!(pod.containers[1].image_id, "p@sha256:1");
+        let silent = Rules { name_labels: false, ..rules(&[]) };
+        assert_eq!(read(whole(), &silent).unwrap().app, AppLabels::default());
+    }
+
+    #[test]
+    fn a_deployment_is_known_by_the_names_and_no_other_maker_is_taken_for_one() {
+        let pod: object::Pod = serde_json::from_value(whole()).unwrap();
+        let owner = controller(&pod.metadata).unwrap();
+        assert_eq!(owner.name, "web-6d9f5c7b8");
+        assert_eq!(deployment(&owner.name, &pod.metadata), Some("web"));
+        for other in ["web", "6d9f5c7b8", "-6d9f5c7b8", "web-6d9f5c7b9"] {
+            assert_eq!(deployment(other, &pod.metadata), None, "{other}");
+        }
+        assert_eq!(deployment(&owner.name, &object::Metadata::default()), None);
+    }
+
+    #[test]
+    fn a_pod_from_a_file_is_known_by_its_hash_too() {
+        let mut pod = whole();
+        pod["metadata"]["annotations"][CONFIG_HASH] = "46dac9a538838115821dfd9559149484".into();
+        let pod = read(pod, &rules(&[])).unwrap();
+        assert_eq!(pod.cgroup_uid, PodUid::parse("46dac9a538838115821dfd9559149484"));
+    }
+
+    #[test]
+    fn what_is_hostile_is_cut() {
+        let mut pod = whole();
+        pod["metadata"]["name"] = "é".repeat(1000).into();
+        for at in 0..100 {
+            pod["metadata"]["labels"][format!("t{at}")] = "x".into();
+        }
+        let image = "x".repeat(9999);
+        let many = (0..100).map(|at| json!({"name": format!("c{at}"), "image": image}));
+        pod["spec"]["containers"] = many.collect();
+        pod["metadata"]["labels"]["tall"] = "x".repeat(MAX_VALUE + 1).into();
+        let pod = read(pod, &rules(&["t*"])).unwrap();
+        assert_eq!(pod.name.len(), MAX_NAME - 1, "a character of two bytes is not cut in two");
+        assert_eq!((pod.labels.len(), pod.containers.len()), (MAX_ATTRIBUTES, MAX_CONTAINERS));
+        assert!(pod.labels.iter().all(|(key, _)| key != "tall"));
+        assert_eq!(pod.containers[0].image.len(), MAX_IMAGE);
+        assert_eq!(read(json!({}), &rules(&[])), None, "without a uid");
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            let key = prop_oneof![
+                Just("metadata"),
+                Just("uid"),
+                Just("spec"),
+                Just("status"),
+                Just("containers"),
+                Just("labels"),
+                Just("annotations"),
+                Just("name"),
+                Just("ownerReferences"),
+            ];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key, inner), 0..6)
+                    .prop_map(|pairs| pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever JSON stands where a part of a pod should: a pod, or none, and no panic.
+        #[test]
+        fn any_json_is_a_pod_or_none(value in any_json(), at in 0..4_usize) {
+            let mut pod = whole();
+            match at {
+                0 => pod = value,
+                1 => pod["metadata"] = value,
+                2 => pod["spec"] = value,
+                _ => pod["status"] = value,
+            }
+            if let Ok(pod) = serde_json::from_value::<object::Pod>(pod) {
+                let _ = of(&pod, Vec::new(), &rules(&["*"]));
+            }
+        }
+    }
+}

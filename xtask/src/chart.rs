@@ -1,0 +1,68 @@
+//! `cargo xtask chart`: the Helm chart is sound, and the plain manifests are what it gives.
+
+use crate::command::{self, command};
+use crate::paths;
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use std::fs;
+use std::path::PathBuf;
+
+/// Helm, built from its module where Go is.
+const HELM: &str = "3.19.0";
+
+/// The Kubernetes that the plain manifests are for, and the oldest that the chart takes.
+const KUBERNETES: [&str; 2] = ["1.34.0", "1.23.0"];
+
+/// What to do.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Write deploy/kubernetes/kernspan.yaml anew.
+    #[arg(long)]
+    write: bool,
+}
+
+/// Lints, renders, compares.
+pub fn run(options: &Options) -> Result<()> {
+    let helm = helm()?.to_string_lossy().into_owned();
+    let chart = paths::root().join("deploy/helm/kernspan");
+    let helm = |arguments: &[&str]| {
+        let mut helm = command(&helm, arguments.iter().copied());
+        command::output(helm.arg(&chart))
+    };
+    helm(&["lint", "--strict"])?;
+    let [newest, oldest] = KUBERNETES;
+    let render = |version| {
+        helm(&["template", "--namespace", "kernspan", "--kube-version", version, "kernspan"])
+    };
+    ensure!(render(oldest)?.contains("apparmor.security.beta"), "old clusters know no other word");
+    let text = format!("{HEAD}{}", render(newest)?);
+    let file = paths::root().join("deploy/kubernetes/kernspan.yaml");
+    if options.write {
+        fs::write(&file, &text)?;
+    }
+    let known = fs::read_to_string(&file).context("no plain manifests")?;
+    ensure!(known == text, "{} is not what the chart gives: --write", file.display());
+    println!("chart: sound, and the plain manifests are what it gives");
+    Ok(())
+}
+
+const HEAD: &str = "\
+# kernspan on every node: kubectl apply -f kernspan.yaml
+# Made from the chart in ../helm by `cargo xtask chart --write`. Change image and endpoint to yours.
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: kernspan
+";
+
+/// Helm's path; builds it when it is not there.
+fn helm() -> Result<PathBuf> {
+    let directory = paths::cache("helm").join(HELM);
+    let program = directory.join("helm");
+    if !program.is_file() {
+        let module = format!("helm.sh/helm/v3/cmd/helm@v{HELM}");
+        let mut go = command("go", ["install", &module]);
+        command::run(go.env("GOBIN", &directory).env("GOFLAGS", "-mod=mod"))?;
+    }
+    Ok(program)
+}
