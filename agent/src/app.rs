@@ -30,6 +30,7 @@ mod queue;
 mod recorder;
 mod replay;
 mod requests;
+mod revisits;
 mod rings;
 mod selected;
 mod shared;

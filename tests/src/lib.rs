@@ -10,7 +10,7 @@
 //! | [`scenario`] | permission to run, one at a time; temporary files; how much to do |
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
-//! | [`nginx`], [`python`], [`golang`], [`https`], [`netns`], [`overlay`], [`client`] | the programs beside it |
+//! | [`nginx`], [`python`], [`golang`], [`https`], [`start`], [`netns`], [`overlay`], [`client`] | the programs beside it |
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
 //! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
@@ -46,6 +46,7 @@ pub mod python;
 pub mod recording;
 pub mod scenario;
 pub mod shapes;
+pub mod start;
 pub mod streams;
 pub mod sys;
 pub mod uring;

@@ -19,7 +19,8 @@ fn innermost(path: &str) -> Option<&str> {
     path.rsplit('/').find_map(id_of_segment)
 }
 
-fn id_of_segment(segment: &str) -> Option<&str> {
+/// The container id at the end of a path segment of a cgroup.
+pub(super) fn id_of_segment(segment: &str) -> Option<&str> {
     let name = segment.strip_suffix(".scope").unwrap_or(segment);
     let (front, id) = name.split_at_checked(name.len().checked_sub(ID_LEN)?)?;
     let is_id = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

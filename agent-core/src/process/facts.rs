@@ -32,7 +32,7 @@ pub struct ProcessFacts {
     pub args: Vec<String>,
     /// Working directory, empty when unknown.
     pub working_directory: String,
-    /// Only the `OTEL_*` variables that names need.
+    /// Only the variables that names need.
     pub environment: Vec<(String, String)>,
     /// Lines of `/proc/PID/cgroup`.
     pub cgroup: String,

@@ -2,6 +2,7 @@
 
 use crate::id::IdKey;
 use crate::metric::Temporality;
+use crate::process::NameRules;
 use crate::request::RequestLimits;
 
 /// Settings of an [`super::Assembler`].
@@ -25,6 +26,8 @@ pub struct AssemblerConfig {
     pub linker: LinkerSwitches,
     /// Metrics of requests, when they are wanted: their bounds, and since when they count.
     pub request_metrics: Option<(RequestLimits, Temporality)>,
+    /// Names that the operator gives to processes.
+    pub names: NameRules,
     /// Bounds.
     pub limits: Limits,
     /// Methods that keep their name; every other becomes `_OTHER`.
@@ -41,6 +44,7 @@ impl Default for AssemblerConfig {
             sample_ratio: 1.0,
             linker: LinkerSwitches::default(),
             request_metrics: None,
+            names: NameRules::default(),
             limits: Limits::default(),
             known_methods: KNOWN_METHODS.iter().map(|method| (*method).to_owned()).collect(),
         }

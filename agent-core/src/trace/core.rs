@@ -64,7 +64,7 @@ impl Core {
             requests: Slab::default(),
             trees: Trees::new(config.id_key, config.sample_ratio),
             threads: Threads::new(limits.threads, limits.processes),
-            processes: ProcessTable::new(host, limits.processes),
+            processes: ProcessTable::new(host, limits.processes).with_rules(config.names.clone()),
             by_position: Index::default(),
             by_declared: Index::default(),
             by_request_id: Index::default(),

@@ -17,6 +17,7 @@ pub const KEYS: &[&str] = &[
     "pid",
     "port",
     "cgroup",
+    "name-rule",
     "probes",
     "head-bytes",
     "payload-rings",
@@ -54,8 +55,17 @@ pub const KEYS: &[&str] = &[
 ];
 
 /// Keys that may have several values.
-const REPEATABLE: [&str; 8] =
-    ["output", "include", "exclude", "pid", "port", "probes", "otlp-header", "flow-labels"];
+const REPEATABLE: [&str; 9] = [
+    "output",
+    "include",
+    "exclude",
+    "pid",
+    "port",
+    "name-rule",
+    "probes",
+    "otlp-header",
+    "flow-labels",
+];
 
 /// Largest configuration file: far beyond what can be written by hand.
 const MAX_FILE: u64 = 256 << 10;
@@ -222,6 +232,9 @@ impl Reader<'_> {
                 for node in nodes {
                     match node.value {
                         Tree::Scalar(text) => self.value(key, node.line, node.column, text),
+                        Tree::Map(pairs) if key == "name-rule" => {
+                            self.rule(node.line, node.column, pairs);
+                        }
                         _ => {
                             self.problem(node.line, node.column, shape(key, "an item is no value"))
                         }
@@ -229,6 +242,7 @@ impl Reader<'_> {
                 }
             }
             Tree::Map(pairs) if key == "otlp-header" => self.headers(pairs),
+            Tree::Map(pairs) if key == "name-rule" => self.rule(line, column, pairs),
             Tree::Null => self.problem(line, column, shape(key, "there is no value")),
             Tree::List(_) => self.problem(line, column, shape(key, "a list is not possible here")),
             Tree::Map(_) => self.problem(line, column, shape(key, "a map is not possible here")),
@@ -257,6 +271,23 @@ impl Reader<'_> {
                 ),
             }
         }
+    }
+
+    /// A rule whose keys stand on lines of their own.
+    fn rule(&mut self, line: u64, column: u64, pairs: Vec<(Spot<Tree>, Spot<Tree>)>) {
+        let mut parts = Vec::new();
+        for (key, value) in pairs {
+            match (key.value, value.value) {
+                (Tree::Scalar(name), Tree::Scalar(text)) => {
+                    parts.push(format!("{name}={}", text.replace(',', "\\,")));
+                }
+                _ => {
+                    let wrong = Wrong::new("not a part of a rule", "write lines such as exe: java");
+                    return self.problem(key.line, key.column, wrong);
+                }
+            }
+        }
+        self.value("name-rule", line, column, parts.join(","));
     }
 
     fn value(&mut self, key: &'static str, line: u64, column: u64, text: String) {

@@ -10,6 +10,7 @@ use super::value;
 use agent_common::settings::MAX_PORTS;
 use agent_core::flow::PeerLabels;
 use agent_core::metric::Temporality;
+use agent_core::process::NameRules;
 use std::time::Duration;
 
 /// Reads an environment variable.
@@ -20,6 +21,9 @@ const MAX_PIDS: usize = 1024;
 
 /// Most patterns of one kind: together they become one automaton.
 const MAX_GLOBS: usize = 256;
+
+/// Most rules for names: each is asked for every process that starts.
+const MAX_NAME_RULES: usize = 256;
 
 const HEAD_BYTES: u32 = 4096;
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -45,6 +49,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         otlp,
         listen: read.one("listen", value::listen),
         selection: selection(&mut read),
+        names: NameRules::new(read.at_most("name-rule", MAX_NAME_RULES, value::name_rule)),
         probes: probes(&mut read),
         head_bytes: read.one("head-bytes", value::head_bytes).unwrap_or(HEAD_BYTES),
         payload_rings: read.one("payload-rings", value::payload_rings),

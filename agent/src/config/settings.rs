@@ -2,6 +2,7 @@
 
 use agent_core::flow::PeerLabels;
 use agent_core::metric::Temporality;
+use agent_core::process::NameRules;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Which processes and connections are watched.
     pub selection: Selection,
+    /// Names that the operator gives to processes.
+    pub names: NameRules,
     /// What is observed of them, sorted, each once; [`Probe::Process`] always.
     pub probes: Vec<Probe>,
     /// Bytes captured of a message's head, 256 to 4096.
