@@ -11,6 +11,7 @@
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
 //! | [`nginx`], [`python`], [`golang`], [`https`], [`start`], [`netns`], [`overlay`], [`client`] | the programs beside it |
+//! | [`servers`], [`clients`] | the matrix of those that people run |
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
 //! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
@@ -26,6 +27,7 @@ pub mod budget;
 pub mod case;
 pub mod certificates;
 pub mod client;
+pub mod clients;
 pub mod collector;
 pub mod contexts;
 pub mod counts;
@@ -45,6 +47,7 @@ pub mod process;
 pub mod python;
 pub mod recording;
 pub mod scenario;
+pub mod servers;
 pub mod shapes;
 pub mod start;
 pub mod streams;

@@ -94,7 +94,11 @@ impl Target {
 
     async fn once(&self, sender: &mut SendRequest<Empty<Bytes>>) -> anyhow::Result<()> {
         let request = Request::get(&self.path).header("host", &self.authority);
-        sender.ready().await?;
+        // Some servers close after each answer.
+        if sender.ready().await.is_err() {
+            *sender = self.connect().await?;
+            sender.ready().await?;
+        }
         let response = sender.send_request(request.body(Empty::new())?).await?;
         anyhow::ensure!(response.status() == StatusCode::OK, "status {}", response.status());
         let _ = response.into_body().collect().await?;
