@@ -155,9 +155,10 @@ fn table() -> Vec<Start> {
         native(start("haproxy", "/usr/sbin/haproxy -W -f {dir}/haproxy.cfg").last())
             .with("PORT", "{port}")
             .is("haproxy", "haproxy"),
-        native(start("caddy", "/usr/bin/caddy file-server --listen 127.0.0.1:{port}"))
+        start("caddy", "/usr/bin/caddy file-server --listen 127.0.0.1:{port}")
             .with("HOME", "{dir}")
-            .is("caddy", "caddy"),
+            .is("caddy", "caddy")
+            .by("go", "go", "go1.19.8"),
         native(start("redis", "/usr/bin/redis-server --port {port} --save"))
             .has("service.name", "redis-server"),
         // Python.

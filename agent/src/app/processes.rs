@@ -252,7 +252,8 @@ impl ProcessThread {
                 return;
             }
             let Some(key) = self.revisits.due(now_ns) else { return };
-            let Some(facts) = self.reader.facts(key, now_ns) else { continue };
+            let Some(mut facts) = self.reader.facts(key, now_ns) else { continue };
+            facts.go = self.go.version(key.tgid).unwrap_or_default();
             if let Some(recorder) = &self.recorder {
                 recorder.facts(&facts);
             }
@@ -260,8 +261,8 @@ impl ProcessThread {
         }
     }
 
-    fn learn(&mut self, facts: ProcessFacts, round: &mut Batch) {
-        self.go.started(facts.key.tgid);
+    fn learn(&mut self, mut facts: ProcessFacts, round: &mut Batch) {
+        facts.go = self.go.started(facts.key.tgid).unwrap_or_default();
         if !self.selector.is_everything() {
             self.selector.judge(&facts);
         }

@@ -185,6 +185,7 @@ impl ProcessReader {
             user_id,
             user_name: self.users.name(user_id).to_owned(),
             vpid,
+            go: String::new(),
         }
     }
 

@@ -52,11 +52,15 @@ pub fn identify(facts: &ProcessFacts) -> Identity {
     let found = named(facts, name, args, interpreter);
     let (service, namespace) =
         found.map_or((None, None), |found| (Some(found.name), found.namespace));
+    let go = (!facts.go.is_empty()).then_some("go");
     Identity {
         service: service.filter(|service| !service.is_empty()),
         namespace,
-        language: interpreter.and_then(|interpreter| interpreter.language),
-        runtime: interpreter.and_then(|interpreter| runtime::of(interpreter, name, path)),
+        language: go.or_else(|| interpreter?.language),
+        runtime: match go {
+            Some(name) => Some(Runtime { name, version: Some(facts.go.clone()) }),
+            None => interpreter.and_then(|interpreter| runtime::of(interpreter, name, path)),
+        },
     }
 }
 

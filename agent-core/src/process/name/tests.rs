@@ -187,6 +187,16 @@ fn the_runtime_is_what_the_path_tells() {
     }
 }
 
+#[test]
+fn a_program_in_go_is_known_by_its_toolchain() {
+    let mut facts = facts("/usr/bin/caddy", "caddy|run", "/");
+    facts.go = "go1.19.8".into();
+    let identity = identify(&facts);
+    assert_eq!((identity.service.as_deref(), identity.language), (Some("caddy"), Some("go")));
+    let runtime = Runtime { name: "go", version: Some("go1.19.8".into()) };
+    assert_eq!(identity.runtime, Some(runtime));
+}
+
 /// What npm, supervisord and systemd know: environment, cgroup, and the name and namespace from it.
 #[test]
 fn a_manager_names_what_says_little_itself() {
