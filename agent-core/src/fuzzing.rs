@@ -1,7 +1,9 @@
 //! What the fuzz targets call: bytes to inputs of a stage, and what must hold whatever they are.
 
+mod names;
 mod recording;
 
+pub use names::names;
 pub use recording::recording;
 
 use crate::elf::thread_local::Place;

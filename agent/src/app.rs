@@ -35,6 +35,7 @@ mod recorder;
 mod reload;
 mod replay;
 mod requests;
+mod revisits;
 mod rings;
 mod selected;
 mod shared;

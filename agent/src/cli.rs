@@ -178,7 +178,7 @@ mod tests {
         let (example, _) = example.split_once("\n\n").unwrap();
         let mut problems = config::Problems::default();
         let given = config::given::from_text("example", example, &mut problems);
-        assert_eq!(given.len(), 7, "{given:?}");
+        assert_eq!(given.len(), 8, "{given:?}");
         problems.or(()).unwrap();
     }
 }

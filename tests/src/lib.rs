@@ -10,7 +10,8 @@
 //! | [`scenario`] | permission to run, one at a time; temporary files; how much to do |
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
-//! | [`nginx`], [`python`], [`golang`], [`https`], [`netns`], [`overlay`], [`client`] | the programs beside it |
+//! | [`nginx`], [`python`], [`golang`], [`https`], [`start`], [`netns`], [`overlay`], [`client`] | the programs beside it |
+//! | [`servers`], [`clients`] | the matrix of those that people run |
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
 //! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
@@ -26,6 +27,7 @@ pub mod budget;
 pub mod case;
 pub mod certificates;
 pub mod client;
+pub mod clients;
 pub mod collector;
 pub mod contexts;
 pub mod counts;
@@ -47,7 +49,9 @@ pub mod prometheus;
 pub mod python;
 pub mod recording;
 pub mod scenario;
+pub mod servers;
 pub mod shapes;
+pub mod start;
 pub mod streams;
 pub mod sys;
 pub mod uring;

@@ -37,10 +37,10 @@ impl Netns {
         pair
     }
 
-    /// Words to run a command by, in namespace `side` (0 or 1) and in new pid and mount
+    /// Words to run a command by, in namespace `side` (0 or 1) and in new pid, mount and cgroup
     /// namespaces. The command dies with the wrapper.
     pub fn wrap(&self, side: usize) -> Vec<String> {
-        let unshare = ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"];
+        let unshare = ["unshare", "--cgroup", "--pid", "--mount-proc", "--fork", "--kill-child"];
         ["ip", "netns", "exec", &self.names[side]]
             .iter()
             .chain(&unshare)

@@ -284,7 +284,8 @@ fn nanoseconds(value: &Value) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
 }
 
-fn attributes(value: &Value) -> Attributes {
+/// A list of key and value as OTLP has it.
+pub fn attributes(value: &Value) -> Attributes {
     list(value).iter().map(|pair| (text(&pair["key"]), plain(&pair["value"]))).collect()
 }
 

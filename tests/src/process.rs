@@ -148,6 +148,11 @@ impl Process {
         self.report(begin)
     }
 
+    /// Ends it and its group with SIGKILL, if it runs.
+    pub fn end(&mut self) {
+        self.kill_group();
+    }
+
     /// The last lines of its output, for messages.
     pub fn tail(&self) -> String {
         let text = self.stderr() + &self.stdout();
@@ -268,6 +273,21 @@ pub fn waited_for_processors() -> Duration {
     let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
     let some = text.lines().find_map(|line| line.strip_prefix("some ")?.split_once("total="));
     Duration::from_micros(some.and_then(|(_, total)| total.trim().parse().ok()).unwrap_or(0))
+}
+
+/// What all processors have done since the start of this machine, in ticks: work, and everything.
+///
+/// # Panics
+/// When the kernel does not say.
+pub fn processor_ticks() -> [u64; 2] {
+    let text = std::fs::read_to_string("/proc/stat").expect("/proc/stat");
+    let line =
+        text.lines().next().and_then(|line| line.strip_prefix("cpu ")).expect("all processors");
+    // user nice system idle iowait irq softirq steal: those behind are part of the first.
+    let ticks: Vec<u64> =
+        line.split_whitespace().take(8).filter_map(|word| word.parse().ok()).collect();
+    let all: u64 = ticks.iter().sum();
+    [all - ticks.iter().skip(3).take(2).sum::<u64>(), all]
 }
 
 /// Memory of the kernel maps that a process holds, bytes.

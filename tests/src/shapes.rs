@@ -65,7 +65,7 @@ pub const EXCHANGES: &[Exchange] = &[
     ok("/shape/no-body/3"),
     plain("GET", "/shape/upgrade/1", 101),
     plain("CONNECT", "", 200),
-    plain("GET", "/shape/until-close/1", 200),
+    Exchange { response_body: Some(253), ..plain("GET", "/shape/until-close/1", 200) },
     ok("/shape/absolute/1"),
     ok("/shape/asterisk/1"),
     plain("OPTIONS", "*", 200),

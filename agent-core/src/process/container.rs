@@ -125,9 +125,9 @@ fn place_of_path(path: &str) -> Place<'_> {
     place
 }
 
-/// The id stands alone or behind the runtime's name. What monitors a container
+/// The id at the end of a segment, alone or behind the runtime's name. What monitors a container
 /// (`crio-conmon-ID.scope`) is outside of it.
-fn id_of_segment(segment: &str) -> Option<&str> {
+pub(super) fn id_of_segment(segment: &str) -> Option<&str> {
     let name = segment.strip_suffix(".scope").unwrap_or(segment);
     if is_task_container(name) {
         return Some(name);

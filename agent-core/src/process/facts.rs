@@ -32,7 +32,7 @@ pub struct ProcessFacts {
     pub args: Vec<String>,
     /// Working directory, empty when unknown.
     pub working_directory: String,
-    /// Only the `OTEL_*` variables that names need.
+    /// Only the variables that names need.
     pub environment: Vec<(String, String)>,
     /// Lines of `/proc/PID/cgroup`.
     pub cgroup: String,
@@ -42,6 +42,8 @@ pub struct ProcessFacts {
     pub user_name: String,
     /// Number inside its own pid namespace, 0 when the same.
     pub vpid: u32,
+    /// Version of the Go toolchain that built the executable (`go1.26.1`), empty for other programs.
+    pub go: String,
 }
 
 /// What is the same for all processes of the host.
@@ -86,6 +88,8 @@ impl ProcessFacts {
             user_id: exec.euid,
             user_name: same_user.map_or(String::new(), |before| before.user_name.clone()),
             vpid: before.map_or(0, |before| before.vpid),
+            // Of whatever ran before.
+            go: String::new(),
         }
     }
 

@@ -23,7 +23,7 @@ pub use exec::{ExecContent, exec_attributes};
 pub use facts::{
     HostFacts, MAX_ARGS, MAX_ARGS_BYTES, ProcessFacts, START_TICK_NS, split_args, start_tick,
 };
-pub use name::{Identity, identify};
+pub use name::{Identity, Mistake, NameRule, NameRules, Naming, Runtime, hosts_code, identify};
 pub use resource::{
     KEPT_ENVIRONMENT, Resource, ResourceValue, SharedResource, resource_attributes,
 };

@@ -2,14 +2,21 @@
 
 use super::facts::{HostFacts, ProcessFacts, start_tick};
 use super::kubernetes::{Workload, pod_attributes};
-use super::{Place, identify, place};
+use super::{NameRules, Place, identify, place};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The variables of a process's environment that its resource needs. No other one may be read:
 /// `OTEL_EXPORTER_OTLP_HEADERS`, for one, holds keys.
-pub const KEPT_ENVIRONMENT: [&str; 2] = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"];
+pub const KEPT_ENVIRONMENT: [&str; 6] = [
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "SUPERVISOR_PROCESS_NAME",
+    "SUPERVISOR_GROUP_NAME",
+    "SPRING_APPLICATION_NAME",
+    "npm_package_name",
+];
 
 /// Namespace of `service.instance.id` values (semantic conventions, registry, service).
 const INSTANCE_NAMESPACE: [u8; 16] = 0x4d63_009a_8d0f_11ee_aad7_4c79_6ed8_e320_u128.to_be_bytes();
@@ -58,24 +65,24 @@ pub type SharedResource = Arc<Resource>;
 
 /// The attributes of a process's resource, sorted by key, each key once.
 ///
-/// `service.name`: the process's environment (`OTEL_SERVICE_NAME`, then
-/// `OTEL_RESOURCE_ATTRIBUTES`), the script, jar or module it runs, its executable, else
+/// `service.name`: the operator's rules, the process's environment (`OTEL_SERVICE_NAME`, then
+/// `OTEL_RESOURCE_ATTRIBUTES`), what is said of its pod, what [`identify`] finds, else
 /// `unknown_service`. Other attributes in the environment are carried over; what the agent itself
-/// sees (`process.*`, `container.id`, `telemetry.*`, `os.type`) is not theirs to say.
+/// sees (`process.*`, `container.id`, `telemetry.*`, `os.type`) is not theirs to say, nor what the pod
+/// is ([`kubernetes`](super::kubernetes)).
 ///
 /// Command line and working directory stay out: they belong to the exec record, and would go out
 /// with every batch.
-///
-/// What is said of its pod stands between environment and script, and what the pod is stands above
-/// both ([`kubernetes`](super::kubernetes)).
 pub fn resource_attributes(
     facts: &ProcessFacts,
     host: &HostFacts,
+    rules: &NameRules,
     workload: Option<&Workload>,
 ) -> Vec<(String, ResourceValue)> {
     let mut attributes = Attributes(BTreeMap::new());
     let identity = identify(facts);
     attributes.text("service.name", identity.service.as_deref().unwrap_or("unknown_service"));
+    attributes.text("service.namespace", identity.namespace.as_deref().unwrap_or_default());
     attributes.text("service.instance.id", &instance_id(facts, host));
     attributes.text("host.name", &host.name);
     attributes.text("host.id", &host.id);
@@ -89,10 +96,18 @@ pub fn resource_attributes(
     }
     attributes.carried(facts);
     attributes.0.extend(known);
+    if let Some(naming) = rules.naming(facts) {
+        attributes.text("service.name", &naming.name);
+        attributes.text("service.namespace", naming.namespace.as_deref().unwrap_or_default());
+    }
 
     attributes.text("os.type", "linux");
     attributes.place(&place(&facts.cgroup));
     attributes.process(facts);
+    if let Some(runtime) = &identity.runtime {
+        attributes.text("process.runtime.name", runtime.name);
+        attributes.text("process.runtime.version", runtime.version.as_deref().unwrap_or_default());
+    }
     attributes.text("telemetry.sdk.name", "kernspan");
     attributes.text("telemetry.sdk.version", &host.agent_version);
     attributes.text("telemetry.sdk.language", identity.language.unwrap_or_default());
@@ -191,7 +206,8 @@ impl Attributes {
     }
 }
 
-fn variable<'a>(facts: &'a ProcessFacts, name: &str) -> Option<&'a str> {
+/// The value of one of [`KEPT_ENVIRONMENT`], unless it is blank.
+pub(super) fn variable<'a>(facts: &'a ProcessFacts, name: &str) -> Option<&'a str> {
     let found = facts.environment.iter().find(|(key, _)| key == name);
     found.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
 }

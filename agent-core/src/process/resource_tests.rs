@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::ProcessKey;
-use crate::process::START_TICK_NS;
+use crate::process::{NameRule, START_TICK_NS};
 
 fn facts(environment: &[(&str, &str)]) -> ProcessFacts {
     ProcessFacts {
@@ -40,7 +40,7 @@ fn get(attributes: &[(String, ResourceValue)], key: &str) -> String {
 
 #[test]
 fn a_resource_names_service_process_host_and_agent() {
-    let attributes = resource_attributes(&facts(&[]), &host(), None);
+    let attributes = resource_attributes(&facts(&[]), &host(), &NameRules::default(), None);
     let expected = [
         ("container.id", "a".repeat(64)),
         ("host.arch", "amd64".into()),
@@ -54,6 +54,8 @@ fn a_resource_names_service_process_host_and_agent() {
         ("process.owner", "www-data".into()),
         ("process.parent_pid", "1".into()),
         ("process.pid", "4711".into()),
+        ("process.runtime.name", "cpython".into()),
+        ("process.runtime.version", "3.11".into()),
         ("process.user.id", "33".into()),
         ("process.user.name", "www-data".into()),
         ("service.name", "orders".into()),
@@ -103,9 +105,26 @@ fn the_environment_of_the_process_has_the_first_word() {
         ),
     ];
     for (why, environment, key, expected) in cases {
-        let attributes = resource_attributes(&facts(environment), &host(), None);
+        let attributes =
+            resource_attributes(&facts(environment), &host(), &NameRules::default(), None);
         assert_eq!(get(&attributes, key), *expected, "{why}");
     }
+}
+
+#[test]
+fn a_rule_has_the_last_word() {
+    let rule = NameRule::parse("exe=python3*,args=*orders*,name=pay,namespace=shop").unwrap();
+    let rules = NameRules::new(vec![rule]);
+    let declared =
+        [("OTEL_SERVICE_NAME", "a"), ("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=b")];
+    let attributes = resource_attributes(&facts(&declared), &host(), &rules, None);
+    assert_eq!(get(&attributes, "service.name"), "pay");
+    assert_eq!(get(&attributes, "service.namespace"), "shop");
+    let mut other = facts(&declared);
+    other.args = vec!["python3".into(), "stock.py".into()];
+    let attributes = resource_attributes(&other, &host(), &rules, None);
+    assert_eq!(get(&attributes, "service.name"), "a");
+    assert_eq!(get(&attributes, "service.namespace"), "b");
 }
 
 #[test]
@@ -114,6 +133,7 @@ fn too_many_attributes_are_dropped_as_a_whole() {
     let attributes = resource_attributes(
         &facts(&[("OTEL_RESOURCE_ATTRIBUTES", &many.join(","))]),
         &host(),
+        &NameRules::default(),
         None,
     );
     assert_eq!(get(&attributes, "k0"), "");
@@ -123,7 +143,7 @@ fn too_many_attributes_are_dropped_as_a_whole() {
 fn a_process_without_facts_is_an_unknown_service_with_its_number() {
     let key = ProcessKey { tgid: 7, start_ns: 1 };
     let facts = ProcessFacts { key, ..ProcessFacts::default() };
-    let attributes = resource_attributes(&facts, &host(), None);
+    let attributes = resource_attributes(&facts, &host(), &NameRules::default(), None);
     assert_eq!(get(&attributes, "service.name"), "unknown_service");
     assert_eq!(get(&attributes, "process.pid"), "7");
     assert_eq!(get(&attributes, "process.parent_pid"), "");
@@ -149,7 +169,7 @@ fn a_pod_names_its_processes_unless_they_name_themselves() {
     let of = |environment: &[(&str, &str)]| {
         let facts = ProcessFacts { cgroup: testing::cgroup(), ..facts(environment) };
         let workload = pods.find(&place(&facts.cgroup));
-        resource_attributes(&facts, &host(), workload.as_ref())
+        resource_attributes(&facts, &host(), &NameRules::default(), workload.as_ref())
     };
     let quiet = of(&[]);
     assert!(quiet.is_sorted_by(|a, b| a.0 < b.0));
@@ -177,7 +197,7 @@ fn a_pod_names_its_processes_unless_they_name_themselves() {
 fn without_the_api_server_a_pod_has_its_uid() {
     use crate::process::kubernetes::testing;
     let facts = ProcessFacts { cgroup: testing::cgroup(), ..facts(&[]) };
-    let attributes = resource_attributes(&facts, &host(), None);
+    let attributes = resource_attributes(&facts, &host(), &NameRules::default(), None);
     assert_eq!(get(&attributes, "k8s.pod.uid"), testing::UID);
     assert_eq!(get(&attributes, "container.id"), testing::ID);
     assert_eq!(get(&attributes, "service.name"), "orders");

@@ -1,5 +1,6 @@
 //! Processes that live or lived a moment ago, and what they were when.
 
+use super::NameRules;
 use super::facts::{HostFacts, ProcessFacts, start_tick};
 use super::kubernetes::{PodChange, PodTable, Workload};
 use super::place;
@@ -37,6 +38,7 @@ type Id = (u32, u64);
 /// Facts by process, in versions by time: right across reuse of process numbers and exec.
 pub struct ProcessTable {
     host: HostFacts,
+    rules: NameRules,
     capacity: usize,
     processes: HashMap<Id, Process, RandomState>,
     /// Every process once, in the order in which they are considered for eviction.
@@ -58,6 +60,8 @@ struct Process {
 
 struct Version {
     facts: ProcessFacts,
+    /// When /proc last said the same: the latest such time.
+    confirmed_ns: u64,
     /// Nothing was known but the key.
     unknown: bool,
     /// Made when first asked for.
@@ -69,7 +73,14 @@ struct Version {
 
 impl Version {
     fn new(facts: ProcessFacts) -> Version {
-        Version { facts, unknown: false, resource: None, workload: None, looked: 0 }
+        Version {
+            confirmed_ns: facts.since_ns,
+            facts,
+            unknown: false,
+            resource: None,
+            workload: None,
+            looked: 0,
+        }
     }
 
     /// Looks for the pod again when pods have changed. One that is no more stays the process's: it
@@ -101,6 +112,7 @@ impl ProcessTable {
     pub fn new(host: HostFacts, capacity: usize) -> Self {
         ProcessTable {
             host,
+            rules: NameRules::default(),
             capacity: capacity.max(1),
             processes: HashMap::default(),
             turn: VecDeque::new(),
@@ -116,11 +128,23 @@ impl ProcessTable {
         self.pods.apply(change);
     }
 
+    /// The same with names that the operator gives.
+    #[must_use]
+    pub fn with_rules(self, rules: NameRules) -> Self {
+        ProcessTable { rules, ..self }
+    }
+
     /// Takes facts as they are from `facts.since_ns` on. Facts of the same time are replaced: what
     /// /proc says is better than what an exec record says.
     pub fn insert(&mut self, facts: ProcessFacts) {
         let process = self.process(facts.key);
         process.versions.retain(|version| !version.unknown);
+        // Who was looked at again and has not changed is no other version.
+        let at = process.at(facts.since_ns);
+        if let Some(known) = process.versions.get_mut(at).filter(|known| known.says(&facts)) {
+            known.confirmed_ns = facts.since_ns;
+            return;
+        }
         let after = |version: &Version| version.facts.since_ns <= facts.since_ns;
         let mut at = process.versions.partition_point(after);
         let before = at.checked_sub(1).and_then(|before| process.versions.get(before));
@@ -150,10 +174,10 @@ impl ProcessTable {
         let key = ProcessKey { tgid: exec.header.tgid, start_ns: exec.header.start_ns };
         let at_ns = exec.header.boot_ns;
         self.forget_ended(at_ns);
-        let before = self.facts(key, at_ns);
-        if before.is_some_and(|before| before.since_ns == at_ns) {
+        if self.version(key, at_ns).is_some_and(|known| known.confirmed_ns == at_ns) {
             return; // facts of this very exec came first
         }
+        let before = self.facts(key, at_ns);
         self.insert(ProcessFacts::from_exec(exec, args, before));
     }
 
@@ -184,9 +208,12 @@ impl ProcessTable {
 
     /// What was known of a process at a time: the latest version then, or the first one.
     pub fn facts(&self, key: ProcessKey, at_ns: u64) -> Option<&ProcessFacts> {
+        self.version(key, at_ns).map(|version| &version.facts)
+    }
+
+    fn version(&self, key: ProcessKey, at_ns: u64) -> Option<&Version> {
         let process = self.processes.get(&id(key))?;
-        let version = process.versions.get(process.at(at_ns))?;
-        (!version.unknown).then_some(&version.facts)
+        process.versions.get(process.at(at_ns)).filter(|version| !version.unknown)
     }
 
     /// The resource of a process at a time; `unknown_service` with its number for one that was
@@ -200,8 +227,9 @@ impl ProcessTable {
             process.used = true;
             version.look(&self.pods);
             let Version { facts, workload, resource, .. } = version;
-            let made = resource
-                .get_or_insert_with(|| self.interner.process(facts, &self.host, workload.as_ref()));
+            let made = resource.get_or_insert_with(|| {
+                self.interner.process(facts, &self.host, &self.rules, workload.as_ref())
+            });
             return Arc::clone(made);
         }
         self.unknown(key, at_ns)
@@ -239,7 +267,7 @@ impl ProcessTable {
     fn unknown(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
         self.counts.unknown += 1;
         let facts = ProcessFacts { key, since_ns: at_ns, ..ProcessFacts::default() };
-        let resource = self.interner.process(&facts, &self.host, None);
+        let resource = self.interner.process(&facts, &self.host, &self.rules, None);
         let resource_made = Some(Arc::clone(&resource));
         let version = Version { unknown: true, resource: resource_made, ..Version::new(facts) };
         let process = self.process(key);
@@ -301,6 +329,16 @@ impl ProcessTable {
     }
 }
 
+impl Version {
+    /// Whether this is what `facts` say, and from no later time on.
+    fn says(&self, facts: &ProcessFacts) -> bool {
+        let since_ns = self.facts.since_ns;
+        // A start that is known to a tick only is another one than that of a record.
+        since_ns < facts.since_ns
+            && self.facts == ProcessFacts { since_ns, key: self.facts.key, ..facts.clone() }
+    }
+}
+
 impl Process {
     /// Index of the version that held at a time.
     fn at(&self, at_ns: u64) -> usize {
@@ -328,9 +366,10 @@ impl Interner {
         &mut self,
         facts: &ProcessFacts,
         host: &HostFacts,
+        rules: &NameRules,
         workload: Option<&Workload>,
     ) -> SharedResource {
-        let attributes = resource_attributes(facts, host, workload);
+        let attributes = resource_attributes(facts, host, rules, workload);
         let service = self.intern(service_attributes(&attributes, facts, host), None);
         self.intern(attributes, Some(service))
     }

@@ -187,10 +187,29 @@ fn the_versions_of_one_process_are_bounded() {
     let busy = key(10, SECOND);
     let mut table = table(4);
     for at in 1..=20 {
-        table.exec(&exec(busy, at * SECOND, "/bin/x"), b"x\0");
+        table.exec(&exec(busy, at * SECOND, &format!("/bin/x{at}x")), b"x\0");
     }
     assert_eq!(count(&table, Side::Info("dropped_versions")), 12);
-    assert_eq!(table.resource(busy, 20 * SECOND).service, "x");
+    assert_eq!(table.resource(busy, 20 * SECOND).service, "x20x");
+}
+
+#[test]
+fn a_look_that_shows_nothing_new_is_no_version_and_one_that_does_is() {
+    let worker = key(10, SECOND);
+    let mut table = table(4);
+    for at in 1..=20 {
+        table.insert(facts(worker, at * SECOND, "/bin/x"));
+    }
+    assert_eq!(count(&table, Side::Info("dropped_versions")), 0);
+    // The record of an exec whose facts came first, and said nothing new.
+    table.exec(&exec(worker, 20 * SECOND, "x"), b"other\0");
+    assert_eq!(table.facts(worker, 20 * SECOND).unwrap().executable, "/bin/x");
+    let mut titled = facts(worker, 21 * SECOND, "/bin/x");
+    titled.user_name = "www-data".into();
+    table.insert(titled);
+    let user = |at: u64| table.facts(worker, at * SECOND).unwrap().user_name.clone();
+    assert_ne!(user(20), "www-data");
+    assert_eq!(user(21), "www-data");
 }
 
 #[test]

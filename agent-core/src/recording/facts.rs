@@ -100,6 +100,7 @@ impl Encoder<'_> {
             user_id,
             user_name,
             vpid,
+            go,
         } = facts;
         self.number(key.tgid.to_le_bytes());
         self.number(key.start_ns.to_le_bytes());
@@ -107,7 +108,7 @@ impl Encoder<'_> {
         self.number(since_ns.to_le_bytes());
         self.number(user_id.to_le_bytes());
         self.number(vpid.to_le_bytes());
-        for text in [executable, comm, working_directory, cgroup, user_name] {
+        for text in [executable, comm, working_directory, cgroup, user_name, go] {
             self.text(text);
         }
         self.list(args, |to, arg| to.text(arg));
@@ -184,6 +185,7 @@ impl Decoder<'_> {
             working_directory: self.text()?,
             cgroup: self.text()?,
             user_name: self.text()?,
+            go: self.text()?,
             args: self.list(Decoder::text)?,
             environment: self.pairs()?,
         })

@@ -17,7 +17,7 @@ use zerocopy::IntoBytes;
 const MAGIC: &[u8; 8] = b"KSPANREC";
 
 /// Version of this format.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Longest body. The largest record has a few KiB, process facts have a bounded argument vector.
 const MAX_BODY: usize = 1 << 20;

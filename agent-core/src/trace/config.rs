@@ -4,6 +4,7 @@ use super::sampling::Sampling;
 use crate::histogram::Buckets;
 use crate::id::IdKey;
 use crate::metric::Temporality;
+use crate::process::NameRules;
 use crate::request::RequestLimits;
 use crate::route::RouteConfig;
 
@@ -31,6 +32,8 @@ pub struct AssemblerConfig {
     pub request_metrics: Option<(RequestLimits, Temporality)>,
     /// Which buckets their durations have in reports.
     pub buckets: Buckets,
+    /// Names that the operator gives to processes.
+    pub names: NameRules,
     /// Bounds.
     pub limits: Limits,
     /// Methods that keep their name; every other becomes `_OTHER`.
@@ -49,6 +52,7 @@ impl Default for AssemblerConfig {
             linker: LinkerSwitches::default(),
             request_metrics: None,
             buckets: Buckets::default(),
+            names: NameRules::default(),
             limits: Limits::default(),
             known_methods: KNOWN_METHODS.iter().map(|method| (*method).to_owned()).collect(),
         }

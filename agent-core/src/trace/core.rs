@@ -78,7 +78,7 @@ impl Core {
             sampler: Sampler::new(config.sampling, limits.undecided_bytes),
             routes: (!config.routes.is_empty()).then(|| Routes::new(config.routes.clone())),
             threads: Threads::new(limits.threads, limits.processes),
-            processes: ProcessTable::new(host, limits.processes),
+            processes: ProcessTable::new(host, limits.processes).with_rules(config.names.clone()),
             by_position: Index::default(),
             by_declared: Index::default(),
             by_request_id: Index::default(),

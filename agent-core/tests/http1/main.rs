@@ -335,6 +335,13 @@ fn sizes() {
             "HTTP/1.1 413 L\r\nContent-Length: 0\r\n\r\n".into(),
             (None, Some(0)),
         ),
+        ("until close", get("/"), "HTTP/1.0 200 OK\r\n\r\nabc".into(), (Some(0), Some(3))),
+        (
+            "until close, and what it would be without its coding is not known",
+            get("/"),
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc".into(),
+            (Some(0), None),
+        ),
         (
             "not trusted",
             "POST / HTTP/1.1\r\nContent-Length: 1, 2\r\n\r\n".into(),

@@ -7,6 +7,7 @@ use super::{
     payload::Pause,
     progress::Reading,
     recorder::Recorder,
+    revisits::Revisits,
     shared::{Shared, Thread},
 };
 use crate::config::Executables;
@@ -29,6 +30,9 @@ use std::time::Duration;
 
 /// How often the account is published, ns.
 const HOUSEKEEPING_NS: u64 = 500_000_000;
+
+/// Processes looked at again between two looks at the ring: some 30 µs each.
+const MOST_REVISITS: usize = 64;
 
 /// Which processes the kernel side watches.
 pub struct Selector {
@@ -111,6 +115,8 @@ pub struct ProcessThread {
     pub reader: ProcessReader,
     /// Programs in Go.
     pub go: GoPrograms,
+    /// Processes to look at again.
+    pub revisits: Revisits,
     /// The selection, when there is a filter.
     pub selector: Selector,
     /// To the assembler. When it is full the thread waits, and the kernel's ring takes the load.
@@ -160,6 +166,7 @@ impl ProcessThread {
             let mut round = Batch::default();
             let before = counts.records;
             self.drain(&mut round, &mut counts);
+            self.revisit(began, &mut round);
             counts.facts += round.facts.len() as u64;
             if let Some(recorder) = &self.recorder {
                 recorder.tick(0, began);
@@ -213,20 +220,23 @@ impl ProcessThread {
         match change {
             Change::Exec(exec, arguments) => {
                 let facts = self.reader.exec_facts(&exec, &arguments, None);
+                self.revisits.executed(&facts, exec.header.boot_ns);
                 self.learn(facts, round);
             }
             Change::Fork(fork) => {
                 let parent = ProcessKey { tgid: fork.header.tgid, start_ns: fork.header.start_ns };
+                let child = ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
+                self.revisits.forked(parent.tgid, child, fork.header.boot_ns);
                 self.selector.forked(parent.tgid, fork.child_tgid);
-                if !self.selector.is_everything() {
-                    let child = ProcessKey { tgid: fork.child_tgid, start_ns: fork.child_start_ns };
-                    if let Some(facts) = self.reader.facts(child, fork.child_start_ns) {
-                        self.selector.judge_child(&facts);
-                    }
+                if !self.selector.is_everything()
+                    && let Some(facts) = self.reader.facts(child, fork.child_start_ns)
+                {
+                    self.selector.judge_child(&facts);
                 }
             }
             Change::Exit(tgid) => {
                 self.go.ended(tgid);
+                self.revisits.exited(tgid);
                 self.selector.exited(tgid);
                 if !self.selector.is_everything() {
                     self.selector.selection.remove(tgid);
@@ -235,8 +245,24 @@ impl ProcessThread {
         }
     }
 
-    fn learn(&mut self, facts: ProcessFacts, round: &mut Batch) {
-        self.go.started(facts.key.tgid);
+    /// Facts of those whose turn it is, as they are now.
+    fn revisit(&mut self, now_ns: u64, round: &mut Batch) {
+        for _ in 0..MOST_REVISITS {
+            if self.shared.drain_is_over() {
+                return;
+            }
+            let Some(key) = self.revisits.due(now_ns) else { return };
+            let Some(mut facts) = self.reader.facts(key, now_ns) else { continue };
+            facts.go = self.go.version(key.tgid).unwrap_or_default();
+            if let Some(recorder) = &self.recorder {
+                recorder.facts(&facts);
+            }
+            round.facts.push(facts);
+        }
+    }
+
+    fn learn(&mut self, mut facts: ProcessFacts, round: &mut Batch) {
+        facts.go = self.go.started(facts.key.tgid).unwrap_or_default();
         if !self.selector.is_everything() {
             self.selector.judge(&facts);
         }
@@ -262,6 +288,8 @@ impl ProcessThread {
             entry("records", Side::Out, counts.records - counts.undecoded),
             entry("records", Side::Lost("undecoded"), counts.undecoded),
             entry("facts", Side::Out, counts.facts),
+            entry("processes", Side::Info("looked_at_again"), self.revisits.looks),
+            entry("processes", Side::Info("not_looked_at_again"), self.revisits.refused),
         ];
         self.go.ledger(&mut entries);
         self.shared.publish(Thread::Processes, entries);

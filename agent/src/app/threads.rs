@@ -11,6 +11,7 @@ use super::{
     queue::queue,
     recorder::Recorder,
     requests::RequestReport,
+    revisits::Revisits,
     shared::Shared,
 };
 use crate::cli::Failure;
@@ -127,6 +128,7 @@ impl Threads {
             ring: process_ring,
             reader: ProcessReader::default(),
             go: parts.go,
+            revisits: Revisits::default(),
             selector: Selector {
                 selection: parts.selection,
                 executables: settings.selection.executables.clone(),
@@ -301,6 +303,7 @@ pub fn assembler_config(
             .request_metrics
             .filter(|_| takes_metrics(settings) || settings.listen.is_some())
             .map(|_| (request_limits(settings), settings.temporality)),
+        names: settings.names.clone(),
         limits: Memory::of(settings).limits(),
         ..AssemblerConfig::default()
     }

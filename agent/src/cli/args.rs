@@ -20,12 +20,16 @@ Examples:
       Only these programs, only this port
   kernspan run --output otlp --output json:/var/log/spans.json --listen 127.0.0.1:9464
       Two outputs, and /livez, /readyz, /metrics and /status on port 9464
+  kernspan run --name-rule 'exe=java,args=*shop.jar*,name=payments,namespace=shop'
+      One's own name for a service
   kernspan run --config /etc/kernspan.yaml --sample 0.1
       Options from a file; flags win
 
 The file has the names of the flags:
   output: [otlp, \"json:/var/log/spans.json\"]
   include: [nginx, /usr/bin/python3*]
+  name-rule:
+    - {unit: shop@*, name: payments, namespace: shop}
   otlp:
     endpoint: https://collector.example:4318
     protocol: http/protobuf
@@ -358,6 +362,11 @@ pub struct Common {
     /// seconds, or with SIGHUP: all of it or, when something is wrong, nothing
     #[arg(long, value_name = "FILE")]
     config: Vec<String>,
+    /// Names processes that meet all conditions: exe=, args=, dir=, user=, unit= or container=, each with a
+    /// GLOB, then name=SERVICE and, if wanted, namespace=NAME, all separated by commas. Wins over the
+    /// processes' own environment; the first rule that fits counts; repeatable, at most 256
+    #[arg(long, value_name = "RULE")]
+    name_rule: Vec<String>,
     /// off, error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Vec<String>,
@@ -446,7 +455,7 @@ impl Capture {
 
 impl Common {
     pub fn flags(self) -> Flags {
-        vec![("config", self.config), ("log-level", self.log_level)]
+        vec![("config", self.config), ("name-rule", self.name_rule), ("log-level", self.log_level)]
     }
 }
 

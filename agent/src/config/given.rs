@@ -17,6 +17,7 @@ pub const KEYS: &[&str] = &[
     "pid",
     "port",
     "cgroup",
+    "name-rule",
     "probes",
     "head-bytes",
     "payload-rings",
@@ -66,12 +67,13 @@ pub const KEYS: &[&str] = &[
 ];
 
 /// Keys that may have several values.
-const REPEATABLE: [&str; 11] = [
+const REPEATABLE: [&str; 12] = [
     "output",
     "include",
     "exclude",
     "pid",
     "port",
+    "name-rule",
     "probes",
     "otlp-header",
     "flow-labels",
@@ -256,6 +258,9 @@ impl Reader<'_> {
                 for node in nodes {
                     match node.value {
                         Tree::Scalar(text) => self.value(key, node.line, node.column, text),
+                        Tree::Map(pairs) if key == "name-rule" => {
+                            self.rule(node.line, node.column, pairs);
+                        }
                         _ => {
                             self.problem(node.line, node.column, shape(key, "an item is no value"))
                         }
@@ -263,6 +268,7 @@ impl Reader<'_> {
                 }
             }
             Tree::Map(pairs) if key == "otlp-header" => self.headers(pairs),
+            Tree::Map(pairs) if key == "name-rule" => self.rule(line, column, pairs),
             Tree::Null => self.problem(line, column, shape(key, "there is no value")),
             Tree::List(_) => self.problem(line, column, shape(key, "a list is not possible here")),
             Tree::Map(_) => self.problem(line, column, shape(key, "a map is not possible here")),
@@ -291,6 +297,23 @@ impl Reader<'_> {
                 ),
             }
         }
+    }
+
+    /// A rule whose keys stand on lines of their own.
+    fn rule(&mut self, line: u64, column: u64, pairs: Vec<(Spot<Tree>, Spot<Tree>)>) {
+        let mut parts = Vec::new();
+        for (key, value) in pairs {
+            match (key.value, value.value) {
+                (Tree::Scalar(name), Tree::Scalar(text)) => {
+                    parts.push(format!("{name}={}", text.replace(',', "\\,")));
+                }
+                _ => {
+                    let wrong = Wrong::new("not a part of a rule", "write lines such as exe: java");
+                    return self.problem(key.line, key.column, wrong);
+                }
+            }
+        }
+        self.value("name-rule", line, column, parts.join(","));
     }
 
     fn value(&mut self, key: &'static str, line: u64, column: u64, text: String) {

@@ -11,6 +11,7 @@ use super::value;
 use agent_common::settings::MAX_PORTS;
 use agent_core::flow::PeerLabels;
 use agent_core::metric::Temporality;
+use agent_core::process::NameRules;
 use agent_core::route::RouteConfig;
 use agent_core::trace::{Rules, Sampling};
 use globset::GlobSet;
@@ -27,6 +28,8 @@ const MAX_GLOBS: usize = 256;
 
 /// Most templates of routes: each request to a service is tried against all of its own.
 const MAX_ROUTES: usize = 1000;
+/// Most rules for names: each is asked for every process that starts.
+const MAX_NAME_RULES: usize = 256;
 
 const HEAD_BYTES: u32 = 4096;
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -52,6 +55,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         otlp,
         listen: read.one("listen", value::listen),
         selection: selection(&mut read),
+        names: NameRules::new(read.at_most("name-rule", MAX_NAME_RULES, value::name_rule)),
         probes: probes(&mut read),
         head_bytes: read.one("head-bytes", value::head_bytes).unwrap_or(HEAD_BYTES),
         payload_rings: read.one("payload-rings", value::payload_rings),

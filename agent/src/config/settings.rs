@@ -4,6 +4,7 @@ use super::kubernetes::KubernetesSettings;
 use agent_core::flow::PeerLabels;
 use agent_core::histogram::Buckets;
 use agent_core::metric::Temporality;
+use agent_core::process::NameRules;
 use agent_core::route::RouteConfig;
 use agent_core::trace::Sampling;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
@@ -23,6 +24,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Which processes and connections are watched.
     pub selection: Selection,
+    /// Names that the operator gives to processes.
+    pub names: NameRules,
     /// What is observed of them, sorted, each once; [`Probe::Process`] always.
     pub probes: Vec<Probe>,
     /// Bytes captured of a message's head, 256 to 4096.

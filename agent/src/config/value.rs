@@ -1,5 +1,6 @@
 //! The text of one value to what it means, or what is wrong with it.
 
+mod names;
 mod sampling;
 mod units;
 
@@ -11,6 +12,7 @@ use super::settings::{
 use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::histogram::Buckets;
 use agent_core::metric::Temporality;
+pub use names::name_rule;
 pub use sampling::{Keep, keep, keep_wait, route};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -447,6 +449,7 @@ mod tests {
             let _ = (output(&text), listen(&text), glob(&text), pid(&text), ring_size(&text));
             let _ = (max_cpu(&text), request_rate(&text), process_metrics(&text));
             let _ = (max_memory(&text), cgroup(&text), head_bytes(&text), payload_rings(&text));
+            let _ = name_rule(&text);
             let _ = (flow_interval(&text), flow_labels(&text), flow_logs(&text));
             let _ = (flow_series(&text), flow_table(&text), record_duration(&text));
             let _ = (poll_interval(&text), ratio(&text), probes(&text), otlp_header(&text));

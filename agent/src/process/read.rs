@@ -18,7 +18,7 @@ const MAX_STATUS: usize = 8 * 1024;
 /// Bytes read of `cgroup`: v1 has a line for each of a dozen controllers, with nested paths.
 const MAX_CGROUP: usize = 16 * 1024;
 
-/// Bytes read of `environ`, to find two variables in: an environment may be megabytes.
+/// Bytes read of `environ`, to find a few variables in: an environment may be megabytes.
 const MAX_ENVIRON: usize = 256 * 1024;
 
 /// Longest value kept of a variable.
@@ -185,6 +185,7 @@ impl ProcessReader {
             user_id,
             user_name: self.users.name(user_id).to_owned(),
             vpid,
+            go: String::new(),
         }
     }
 

@@ -100,26 +100,46 @@ impl GoPrograms {
         }
     }
 
-    /// Process `tgid` runs already, or has called exec.
-    pub fn started(&mut self, tgid: u32) {
+    /// Process `tgid` runs already, or has called exec. The version of the toolchain, if it is in Go.
+    pub fn started(&mut self, tgid: u32) -> Option<String> {
         let path = PathBuf::from(format!("/proc/{tgid}/exe"));
         // Gone, or a kernel thread: nothing to watch.
-        let Ok(file) = File::open(&path) else { return self.ended(tgid) };
-        let Some((key, analysis)) = self.files.of(&file) else { return self.ended(tgid) };
-        let program = match analysis {
-            Ok(Some(program)) => program,
-            Ok(None) => return self.ended(tgid),
+        let found = File::open(&path).ok().and_then(|file| self.files.of(&file));
+        let Some((key, analysis)) = found else {
+            self.ended(tgid);
+            return None;
+        };
+        match analysis {
+            Ok(Some(program)) => {
+                self.enter(tgid, &program, key, &path);
+                Some(format!("go{}", program.version))
+            }
+            Ok(None) => {
+                self.ended(tgid);
+                None
+            }
             Err(fault) => {
                 self.counts.refused += 1;
                 tracing::warn!("goroutines of process {tgid} stay unknown: {fault}");
-                return self.ended(tgid);
+                self.ended(tgid);
+                None
             }
-        };
-        let Some(shift) = shift(tgid, &program, key.inode) else { return self.ended(tgid) };
-        if let Some(site) = program.round_trip {
-            self.probe(key, site, &path, tgid);
         }
-        match self.maps.set(tgid, &entry(&program, shift)) {
+    }
+
+    /// The version of the toolchain that built what a known process runs.
+    pub fn version(&self, tgid: u32) -> Option<String> {
+        let analysis = self.files.0.get(self.processes.get(&tgid)?)?;
+        analysis.as_ref().ok()?.as_ref().map(|program| format!("go{}", program.version))
+    }
+
+    /// From now on the kernel side reads its goroutines.
+    fn enter(&mut self, tgid: u32, program: &Program, key: FileKey, path: &Path) {
+        let Some(shift) = shift(tgid, program, key.inode) else { return self.ended(tgid) };
+        if let Some(site) = program.round_trip {
+            self.probe(key, site, path, tgid);
+        }
+        match self.maps.set(tgid, &entry(program, shift)) {
             Ok(()) => {
                 self.processes.insert(tgid, key);
                 tracing::debug!("process {tgid} is in Go {}", program.version);

@@ -79,6 +79,38 @@ fn defaults_are_as_documented() {
 }
 
 #[test]
+fn rules_for_names_are_the_same_from_flags_and_file() {
+    let facts = |args: &str| agent_core::process::ProcessFacts {
+        executable: "/usr/bin/java".into(),
+        args: vec!["java".into(), args.into()],
+        ..Default::default()
+    };
+    let named = |settings: &Settings, args: &str| {
+        let naming = settings.names.naming(&facts(args)).cloned().unwrap_or_default();
+        format!("{}/{}", naming.namespace.unwrap_or_default(), naming.name)
+    };
+    let flags = run(&[
+        "--name-rule=exe=java,args=*a\\,b*,name=one",
+        "--name-rule",
+        "exe=/usr/bin/*,name=two,namespace=shop",
+    ]);
+    let text = "name-rule:
+  - exe: java
+    args: '*a,b*'
+    name: one
+  - exe=/usr/bin/*,name=two,namespace=shop
+";
+    for settings in [flags, run_with_file(text, &[])] {
+        assert_eq!(named(&settings, "a,b"), "/one");
+        assert_eq!(named(&settings, "c"), "shop/two");
+    }
+    let single = run_with_file("name-rule: {exe: java, name: one}", &[]);
+    assert_eq!(named(&single, ""), "/one");
+    let wins = run_with_file(text, &["--name-rule=exe=java,name=flag"]);
+    assert_eq!(named(&wins, "a,b"), "/flag", "flags win over the file");
+}
+
+#[test]
 fn spans_go_where_an_endpoint_is() {
     let with = |name: &'static str, value: &'static str| {
         move |asked: &str| (asked == name).then(|| value.to_owned())

@@ -1,6 +1,9 @@
 //! What an interpreter runs, language by language. A new one is a line in [`INTERPRETERS`].
 
-use super::text::{base, is_module, module_of_spec, of_directory, of_jar, of_module, of_script};
+use super::found::Found;
+use super::java::java;
+use super::python::{launched_app, python};
+use super::text::{base, of_directory, of_script, script_stem};
 use crate::process::ProcessFacts;
 
 /// A program that runs others' code.
@@ -9,59 +12,57 @@ pub(super) struct Interpreter {
     pub names: &'static [&'static str],
     /// Language in OpenTelemetry's words.
     pub language: Option<&'static str>,
+    /// What the runtime calls itself, where its executable tells.
+    pub runtime: Option<&'static str>,
     /// The name of what it runs, out of the arguments behind the program's name.
-    pub service: fn(&[String], &ProcessFacts) -> Option<String>,
+    pub service: fn(&[String], &ProcessFacts) -> Option<Found>,
+}
+
+const fn row(
+    names: &'static [&'static str],
+    language: Option<&'static str>,
+    runtime: Option<&'static str>,
+    service: fn(&[String], &ProcessFacts) -> Option<Found>,
+) -> Interpreter {
+    Interpreter { names, language, runtime, service }
 }
 
 /// All interpreters known.
 pub(super) const INTERPRETERS: &[Interpreter] = &[
-    Interpreter { names: &["python", "pypy"], language: Some("python"), service: python },
-    Interpreter { names: &["node", "nodejs"], language: Some("nodejs"), service: node },
-    Interpreter { names: &["bun", "deno"], language: Some("nodejs"), service: node },
-    Interpreter { names: &["java"], language: Some("java"), service: java },
-    Interpreter { names: &["ruby", "jruby"], language: Some("ruby"), service: ruby },
-    Interpreter { names: &["php"], language: Some("php"), service: php },
-    Interpreter { names: &["php-fpm", "php-cgi"], language: Some("php"), service: nothing },
-    Interpreter { names: &["perl"], language: Some("perl"), service: perl },
-    Interpreter { names: &["lua", "luajit"], language: Some("lua"), service: lua },
-    Interpreter { names: &["dotnet", "mono"], language: Some("dotnet"), service: dotnet },
-    Interpreter { names: &["beam.smp"], language: Some("erlang"), service: erlang },
-    Interpreter {
-        names: &["sh", "bash", "dash", "ash", "zsh", "ksh"],
-        language: None,
-        service: shell,
-    },
-    // Servers that are programs of their own; those in Python are found as its scripts, too.
-    Interpreter { names: LAUNCHERS, language: Some("python"), service: launcher_itself },
+    row(&["python"], Some("python"), Some("cpython"), python),
+    row(&["pypy"], Some("python"), Some("pypy"), python),
+    row(&["node", "nodejs"], Some("nodejs"), Some("nodejs"), node),
+    row(&["bun"], Some("nodejs"), Some("bun"), node),
+    row(&["deno"], Some("nodejs"), Some("deno"), node),
+    row(&["java"], Some("java"), None, java),
+    row(&["ruby"], Some("ruby"), Some("ruby"), ruby),
+    row(&["jruby"], Some("ruby"), Some("jruby"), ruby),
+    row(&["php"], Some("php"), Some("cli"), php),
+    row(&["php-fpm"], Some("php"), Some("fpm-fcgi"), nothing),
+    row(&["php-cgi"], Some("php"), Some("cgi-fcgi"), nothing),
+    row(&["perl"], Some("perl"), Some("perl"), perl),
+    row(&["lua"], Some("lua"), Some("lua"), lua),
+    row(&["luajit"], Some("lua"), Some("luajit"), lua),
+    row(&["dotnet"], Some("dotnet"), Some(".NET"), dotnet),
+    row(&["mono"], Some("dotnet"), Some("mono"), dotnet),
+    row(&["beam.smp"], Some("erlang"), Some("BEAM"), erlang),
+    row(&["sh", "bash", "dash", "ash", "zsh", "ksh"], None, None, shell),
+    // A server that is a program of its own; those in Python are found as its scripts.
+    row(&["uwsgi"], Some("python"), None, launched_app),
 ];
 
-/// Scripts and modules of Python that run an application named by an argument.
-const LAUNCHERS: &[&str] = &[
-    "gunicorn",
-    "uvicorn",
-    "hypercorn",
-    "daphne",
-    "granian",
-    "uwsgi",
-    "waitress-serve",
-    "flask",
-    "celery",
-    "fastapi",
-    "ddtrace-run",
-    "opentelemetry-instrument",
-];
-
-/// Main classes that say nothing about what they run, but are known themselves.
-const KNOWN_CLASSES: &[(&str, &str)] = &[
-    ("org.apache.catalina.startup.Bootstrap", "tomcat"),
-    ("kafka.Kafka", "kafka"),
-    ("org.apache.zookeeper.server.quorum.QuorumPeerMain", "zookeeper"),
-    ("org.apache.cassandra.service.CassandraDaemon", "cassandra"),
-];
+/// The interpreter with this file name, whatever its version.
+pub(super) fn interpreter(name: &str) -> Option<&'static Interpreter> {
+    let stem = super::text::unversioned(name);
+    INTERPRETERS.iter().find(|interpreter| interpreter.names.contains(&stem))
+}
 
 /// The first argument that is no option, and those behind it. `with_value` are options whose value
 /// is the next argument.
-fn positional<'a>(args: &'a [String], with_value: &[&str]) -> Option<(&'a str, &'a [String])> {
+pub(super) fn positional<'a>(
+    args: &'a [String],
+    with_value: &[&str],
+) -> Option<(&'a str, &'a [String])> {
     let mut rest = args;
     while let Some((arg, behind)) = rest.split_first() {
         rest = behind;
@@ -79,7 +80,7 @@ fn positional<'a>(args: &'a [String], with_value: &[&str]) -> Option<(&'a str, &
 }
 
 /// Value of an option given as `--name=value` or `--name value`.
-fn option<'a>(args: &'a [String], names: &[&str]) -> Option<&'a str> {
+pub(super) fn option<'a>(args: &'a [String], names: &[&str]) -> Option<&'a str> {
     args.iter().enumerate().find_map(|(at, arg)| {
         let (name, attached) =
             arg.split_once('=').map_or((arg.as_str(), None), |(n, v)| (n, Some(v)));
@@ -88,86 +89,12 @@ fn option<'a>(args: &'a [String], names: &[&str]) -> Option<&'a str> {
     })
 }
 
-fn nothing(_: &[String], _: &ProcessFacts) -> Option<String> {
+fn nothing(_: &[String], _: &ProcessFacts) -> Option<Found> {
     None
 }
 
-/// `python [-u] [-W arg] script.py`, `python -m module`, `python -c text` (no name).
-fn python(args: &[String], facts: &ProcessFacts) -> Option<String> {
-    let mut rest = args;
-    while let Some((arg, behind)) = rest.split_first() {
-        let Some(letters) = arg.strip_prefix('-') else {
-            return launched(base(arg), behind, facts).or_else(|| Some(of_script(arg, facts)));
-        };
-        rest = behind;
-        if letters.starts_with('-') {
-            let skip = usize::from(letters == "-check-hash-based-pycs");
-            rest = behind.get(skip..).unwrap_or_default();
-            continue;
-        }
-        // Letters may be glued: -um module, -Wignore.
-        let Some((at, letter)) = letters.char_indices().find(|(_, c)| "mcWXQ".contains(*c)) else {
-            continue;
-        };
-        let glued = letters.get(at + 1..).filter(|glued| !glued.is_empty());
-        let value = glued.or_else(|| behind.first().map(String::as_str));
-        rest = if glued.is_some() { behind } else { behind.get(1..).unwrap_or_default() };
-        match letter {
-            'm' => {
-                let module = value?;
-                return launched(module, rest, facts).or_else(|| Some(module_name(module)));
-            }
-            'c' => return None,
-            _ => {}
-        }
-    }
-    None
-}
-
-/// `http.server` stays whole: both parts name it.
-fn module_name(module: &str) -> String {
-    module.strip_suffix(".__main__").unwrap_or(module).to_owned()
-}
-
-fn launcher_itself(args: &[String], facts: &ProcessFacts) -> Option<String> {
-    launched_app(args, facts)
-}
-
-/// The application that a launcher runs, if `name` is one.
-fn launched(name: &str, args: &[String], facts: &ProcessFacts) -> Option<String> {
-    let known = LAUNCHERS.contains(&name);
-    let named = known.then(|| launched_app(args, facts).unwrap_or_else(|| name.to_owned()));
-    // `python manage.py`, `python -m main`: nothing to launch.
-    named.filter(|named| !named.is_empty())
-}
-
-fn launched_app(args: &[String], facts: &ProcessFacts) -> Option<String> {
-    // `opentelemetry-instrument python app.py`: the program behind it is what counts.
-    let wrapped = args.iter().position(|arg| matches!(base(arg), "python" | "python3"));
-    if let Some(at) = wrapped {
-        return python(args.get(at + 1..).unwrap_or_default(), facts);
-    }
-    if let Some(name) = option(args, &["--name", "--proc-name"]).filter(|name| is_module(name)) {
-        return Some(name.to_owned());
-    }
-    let spec = args.iter().find_map(|arg| module_of_spec(arg));
-    let named = option(args, &["-A", "--app", "--module", "-w"]).filter(|name| is_module(name));
-    let module = spec.or(named).or_else(|| bare_module(args))?;
-    let name = of_module(module);
-    let generic = super::text::is_generic(name);
-    let directory = of_directory(&facts.working_directory).filter(|_| generic);
-    Some(directory.unwrap_or(name).to_owned())
-}
-
-/// `gunicorn -w 4 shop.wsgi`: a module at the end that is no option's value.
-fn bare_module(args: &[String]) -> Option<&str> {
-    let (last, before) = args.split_last()?;
-    let value = before.last().is_some_and(|arg| arg.starts_with('-'));
-    (!value && last.contains('.') && is_module(last)).then_some(last)
-}
-
-/// `node [-r module] /srv/shop/server.js`.
-fn node(args: &[String], facts: &ProcessFacts) -> Option<String> {
+/// `node [-r module] /srv/shop/server.js`, `bun run x.ts`, `deno run -A x.ts`.
+fn node(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     const WITH_VALUE: &[&str] = &[
         "-r",
         "--require",
@@ -177,116 +104,98 @@ fn node(args: &[String], facts: &ProcessFacts) -> Option<String> {
         "-C",
         "--conditions",
         "--title",
-        "run",
+        "--env-file",
+        "-c",
+        "--config",
+        "--cert",
+        "--port",
+        "--host",
     ];
-    const CODE: &[&str] = &["-e", "--eval", "-p", "--print", "-pe"];
+    const CODE: &[&str] = &["-e", "--eval", "-p", "--print", "-pe", "eval"];
+    /// Of deno and bun.
+    const VERBS: [&str; 3] = ["run", "serve", "task"];
     if let Some(title) = option(args, &["--title"]) {
-        return Some(title.to_owned());
+        return Found::declared(title);
     }
-    // `bun run x.ts` and `deno run -A x.ts`.
-    let args = args.strip_prefix(&["run".to_owned()]).unwrap_or(args);
+    let verb = args.first().filter(|verb| VERBS.contains(&verb.as_str()));
+    let args = args.get(usize::from(verb.is_some())..).unwrap_or_default();
     let (script, behind) = positional(args, WITH_VALUE)?;
     let options = args.get(..args.len() - behind.len()).unwrap_or_default();
-    let code = options.iter().any(|arg| CODE.contains(&arg.as_str()));
-    (!code).then(|| of_script(script, facts))
+    if options.iter().any(|arg| CODE.contains(&arg.as_str())) {
+        return None;
+    }
+    // `next start`, `deno task start`: a tool that runs what lies in this directory.
+    let task = script_stem(script) == script && verb.is_some();
+    if script.contains("node_modules/") || task {
+        return Some(in_directory(base(script), facts));
+    }
+    Some(of_script(script, facts))
 }
 
-/// `java … -jar shop-1.2.jar`, `java … -m module/class`, `java … com.acme.shop.Main`.
-///
-/// A class is named by its last part that says something: `com.acme.shop.Main` is `shop`,
-/// `com.acme.ShopServer` is `ShopServer`.
-fn java(args: &[String], _: &ProcessFacts) -> Option<String> {
-    const WITH_VALUE: &[&str] = &[
-        "-cp",
-        "-classpath",
-        "--class-path",
-        "-p",
-        "--module-path",
-        "--add-modules",
-        "--add-opens",
-        "--add-exports",
-        "--add-reads",
-        "--limit-modules",
-        "--upgrade-module-path",
-        "--patch-module",
-        "--source",
-        "-jar",
-        "-m",
-        "--module",
-    ];
-    let declared = option(args, &["-Dotel.service.name", "-Dspring.application.name"]);
-    if let Some(name) = declared.filter(|name| !name.is_empty()) {
-        return Some(name.to_owned());
+/// What serves the directory that it was started in.
+pub(super) fn in_directory(program: &str, facts: &ProcessFacts) -> Found {
+    match of_directory(&facts.working_directory) {
+        Some(directory) => Found::runs(directory),
+        None => Found::vague(script_stem(program)),
     }
-    let main = positional(args, WITH_VALUE);
-    let options = args.len() - main.map_or(0, |(_, behind)| behind.len() + 1);
-    let options = args.get(..options).unwrap_or_default();
-    if let Some(jar) = option(options, &["-jar"]) {
-        return Some(of_jar(jar).to_owned());
-    }
-    if let Some(module) = option(options, &["-m", "--module"]) {
-        return Some(of_module(module.split('/').next().unwrap_or(module)).to_owned());
-    }
-    let (class, _) = main?;
-    let known = KNOWN_CLASSES.iter().find(|(known, _)| *known == class);
-    Some(known.map_or_else(|| of_module(class), |(_, name)| name).to_owned())
 }
 
-fn ruby(args: &[String], facts: &ProcessFacts) -> Option<String> {
+fn ruby(args: &[String], facts: &ProcessFacts) -> Option<Found> {
+    const SERVERS: [&str; 7] =
+        ["puma", "unicorn", "rackup", "thin", "falcon", "sidekiq", "passenger"];
     let (script, behind) = positional(args, &["-r", "-I", "-C", "-W", "-e"])?;
-    let code = args.iter().take(args.len() - behind.len()).any(|arg| arg == "-e");
+    if args.iter().take(args.len() - behind.len()).any(|arg| arg == "-e") {
+        return None;
+    }
     // `bundle exec puma`: bundler is not what runs.
-    let (script, wrapped) = match behind {
-        [exec, program, ..] if base(script) == "bundle" && exec == "exec" => {
-            (program.as_str(), true)
-        }
-        _ => (script, false),
+    let script = match behind {
+        [exec, program, ..] if base(script) == "bundle" && exec == "exec" => program.as_str(),
+        _ => script,
     };
-    let application =
-        matches!(base(script), "puma" | "unicorn" | "rackup" | "thin" | "rails" | "sidekiq");
-    let directory = of_directory(&facts.working_directory).filter(|_| application && !code);
-    (!code).then(|| match directory {
-        Some(directory) if wrapped || !script.starts_with('/') || base(script) != "rails" => {
-            directory.to_owned()
-        }
-        _ => of_script(script, facts),
-    })
+    let server = SERVERS.contains(&base(script));
+    let rails = base(script) == "rails" && !script.starts_with('/');
+    Some(if server || rails { in_directory(script, facts) } else { of_script(script, facts) })
 }
 
 /// `php [-d x=y] script.php`, `php -f script.php`; `php -S address` serves a directory.
-fn php(args: &[String], facts: &ProcessFacts) -> Option<String> {
+fn php(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     let file = option(args, &["-f", "--file"]);
     let script = file.or_else(|| {
         positional(args, &["-d", "-c", "-S", "-t", "-r", "-z"]).map(|(script, _)| script)
     });
-    script.map(|script| of_script(script, facts))
+    if let Some(script) = script {
+        return Some(of_script(script, facts));
+    }
+    let root = option(args, &["-t"]).and_then(of_directory);
+    let serves = args.iter().any(|arg| arg == "-S");
+    serves.then(|| root.map_or_else(|| in_directory("php", facts), Found::runs))
 }
 
-fn perl(args: &[String], facts: &ProcessFacts) -> Option<String> {
+fn perl(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     if args.iter().take_while(|arg| arg.starts_with('-')).any(|arg| arg.starts_with("-e")) {
         return None;
     }
     positional(args, &["-I", "-M"]).map(|(script, _)| of_script(script, facts))
 }
 
-fn lua(args: &[String], facts: &ProcessFacts) -> Option<String> {
+fn lua(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     positional(args, &["-l", "-e"]).map(|(script, _)| of_script(script, facts))
 }
 
 /// `dotnet [exec] Shop.dll`; `dotnet run` builds and then starts another process.
-fn dotnet(args: &[String], _: &ProcessFacts) -> Option<String> {
+fn dotnet(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     let file = args.iter().find(|arg| arg.ends_with(".dll") || arg.ends_with(".exe"))?;
-    Some(super::text::script_stem(base(file)).to_owned())
+    Some(of_script(file, facts))
 }
 
 /// The node's name: `-sname shop@host`.
-fn erlang(args: &[String], _: &ProcessFacts) -> Option<String> {
+fn erlang(args: &[String], _: &ProcessFacts) -> Option<Found> {
     let node = option(args, &["-name", "-sname"])?;
-    node.split('@').next().filter(|name| !name.is_empty()).map(str::to_owned)
+    node.split('@').next().and_then(Found::declared)
 }
 
 /// `sh script.sh`; `sh -c text` and a shell at a terminal have no name but the shell's.
-fn shell(args: &[String], facts: &ProcessFacts) -> Option<String> {
+fn shell(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     let (script, behind) = positional(args, &["-o", "-O", "--rcfile", "--init-file"])?;
     let options = args.get(..args.len() - behind.len() - 1).unwrap_or_default();
     let text = |arg: &String| arg.starts_with('-') && !arg.starts_with("--") && arg.contains('c');

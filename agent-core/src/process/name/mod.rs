@@ -1,44 +1,108 @@
-//! What a process calls itself: the script, jar or module it runs, else its executable.
+//! What a process calls itself. The first of these that says something:
 //!
-//! 1. A name in the command line that is meant as one (`-Dotel.service.name=`, `gunicorn --name`).
-//! 2. An interpreter: what it runs, by the rules of its language ([`language`]).
-//! 3. A title that a server has set over its arguments (`php-fpm: pool shop`, `gunicorn: worker
-//!    [shop]`).
-//! 4. The executable's file name.
+//! 1. a rule of the operator ([`NameRules`]), and the process's environment: see [`super::resource`];
+//! 2. a name in the command line that is meant as one (`-Dspring.application.name=`, `gunicorn
+//!    --name`), or a title that the program has given itself;
+//! 3. for programs that run others' code, the name that their manager knows ([`manager`]:
+//!    supervisord's program, the package that npm starts, `SPRING_APPLICATION_NAME`);
+//! 4. what an interpreter runs, by the rules of its language ([`language`]), or the executable;
+//! 5. the systemd service that the process belongs to;
+//! 6. whatever there is (`server` of `/app/server.js`, `python3.11`).
 //!
-//! A script that is called like any other (`server.js`, `main.py`) is named after its directory:
-//! `/srv/shop/server.js` is `shop`. Where the directory says nothing either (`/app`), the script's
-//! own name stands.
+//! A script, jar or program that is called like any other (`server.js`, `main.py`, `app.jar`) is
+//! named after its directory: `/srv/shop/server.js` is `shop`. Where the directory says nothing
+//! either (`/app`), 5 and 6 are left.
 
+mod found;
+mod java;
 mod language;
+mod manager;
+mod python;
+mod rule;
+mod runtime;
 mod text;
+mod title;
+
+pub use rule::{Mistake, NameRule, NameRules, Naming};
+pub use runtime::Runtime;
 
 use super::ProcessFacts;
-use language::{INTERPRETERS, Interpreter};
-use text::{base, script_stem, unversioned};
+use found::{Evidence, Found};
+use language::{Interpreter, interpreter};
+use text::{base, is_generic, of_directory, script_stem};
 
 /// What a command line says about a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `service.name`; nothing is known of the process without it.
     pub service: Option<String>,
+    /// `service.namespace`, where what names the service has one.
+    pub namespace: Option<String>,
     /// Language in OpenTelemetry's words (`telemetry.sdk.language`): `python`, `nodejs`, `java`…
     pub language: Option<&'static str>,
+    /// What runs the code, as far as its executable tells.
+    pub runtime: Option<Runtime>,
 }
 
-/// Reads a process's identity from its executable, arguments and directory.
+/// Reads a process's identity from its executable, arguments, directory and manager.
 pub fn identify(facts: &ProcessFacts) -> Identity {
-    let executable = base(facts.executable.trim_end_matches(" (deleted)"));
-    let title = facts.args.first().map_or("", String::as_str);
-    let (name, args) = program(facts, executable);
+    let path = facts.executable.trim_end_matches(" (deleted)");
+    let (name, args) = program(facts, base(path));
     let interpreter = interpreter(name);
-    let language = interpreter.and_then(|interpreter| interpreter.language);
-    let run = interpreter.and_then(|interpreter| (interpreter.service)(args, facts));
-    let service = run
-        .or_else(|| titled(title, interpreter.is_some() || unversioned(name) == "php-fpm"))
-        .unwrap_or_else(|| script_stem(name).to_owned());
-    let service = Some(service).filter(|service| !service.is_empty());
-    Identity { service, language }
+    let found = named(facts, name, args, interpreter);
+    let (service, namespace) =
+        found.map_or((None, None), |found| (Some(found.name), found.namespace));
+    let go = (!facts.go.is_empty()).then_some("go");
+    Identity {
+        service: service.filter(|service| !service.is_empty()),
+        namespace,
+        language: go.or_else(|| interpreter?.language),
+        runtime: match go {
+            Some(name) => Some(Runtime { name, version: Some(facts.go.clone()) }),
+            None => interpreter.and_then(|interpreter| runtime::of(interpreter, name, path)),
+        },
+    }
+}
+
+/// Whether an executable runs others' code, and may call itself otherwise after a while.
+pub fn hosts_code(executable: &str) -> bool {
+    interpreter(base(executable)).is_some()
+}
+
+fn named(
+    facts: &ProcessFacts,
+    name: &str,
+    args: &[String],
+    interpreter: Option<&Interpreter>,
+) -> Option<Found> {
+    let run = interpreter.and_then(|interpreter| {
+        (interpreter.service)(args, facts).or_else(|| title::of_title(facts))
+    });
+    let own = run.unwrap_or_else(|| of_executable(name, facts, interpreter.is_some()));
+    if own.evidence == Evidence::Declared {
+        return Some(own);
+    }
+    if let Some(interpreter) = interpreter
+        && let Some(managed) = manager::managed(facts, interpreter.language)
+    {
+        return Some(managed);
+    }
+    let unit = || manager::of_unit(&facts.cgroup);
+    if own.evidence == Evidence::Vague { unit().or(Some(own)) } else { Some(own) }
+}
+
+/// A program is named after itself, or its directory where its own name says nothing:
+/// `/opt/shop/bin/server`.
+fn of_executable(name: &str, facts: &ProcessFacts, hosts_code: bool) -> Found {
+    let stem = script_stem(name);
+    if hosts_code {
+        return Found::vague(stem);
+    }
+    if !is_generic(stem) {
+        return Found::runs(stem);
+    }
+    let directory = facts.executable.rsplit_once('/').map_or("", |(directory, _)| directory);
+    of_directory(directory).map_or_else(|| Found::vague(stem), Found::runs)
 }
 
 /// The program's file name, and the arguments behind it. Looks through the dynamic loader, busybox,
@@ -66,31 +130,6 @@ fn program<'a>(facts: &'a ProcessFacts, executable: &'a str) -> (&'a str, &'a [S
     } else {
         (executable, args)
     }
-}
-
-fn interpreter(name: &str) -> Option<&'static Interpreter> {
-    let stem = unversioned(name);
-    INTERPRETERS.iter().find(|interpreter| interpreter.names.contains(&stem))
-}
-
-/// The name in a process title. Only programs that run others' code are asked: `nginx: worker
-/// process` is nginx by its executable.
-fn titled(title: &str, hosts_code: bool) -> Option<String> {
-    if !hosts_code || title.starts_with('/') || !title.contains(' ') {
-        return None;
-    }
-    let (server, rest) = title.split_once([':', ' '])?;
-    if unversioned(base(server)) == "php-fpm" {
-        let pool = rest.trim().strip_prefix("pool ").map(str::trim);
-        return Some(pool.filter(|pool| *pool != "www").unwrap_or("php-fpm").to_owned());
-    }
-    let in_brackets = rest.rsplit_once('[').and_then(|(_, app)| app.split_once(']'));
-    let app = in_brackets.map(|(app, _)| app.split(':').next().unwrap_or(app).trim());
-    // `[0 of 10 busy]` of sidekiq is no name.
-    let app = app.filter(|app| !app.is_empty() && !app.contains(' '));
-    let plain =
-        !server.is_empty() && server.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
-    app.map(str::to_owned).or_else(|| plain.then(|| server.to_owned()))
 }
 
 #[cfg(test)]

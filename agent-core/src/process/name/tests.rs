@@ -37,6 +37,8 @@ fn a_process_is_named_after_what_it_runs() {
         (PY, "python3|-m|uvicorn|orders.main:app|--port|80", "/", "orders"),
         (PY, "python3|-m|uvicorn|main:app", "/srv/cart", "cart"),
         (PY, "python3|-m|uvicorn|main:app", "/app", "main"),
+        (PY, "python3|-m|shop.main", "/", "shop"),
+        (PY, "python3|-m|main", "/srv/cart", "cart"),
         (PY, "python3|-c|import x", "/", "python3.11"),
         (PY, "python3", "/", "python3.11"),
         (PY, "python3|manage.py|runserver", "/srv/blog", "blog"),
@@ -48,16 +50,38 @@ fn a_process_is_named_after_what_it_runs() {
         ),
         (PY, "/usr/bin/python3|/usr/bin/gunicorn|shop.wsgi", "/", "shop"),
         (PY, "/usr/bin/python3|/usr/bin/gunicorn|--name|cart|m:app", "/", "cart"),
+        (PY, "python3|/usr/bin/gunicorn|-c|gunicorn.conf.py", "/srv/shop", "shop"),
+        (PY, "python3|/usr/bin/gunicorn|-c|gunicorn.conf.py", "/", "gunicorn"),
+        (PY, "python3|/usr/bin/gunicorn|-n|cart|shop.wsgi", "/", "cart"),
+        (PY, "python3|/usr/bin/celery|-A|billing|worker|-n|one@%h", "/", "billing"),
         (PY, "gunicorn: worker [shop]", "/", "shop"),
         (PY, "gunicorn: master [stock:app]", "/", "stock"),
+        (PY, "gunicorn: worker [shop.wsgi:application]", "/", "shop"),
+        (PY, "gunicorn: worker [main:app]", "/srv/cart", "cart"),
+        (PY, "/srv/shop/venv/bin/python|/srv/shop/venv/bin/shop-server", "/", "shop-server"),
+        (PY, "python3|/usr/bin/ddtrace-run|gunicorn|shop.wsgi", "/", "shop"),
+        (PY, "python3|/usr/bin/fastapi|run|/srv/shop/main.py", "/", "shop"),
+        (PY, "python3|/usr/bin/flask|run", "/srv/blog", "blog"),
+        (PY, "[celeryd: celery@h:MainProcess] -active- (-A billing worker)", "/", "billing"),
         (PY, "/usr/bin/python3|/usr/local/bin/celery|-A|billing|worker", "/", "billing"),
         (PY, "python3|/usr/bin/opentelemetry-instrument|python|pay.py", "/", "pay"),
         ("/usr/bin/uwsgi", "uwsgi|--http|:80|--module|shop.wsgi:app", "/", "shop"),
+        ("/usr/bin/uwsgi", "uwsgi|--ini|/etc/uwsgi/apps-enabled/shop.ini", "/", "shop"),
         (NODE, "node|/srv/shop/server.js", "/", "shop"),
         (NODE, "node|server.js", "/app", "server"),
         (NODE, "node|-r|dotenv/config|--max-old-space-size=64|cart.mjs", "/app", "cart"),
         (NODE, "node|-e|code", "/srv/x", "node"),
         (NODE, "node|dist/index.js", "/srv/mail", "mail"),
+        (NODE, "node|.", "/srv/mail", "mail"),
+        (NODE, "node|/srv/mail/node_modules/.bin/next|start", "/srv/mail", "mail"),
+        (NODE, "shop", "/", "shop"),
+        (NODE, "node", "/", "node"),
+        (NODE, "next-server (v14.1.0)", "/srv/shop", "shop"),
+        (NODE, "node /srv/shop/server.js", "/", "shop"),
+        ("/root/.deno/bin/deno", "deno|run|-A|/srv/shop/main.ts", "/", "shop"),
+        ("/root/.deno/bin/deno", "deno|task|start", "/srv/cart", "cart"),
+        ("/usr/local/bin/bun", "bun|run|stock.ts", "/", "stock"),
+        ("/usr/local/bin/bun", "bun|--hot|/srv/shop/index.ts", "/", "shop"),
         (JAVA, "java|-Xmx1g|-jar|/srv/shop-1.2.3-SNAPSHOT.jar|--port=1", "/", "shop"),
         (JAVA, "java|-cp|a.jar:b.jar|com.acme.shop.Main|x", "/", "shop"),
         (JAVA, "java|-cp|a.jar|com.acme.ShopServer", "/", "ShopServer"),
@@ -65,15 +89,46 @@ fn a_process_is_named_after_what_it_runs() {
         (JAVA, "java|-p|mods|-m|com.acme.cart/com.acme.cart.Main", "/", "cart"),
         (JAVA, "java|-cp|x|org.apache.catalina.startup.Bootstrap|start", "/", "tomcat"),
         (JAVA, "java|-version", "/", "java"),
+        (JAVA, "java|-Dapp.name=pay|-cp|x|com.acme.Main", "/", "pay"),
+        (JAVA, "java|-Dspring.application.name=pay|-jar|x.jar", "/", "pay"),
+        (JAVA, "java|-jar|x.jar|--spring.application.name=pay", "/", "pay"),
+        (JAVA, "java|-cp|x|com.acme.Main", "/", "acme"),
+        (JAVA, "java|-cp|x|com.acme.shop.ApplicationKt", "/", "shop"),
+        (JAVA, "java|@/srv/args|com.acme.Cart", "/", "Cart"),
+        (JAVA, "java|Main", "/srv/shop", "shop"),
+        (JAVA, "java|/srv/shop/Server.java", "/", "shop"),
+        (JAVA, "java|-jar|/srv/shop/app.jar", "/", "shop"),
+        (JAVA, "java|-jar|app.jar", "/app", "app"),
+        (JAVA, "java|-jar|/opt/cart-1.0-runner.jar", "/", "cart"),
+        (JAVA, "java|-jar|/srv/shop/quarkus-app/quarkus-run.jar", "/", "shop"),
+        (JAVA, "java|org.springframework.boot.loader.launch.JarLauncher", "/srv/pay", "pay"),
+        (
+            JAVA,
+            "java|-cp|x|-Dcatalina.base=/srv/shop|org.apache.catalina.startup.Bootstrap|start",
+            "/",
+            "shop",
+        ),
+        (
+            JAVA,
+            "java|-cp|x|-Dcatalina.base=/var/lib/tomcat10|org.apache.catalina.startup.Bootstrap",
+            "/",
+            "tomcat",
+        ),
+        (JAVA, "java|-Djetty.base=/srv/cart|-jar|/usr/share/jetty9/start.jar", "/", "cart"),
+        (JAVA, "java|-jar|/opt/wildfly/jboss-modules.jar|org.jboss.as.standalone", "/", "wildfly"),
         ("/usr/bin/ruby3.1", "ruby|bin/rails|server", "/srv/forum", "forum"),
         ("/usr/bin/ruby3.1", "ruby|/srv/wiki/bin/rails|server", "/", "wiki"),
         ("/usr/bin/ruby3.1", "puma 5.6.5 (tcp://0.0.0.0:3000) [forum]", "/", "forum"),
         ("/usr/bin/ruby3.1", "/usr/bin/ruby|/usr/bin/bundle|exec|puma", "/srv/forum", "forum"),
-        ("/usr/bin/ruby3.1", "sidekiq 6.5.1 jobs [0 of 10 busy]", "/", "sidekiq"),
+        ("/usr/bin/ruby3.1", "sidekiq 6.5.1 jobs [0 of 10 busy]", "/", "jobs"),
+        ("/usr/bin/ruby3.1", "puma: cluster worker 0: 4711 [forum]", "/", "forum"),
+        ("/usr/bin/ruby3.1", "unicorn worker[0] -D -c config/unicorn.rb", "/srv/forum", "forum"),
+        ("/usr/bin/ruby3.1", "Passenger RubyApp: /srv/forum (production)", "/", "forum"),
         ("/usr/sbin/php-fpm8.2", "php-fpm: pool www", "/", "php-fpm"),
+        ("/usr/sbin/php-fpm8.2", "php-fpm: master process (/etc/php/fpm.conf)", "/", "php-fpm"),
         ("/usr/sbin/php-fpm8.2", "php-fpm: pool shop", "/", "shop"),
         ("/usr/bin/php8.2", "php|artisan|serve", "/srv/crm", "crm"),
-        ("/usr/bin/php8.2", "php|-S|0.0.0.0:80|-t|public", "/srv/crm", "php8.2"),
+        ("/usr/bin/php8.2", "php|-S|0.0.0.0:80|-t|public", "/srv/crm", "crm"),
         ("/usr/bin/perl", "/usr/bin/perl|-w|/srv/report.pl", "/", "report"),
         ("/usr/bin/bash", "bash|/srv/backup.sh|now", "/", "backup"),
         ("/usr/bin/bash", "bash|-ec|curl h", "/", "bash"),
@@ -81,6 +136,10 @@ fn a_process_is_named_after_what_it_runs() {
         ("/srv/deploy.sh", "/bin/sh|/srv/deploy.sh", "/", "deploy"),
         ("/srv/shop/app.py", "/usr/bin/python3|/srv/shop/app.py", "/", "shop"),
         ("/usr/bin/dotnet", "dotnet|Shop.Web.dll", "/", "Shop.Web"),
+        ("/usr/bin/dotnet", "dotnet|/srv/shop/App.dll", "/", "shop"),
+        ("/srv/shop/bin/server", "server", "/", "shop"),
+        ("/app/server", "/app/server", "/", "server"),
+        ("/usr/bin/redis-server", "/usr/bin/redis-server 127.0.0.1:6379", "/", "redis-server"),
         ("/usr/lib/erlang/erts-13/bin/beam.smp", "beam.smp|-K|-sname|chat@host", "/", "chat"),
         ("/usr/bin/busybox", "httpd|-f", "/", "httpd"),
         ("/usr/bin/busybox", "busybox|nc|-l", "/", "nc"),
@@ -104,6 +163,116 @@ fn the_language_is_that_of_the_interpreter() {
 }
 
 #[test]
+fn the_runtime_is_what_the_path_tells() {
+    let cases = [
+        ("/usr/bin/python3.11", "cpython 3.11"),
+        ("/usr/local/bin/python3", "cpython -"),
+        ("/usr/bin/pypy3.9", "pypy 3.9"),
+        ("/usr/bin/node", "nodejs -"),
+        ("/root/.nvm/versions/node/v18.19.0/bin/node", "nodejs 18.19.0"),
+        ("/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "OpenJDK Runtime Environment 17"),
+        ("/opt/graal/bin/java", "none"),
+        ("/usr/bin/ruby3.1", "ruby 3.1"),
+        ("/usr/sbin/php-fpm8.2", "fpm-fcgi 8.2"),
+        ("/root/.deno/bin/deno", "deno -"),
+        ("/usr/bin/dash", "none"),
+        ("/usr/sbin/nginx", "none"),
+    ];
+    for (path, expected) in cases {
+        let runtime = identify(&facts(path, path, "/")).runtime;
+        let told = runtime.map_or("none".into(), |runtime| {
+            format!("{} {}", runtime.name, runtime.version.as_deref().unwrap_or("-"))
+        });
+        assert_eq!(told, expected, "{path}");
+    }
+}
+
+#[test]
+fn a_program_in_go_is_known_by_its_toolchain() {
+    let mut facts = facts("/usr/bin/caddy", "caddy|run", "/");
+    facts.go = "go1.19.8".into();
+    let identity = identify(&facts);
+    assert_eq!((identity.service.as_deref(), identity.language), (Some("caddy"), Some("go")));
+    let runtime = Runtime { name: "go", version: Some("go1.19.8".into()) };
+    assert_eq!(identity.runtime, Some(runtime));
+}
+
+/// What npm, supervisord and systemd know: environment, cgroup, and the name and namespace from it.
+#[test]
+fn a_manager_names_what_says_little_itself() {
+    const UNIT: &str = "0::/system.slice/billing.service";
+    let id = "a".repeat(64);
+    let inside = format!("0::/docker/{id}/system.slice/billing.service");
+    let around =
+        format!("0::/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{id}");
+    // Executable and arguments, environment, cgroup, name and namespace.
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("/usr/bin/node|node|/app/server.js", "npm_package_name=@acme/shop", "", "shop"),
+        ("/usr/bin/node|node|/srv/cart/server.js", "npm_package_name=shop", "", "shop"),
+        ("/usr/bin/node|node|--title|t|x.js", "npm_package_name=shop", "", "t"),
+        ("/usr/bin/python3.11|python3|x.py", "npm_package_name=shop", "", "x"),
+        ("/usr/bin/curl|curl|h", "npm_package_name=shop", "", "curl"),
+        ("/usr/bin/java|java|-jar|x.jar", "SPRING_APPLICATION_NAME=pay", "", "pay"),
+        ("/usr/bin/python3.11|python3|x.py", "SPRING_APPLICATION_NAME=pay", "", "x"),
+        ("/usr/bin/python3.11|python3|x.py", "SUPERVISOR_PROCESS_NAME=pay", "", "pay"),
+        (
+            "/usr/bin/python3.11|python3|x.py",
+            "SUPERVISOR_PROCESS_NAME=pay-2 SUPERVISOR_GROUP_NAME=pay-2",
+            "",
+            "pay-2",
+        ),
+        (
+            "/usr/bin/python3.11|python3|x.py",
+            "SUPERVISOR_PROCESS_NAME=pay_01 SUPERVISOR_GROUP_NAME=pay",
+            "",
+            "pay",
+        ),
+        (
+            "/usr/bin/python3.11|python3|x.py",
+            "SUPERVISOR_PROCESS_NAME=01 SUPERVISOR_GROUP_NAME=pay",
+            "",
+            "pay",
+        ),
+        (
+            "/usr/bin/python3.11|python3|x.py",
+            "SUPERVISOR_PROCESS_NAME=pay SUPERVISOR_GROUP_NAME=acme",
+            "",
+            "acme/pay",
+        ),
+        ("/usr/sbin/nginx|nginx", "SUPERVISOR_PROCESS_NAME=pay", "", "nginx"),
+        ("/usr/bin/python3.11|python3|/app/main.py", "", UNIT, "billing"),
+        ("/usr/bin/python3.11|python3|-c|x", "", UNIT, "billing"),
+        ("/usr/bin/python3.11|python3|stock.py", "", UNIT, "stock"),
+        ("/usr/bin/curl|curl|h", "", UNIT, "curl"),
+        ("/app/server|/app/server", "", UNIT, "billing"),
+        ("/app/server|/app/server", "", "0::/system.slice/my\x2dshop@3.service", "my-shop"),
+        ("/app/server|/app/server", "", "0::/system.slice/cron.service", "server"),
+        ("/app/server|/app/server", "", "0::/system.slice/run-u12.service", "server"),
+        ("/app/server|/app/server", "", "0::/user.slice/user@0.service/init.scope", "server"),
+        (
+            "/app/server|/app/server",
+            "",
+            "0::/user.slice/user@0.service/app.slice/billing.service",
+            "billing",
+        ),
+        ("/app/server|/app/server", "", "1:name=systemd:/system.slice/billing.service", "billing"),
+        ("/app/server|/app/server", "", inside.as_str(), "billing"),
+        ("/app/server|/app/server", "", around.as_str(), "server"),
+    ];
+    for (command, environment, cgroup, expected) in cases {
+        let (executable, args) = command.split_once('|').unwrap();
+        let mut facts = facts(executable, args, "/");
+        facts.cgroup = (*cgroup).to_owned();
+        let variables = environment.split_whitespace().filter_map(|pair| pair.split_once('='));
+        facts.environment = variables.map(|(name, value)| (name.into(), value.into())).collect();
+        let identity = identify(&facts);
+        let namespace = identity.namespace.map_or(String::new(), |space| space + "/");
+        let told = namespace + &identity.service.unwrap();
+        assert_eq!(told, *expected, "{command} {environment} {cgroup}");
+    }
+}
+
+#[test]
 fn nothing_known_gives_no_name() {
     assert_eq!(identify(&ProcessFacts::default()), Identity::default());
 }
@@ -111,13 +280,19 @@ fn nothing_known_gives_no_name() {
 proptest! {
     #[test]
     fn no_command_line_makes_it_panic_or_gives_an_empty_name(
-        executable in "(/usr/bin/)?(python3|node|java|ruby|php|bash|busybox|uwsgi|perl|é)?",
+        executable in "(/usr/bin/)?(python3|node|java|ruby|php|bash|busybox|uwsgi|perl|dotnet|é)?",
         args in prop::collection::vec(
             "(-m|-c|-jar|-e|run|--|-|bundle|exec|-Dotel.service.name=|--name|:|\\[|\\]|é| |[a-z.:/-]{0,6}){0,2}",
             0..6,
         ),
+        cgroup in "0::(/|é|\\\\x|\\\\x2d|@|[a-z]{0,3}|.service){0,8}",
+        variable in "[0-9a-z_@/-]{0,6}",
     ) {
-        let facts = ProcessFacts { executable, args, ..ProcessFacts::default() };
+        let environment = vec![
+            ("SUPERVISOR_PROCESS_NAME".to_owned(), variable.clone()),
+            ("npm_package_name".to_owned(), variable),
+        ];
+        let facts = ProcessFacts { executable, args, cgroup, environment, ..ProcessFacts::default() };
         prop_assert!(identify(&facts).service != Some(String::new()));
     }
 }

@@ -1,11 +1,13 @@
 //! Names out of paths.
 
+use super::found::Found;
 use crate::process::ProcessFacts;
 
 /// Endings of files that interpreters run.
 const SCRIPT_ENDINGS: &[&str] = &[
     ".py", ".pyc", ".pyz", ".js", ".mjs", ".cjs", ".ts", ".mts", ".rb", ".ru", ".pl", ".psgi",
-    ".php", ".phar", ".sh", ".bash", ".lua", ".jar", ".war", ".dll", ".exe", ".exs", ".ex",
+    ".php", ".phar", ".sh", ".bash", ".lua", ".jar", ".war", ".java", ".dll", ".exe", ".exs",
+    ".ex",
 ];
 
 /// Names of scripts, modules and classes that say nothing about the service.
@@ -16,13 +18,20 @@ const GENERIC: &[&str] = &[
     "artisan",
     "asgi",
     "bootstrap",
+    "celery",
+    "celery_app",
+    "cli",
+    "entrypoint",
     "index",
     "launcher",
     "main",
     "manage",
+    "program",
     "rails",
+    "run",
     "server",
     "start",
+    "uwsgi",
     "wsgi",
 ];
 
@@ -36,6 +45,7 @@ const GENERIC_DIRECTORIES: &[&str] = &[
     "build",
     "code",
     "current",
+    "deployments",
     "dist",
     "home",
     "html",
@@ -45,6 +55,7 @@ const GENERIC_DIRECTORIES: &[&str] = &[
     "opt",
     "out",
     "public",
+    "quarkus-app",
     "release",
     "root",
     "sbin",
@@ -78,16 +89,20 @@ pub(super) fn script_stem(name: &str) -> &str {
     stem.filter(|stem| !stem.is_empty()).unwrap_or(name)
 }
 
-/// Whether a name says nothing about a service.
+/// Whether a name says nothing about a service. (`MainKt` is Kotlin's `Main`.)
 pub(super) fn is_generic(name: &str) -> bool {
+    let name = name.strip_suffix("Kt").unwrap_or(name);
     GENERIC.iter().any(|generic| name.eq_ignore_ascii_case(generic))
 }
 
 /// The name of a script: its own, or its directory's when its own says nothing.
-pub(super) fn of_script(path: &str, facts: &ProcessFacts) -> String {
-    let stem = script_stem(base(path));
-    if !is_generic(stem) {
-        return stem.to_owned();
+pub(super) fn of_script(path: &str, facts: &ProcessFacts) -> Found {
+    // `node .`, `python3 dist`.
+    let file = base(path.trim_end_matches('/'));
+    let stem = script_stem(file);
+    let directory = stem == file && is_generic_directory(file.trim_matches('.'));
+    if !is_generic(stem) && !directory {
+        return Found::runs(stem);
     }
     let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
     let named = if path.starts_with('/') {
@@ -95,7 +110,15 @@ pub(super) fn of_script(path: &str, facts: &ProcessFacts) -> String {
     } else {
         of_directory(directory).or_else(|| of_directory(&facts.working_directory))
     };
-    named.unwrap_or(stem).to_owned()
+    match named {
+        Some(named) => Found::runs(named),
+        None if stem.trim_matches('.').is_empty() => Found::vague(&facts.comm),
+        None => Found::vague(stem),
+    }
+}
+
+fn is_generic_directory(name: &str) -> bool {
+    GENERIC_DIRECTORIES.contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// The innermost part of a directory that says something; at most two levels up, since what is
@@ -103,7 +126,7 @@ pub(super) fn of_script(path: &str, facts: &ProcessFacts) -> String {
 pub(super) fn of_directory(directory: &str) -> Option<&str> {
     let parts = directory.trim_end_matches('/').rsplit('/').take(3);
     let mut parts = parts.filter(|part| !matches!(*part, "." | ".."));
-    parts.find(|part| !GENERIC_DIRECTORIES.contains(&part.to_ascii_lowercase().as_str()))
+    parts.find(|part| !is_generic_directory(part))
 }
 
 /// The name of a dotted module or class: its last part that says something, else its last part.
@@ -112,9 +135,15 @@ pub(super) fn of_module(module: &str) -> &str {
     says.or_else(|| module.rsplit('.').next()).unwrap_or(module)
 }
 
+/// What builders of jars that hold everything add to their names.
+const JAR_KINDS: &[&str] =
+    &["-runner", "-jar-with-dependencies", "-all", "-exec", "-fat", "-uber", "-shaded"];
+
 /// A jar's name without its version: `shop-1.2.3-SNAPSHOT.jar` is `shop`.
 pub(super) fn of_jar(path: &str) -> &str {
     let stem = script_stem(base(path));
+    let kind = JAR_KINDS.iter().find_map(|kind| stem.strip_suffix(kind));
+    let stem = kind.filter(|stem| !stem.is_empty()).unwrap_or(stem);
     let version = stem.match_indices('-').find(|(at, _)| {
         stem.get(at + 1..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     });

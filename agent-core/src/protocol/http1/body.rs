@@ -13,8 +13,8 @@ pub(super) enum Body {
     Length { left: u64 },
     /// Chunked transfer coding.
     Chunked(Chunked),
-    /// Everything until the connection ends.
-    UntilClose,
+    /// Everything until the connection ends: so many bytes up to now, unless a coding hides how many they are.
+    UntilClose { size: Option<u64> },
 }
 
 /// What became of the body.
@@ -32,9 +32,8 @@ impl Body {
     /// Takes captured bytes.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Step {
         match self {
-            Body::Length { .. } => self.skip(bytes.len() as u64),
+            Body::Length { .. } | Body::UntilClose { .. } => self.skip(bytes.len() as u64),
             Body::Chunked(chunked) => chunked.feed(bytes),
-            Body::UntilClose => Step::More,
         }
     }
 
@@ -70,7 +69,10 @@ impl Body {
             }
             Body::Length { left } => Step::Done(*left),
             Body::Chunked(chunked) => chunked.skip(missing),
-            Body::UntilClose => Step::More,
+            Body::UntilClose { size } => {
+                *size = size.and_then(|size| size.checked_add(missing));
+                Step::More
+            }
         }
     }
 
@@ -78,7 +80,7 @@ impl Body {
     pub(super) fn chunked_size(&self) -> Option<u64> {
         match self {
             Body::Chunked(chunked) => Some(chunked.size),
-            Body::Length { .. } | Body::UntilClose => None,
+            Body::Length { .. } | Body::UntilClose { .. } => None,
         }
     }
 }

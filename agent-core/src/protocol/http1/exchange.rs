@@ -102,11 +102,12 @@ impl Http1 {
         let orderly = failure == Failure::ConnectionClosed;
         match self.response().state {
             State::Unknown => self.settle(at, (!orderly).then_some(failure), sink),
-            State::Body(Body::UntilClose) => {
+            State::Body(Body::UntilClose { size }) => {
                 let end_ns = self.reply.map_or(at, |reply| reply.last_ns);
                 let lost = self.response().gapped.then_some(Failure::Unobserved);
                 let failure = if orderly { lost } else { Some(failure) };
-                self.finish_front(Ending { end_ns, response_body: None, failure }, sink);
+                let response_body = size.filter(|_| failure.is_none());
+                self.finish_front(Ending { end_ns, response_body, failure }, sink);
             }
             State::Start | State::Head(_) | State::Body(_) => {}
         }

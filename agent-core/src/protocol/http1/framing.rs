@@ -59,10 +59,12 @@ pub(super) fn response(
         return Framing::Unknown;
     }
     match (fields.coding, fields.length) {
-        (Coding::Absent, Length::Absent) => Framing::Body(Body::UntilClose, None),
+        (Coding::Absent, Length::Absent) => Framing::Body(Body::UntilClose { size: Some(0) }, None),
         (Coding::Absent, Length::Bytes(bytes)) => length(bytes),
         (Coding::Chunked, Length::Absent) if minor > 0 => chunked(),
-        (Coding::Other, Length::Absent) if minor > 0 => Framing::Body(Body::UntilClose, None),
+        (Coding::Other, Length::Absent) if minor > 0 => {
+            Framing::Body(Body::UntilClose { size: None }, None)
+        }
         _ => Framing::Unknown,
     }
 }
