@@ -44,6 +44,8 @@ pub(super) struct Flow {
     /// The kernel side knows which end this is.
     role_told: bool,
     pub(super) unix: bool,
+    /// Unix: cookie of the other end, 0 while it is not known.
+    pub(super) peer: u64,
     /// What threads had published when they began to send on it.
     pub(super) published: PublishedContexts,
     /// Plaintext of a TLS library is reported: the socket's own bytes are none of the protocol's.
@@ -82,6 +84,7 @@ impl Flow {
             from_start: false,
             role_told: false,
             unix: false,
+            peer: 0,
             published: PublishedContexts::default(),
             plain: false,
             ciphertext: 0,
@@ -105,6 +108,12 @@ impl Flow {
             Phase::Http1(http) => http.open_requests(),
             _ => 0,
         }
+    }
+
+    /// The other end was closed, or sends no more, and nothing is under way: of unix sockets, whose own end nobody
+    /// tells.
+    pub(super) fn is_left(&self) -> bool {
+        self.unix && self.streams.iter().any(|stream| stream.ended) && self.open_requests() == 0
     }
 
     /// Deadline of what it holds.
@@ -140,6 +149,9 @@ impl Flow {
         }
         step.work.counts.used += 1;
         self.unix = record.family == 1;
+        if self.unix && record.peer_cookie != 0 {
+            self.peer = record.peer_cookie;
+        }
         self.from_start |= record.role != role::UNKNOWN;
         self.role_told |= record.role != role::UNKNOWN;
         if !self.plain {

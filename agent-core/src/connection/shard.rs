@@ -17,6 +17,9 @@ use agent_common::record::{self, flag};
 /// Connections that may wait for a record at once; the longest waiting is released beyond it.
 const MAX_WAITS: usize = 4096;
 
+/// A unix socket whose other end is closed may be read from for so long. Its own end is not told by every kernel.
+const LEFT_NS: u64 = 2_000_000_000;
+
 /// Slots of the table that one [`Shard::idle`] looks at: a full table is seen in 16 calls, and no
 /// call takes more than a fraction of a millisecond.
 const SWEEP: usize = 4096;
@@ -135,6 +138,9 @@ impl Shard {
         self.overdue(now_boot_ns, out);
         for _ in 0..SWEEP.min(self.table.slots()) {
             self.sweep = (self.sweep + 1) % self.table.slots();
+            if let Some(ends) = self.left(self.sweep, now_boot_ns) {
+                self.close_left(ends, now_boot_ns, out);
+            }
             let config = &self.work.config;
             let expired = self.table.at(self.sweep).filter(|flow| {
                 let silent = now_boot_ns.saturating_sub(flow.last_ns);
@@ -144,6 +150,25 @@ impl Shard {
             if let Some(cookie) = expired.map(|flow| flow.cookie) {
                 self.work.counts.expired += 1;
                 self.abandon(cookie, now_boot_ns, out);
+            }
+        }
+    }
+
+    /// Both ends of a unix connection of which this one has read that the other is closed.
+    fn left(&self, slot: usize, now: u64) -> Option<[u64; 2]> {
+        let flow = self.table.at(slot).filter(|flow| flow.is_left())?;
+        (now.saturating_sub(flow.last_ns) > LEFT_NS).then_some([flow.cookie, flow.peer])
+    }
+
+    /// They are over, where they have been silent since and nothing is under way.
+    fn close_left(&mut self, ends: [u64; 2], now: u64, out: &mut impl ShardOutput) {
+        for cookie in ends {
+            let is_silent = self.table.find(cookie).is_some_and(|flow| {
+                flow.unix && flow.open_requests() == 0 && now.saturating_sub(flow.last_ns) > LEFT_NS
+            });
+            if is_silent {
+                self.work.counts.closed += 1;
+                self.abandon(cookie, now, out);
             }
         }
     }

@@ -216,6 +216,37 @@ fn silent_unix_sockets_expire_and_tcp_stays() {
 }
 
 #[test]
+fn unix_sockets_are_over_soon_after_one_end_has_read_that_the_other_is_closed() {
+    let second = |tape: &Tape, seconds: u64| tape.now + seconds * 1_000_000_000;
+    let mut tape = Tape::default();
+    let [mut asks, mut serves, mut waits] = [1, 2, 3].map(|cookie| {
+        let mut unix = Socket::tcp(cookie, cookie == 2);
+        unix.connection.family = 1;
+        unix
+    });
+    asks.connection.peer_cookie = 2;
+    for socket in [&mut asks, &mut serves, &mut waits] {
+        socket.open(&mut tape);
+    }
+    asks.send(&mut tape, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    serves.receive(&mut tape, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    serves.send(&mut tape, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    asks.receive(&mut tape, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    // The server has closed; a client that has shut its own side waits for its answer.
+    asks.receive_end(&mut tape);
+    waits.receive(&mut tape, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    waits.receive_end(&mut tape);
+    let mut shard = shard();
+    run(&mut shard, &tape.slots);
+    for (after, open) in [(1, 3), (3, 1), (60, 1)] {
+        shard.idle(second(&tape, after), &mut Kept::default());
+        assert_eq!(count(&shard, "connections", Side::Held), open, "after {after} s");
+        balanced(&shard);
+    }
+    assert_eq!(count(&shard, "connections", Side::Info("expired_idle")), 0);
+}
+
+#[test]
 fn own_connections_are_muted_and_never_reported() {
     let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
     socket.open(&mut tape);
