@@ -266,6 +266,15 @@ fn single_mistakes_of_files() {
                 "FILE:1:16: tls without http shows nothing: what it reads are requests; add http, or leave out tls",
             ],
         ),
+        (
+            "rules for names, in lines and in one",
+            "name-rule:\n  - exe: [a]\n    name: n\n  - {exe: java}\n  - user=shop,name=n\n  - name=n\n",
+            vec![
+                "FILE:2:5: not a part of a rule; write lines such as exe: java",
+                "FILE:4:5: \"exe=java\": it gives no name; name=SERVICE",
+                "FILE:6:5: \"name=n\": it has no condition, and would name every process; at least one of exe, args, dir, user, unit, container",
+            ],
+        ),
         // What a flag hides is wrong all the same.
         (
             "hidden by a flag",
