@@ -53,6 +53,7 @@ use crate::cli::{Command, Failure};
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(run) => live::run(&run),
+        Command::Show(settings) => live::show(&settings),
         Command::Record(record) => live::record(&record),
         Command::Replay(replay) => replay::run(&replay),
         Command::Flows(asked) => flows::list(&asked),

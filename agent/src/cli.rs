@@ -5,6 +5,8 @@ pub mod doctor;
 mod failure;
 pub mod flows;
 mod kubernetes;
+mod read;
+mod screens;
 
 pub use failure::Failure;
 pub use flows::Flows;
@@ -25,6 +27,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub enum Command {
     /// Watch and export.
     Run(Box<Run>),
+    /// Watch and show.
+    Show(Box<Settings>),
     /// Watch and write to a file.
     Record(Box<Record>),
     /// A recording to spans.
@@ -129,6 +133,12 @@ fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, c
             let flags = [out.flags(), common.flags(), otlp.flags()].concat();
             let settings = config::load(flags, &[], env)?.settings;
             Command::Replay(Box::new(Replay { file, settings }))
+        }
+        args::Command::Top { asked, capture, common } => {
+            Command::Show(Box::new(screens::top(&asked, capture, common, env)?))
+        }
+        args::Command::Trace { asked, capture, common } => {
+            Command::Show(Box::new(screens::trace(asked, capture, common, env)?))
         }
         args::Command::Config { command: args::ConfigCommand::Check { file } } => {
             let flags = vec![("config", vec![file.clone()])];

@@ -23,7 +23,7 @@ pub use problem::{Place, Problem, Problems};
 pub use resolve::Environment;
 pub use settings::{
     Capture, Executables, FlowLabel, FlowLogs, FlowSettings, Hooks, LinkEvidence, LogLevel,
-    OtlpCompression, OtlpProtocol, OtlpSettings, Output, Probe, Selection, Settings,
+    OtlpCompression, OtlpProtocol, OtlpSettings, Output, Probe, Selection, Settings, TraceFilter,
 };
 
 use problem::Wrong;

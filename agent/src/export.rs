@@ -21,6 +21,7 @@ mod json;
 mod output;
 mod queue;
 mod retry;
+mod top;
 mod transport;
 mod value;
 mod worker;
@@ -31,6 +32,7 @@ pub use console::{ConsoleOutput, Style};
 pub use env::Env;
 pub use output::{Destination, Fanout, JsonOutput, NoneOutput, OtlpOutput};
 pub use queue::{Account, Connection};
+pub use top::TopOutput;
 pub use writer::Writing;
 
 pub(crate) use grpc::channel as grpc_channel;

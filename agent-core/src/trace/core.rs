@@ -23,7 +23,7 @@ use crate::request::RequestMetrics;
 use crate::route::Routes;
 use crate::span::Output;
 use agent_common::record::{Exit, Fork, flag};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Where things go.
 pub(super) struct Sinks<'a> {
@@ -151,6 +151,21 @@ impl Core {
             self.release_held(held, sinks);
         }
         self.decide_overdue(u64::MAX, sinks);
+    }
+
+    /// Requests that are being answered, by service.
+    pub(super) fn in_flight(&mut self) -> BTreeMap<String, u64> {
+        let mut services = BTreeMap::new();
+        for (slot, span) in &self.oldest {
+            let open = self.requests.get(*slot).filter(|request| {
+                request.started.span == *span && request.is_open() && request.role == Role::Server
+            });
+            let Some(request) = open else { continue };
+            let started = &request.started;
+            let resource = self.processes.resource(started.thread.process, started.start_ns);
+            *services.entry(resource.service.clone()).or_insert(0) += 1;
+        }
+        services
     }
 
     fn ensure_conn(&mut self, cookie: u64, sinks: &mut Sinks<'_>) {

@@ -6,7 +6,7 @@ use crate::cli::Failure;
 use crate::config::{Output, Settings};
 use crate::export::{
     ConsoleOutput, Destination, Exporter, Fanout, JsonOutput, NoneOutput, OtlpConfig, OtlpFlags,
-    OtlpOutput, Problem, Writing,
+    OtlpOutput, Problem, TopOutput, Writing,
 };
 use std::path::Path;
 use tokio::runtime::Handle;
@@ -42,6 +42,14 @@ pub fn open(settings: &Settings, runtime: &Handle, writing: Writing) -> Result<O
             }
             Output::Console => {
                 let output = ConsoleOutput::stdout(writing);
+                destinations.push(Box::new(writable("standard output", output)?));
+            }
+            Output::Trace(filter) => {
+                let output = ConsoleOutput::stdout(writing).map(|output| output.only(filter));
+                destinations.push(Box::new(writable("standard output", output)?));
+            }
+            Output::Top(every) => {
+                let output = TopOutput::stdout(writing, *every);
                 destinations.push(Box::new(writable("standard output", output)?));
             }
             Output::Json(path) => destinations.push(json(path.as_deref(), writing)?),

@@ -10,6 +10,7 @@ use agent_core::metric::Metric;
 use agent_core::process::{Resource, ResourceValue};
 use agent_core::span::{LogRecord, Output, Span};
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Answers remembered; a new resource costs one look at the patterns.
@@ -101,6 +102,14 @@ impl<D: Destination> Destination for Selected<D> {
 
     fn note(&mut self, text: &str) {
         self.inner.note(text);
+    }
+
+    fn wants_in_flight(&self) -> bool {
+        self.inner.wants_in_flight()
+    }
+
+    fn in_flight(&mut self, services: &BTreeMap<String, u64>) {
+        self.inner.in_flight(services);
     }
 
     fn ledger(&self, entries: &mut Vec<Entry>) {

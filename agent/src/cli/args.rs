@@ -72,6 +72,19 @@ Examples:
   sudo kernspan doctor
   sudo kernspan doctor --json | jq '.features[] | select(.hook == null)'";
 
+const TOP_EXAMPLES: &str = "\
+Examples:
+  sudo kernspan top
+  sudo kernspan top --every 5s --include nginx
+  sudo kernspan top | cat
+      One screen below the other";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  sudo kernspan trace --slower 200ms
+  sudo kernspan trace --service shop --request /cart --errors
+  sudo kernspan trace --port 8080";
+
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   kernspan config check /etc/kernspan.yaml
@@ -104,6 +117,26 @@ pub enum Command {
         flows: FlowArgs,
         #[command(flatten)]
         kubernetes: Kubernetes,
+    },
+    /// Show services with their rates, errors, times and open requests, drawn anew
+    #[command(after_help = TOP_EXAMPLES)]
+    Top {
+        #[command(flatten)]
+        asked: TopArgs,
+        #[command(flatten)]
+        capture: Capture,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show traces as they end, or only those that are asked for
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace {
+        #[command(flatten)]
+        asked: TraceArgs,
+        #[command(flatten)]
+        capture: Capture,
+        #[command(flatten)]
+        common: Common,
     },
     /// List the TCP and UDP conversations of all programs, in all network namespaces
     #[command(after_help = FLOWS_EXAMPLES)]
@@ -354,6 +387,33 @@ pub struct FlowsArgs {
     pub watch: Vec<String>,
 }
 
+/// `kernspan top`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Screen")]
+pub struct TopArgs {
+    /// Between two screens: 500ms to 1h [default: 2s]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub every: Vec<String>,
+}
+
+/// `kernspan trace`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which traces: those with a span that is all of this")]
+pub struct TraceArgs {
+    /// Of a service that matches; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub service: Vec<String>,
+    /// Whose method and target contain this; repeatable
+    #[arg(long, value_name = "TEXT")]
+    pub request: Vec<String>,
+    /// That took at least so long, for example 100ms
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub slower: Vec<String>,
+    /// That failed
+    #[arg(long)]
+    pub errors: bool,
+}
+
 /// For every command that works.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "General")]
@@ -454,6 +514,11 @@ impl Capture {
 }
 
 impl Common {
+    /// What it says of itself was asked for.
+    pub fn says(&self) -> bool {
+        !self.log_level.is_empty() || !self.config.is_empty()
+    }
+
     pub fn flags(self) -> Flags {
         vec![("config", self.config), ("name-rule", self.name_rule), ("log-level", self.log_level)]
     }

@@ -1,7 +1,8 @@
 //! `kernspan flows`: what is asked for.
 
 use super::args::FlowsArgs;
-use crate::config::{Place, Problems, problem::Wrong, value};
+use super::read::Read;
+use crate::config::{Problems, problem::Wrong, value};
 use agent_core::flow::Conversation;
 use agent_core::flow::conversation::state_names;
 use std::cmp::Reverse;
@@ -106,41 +107,6 @@ pub fn understand(asked: FlowsArgs) -> Result<Flows, Problems> {
         watch: read.one("watch", &asked.watch, watch),
     };
     problems.or(flows)
-}
-
-struct Read<'a> {
-    problems: &'a mut Problems,
-}
-
-impl Read<'_> {
-    fn all<T>(
-        &mut self,
-        key: &'static str,
-        texts: &[String],
-        parse: fn(&str) -> Result<T, Wrong>,
-    ) -> Vec<T> {
-        let mut values = Vec::new();
-        for text in texts {
-            match parse(text.trim()) {
-                Ok(value) => values.push(value),
-                Err(wrong) => self.problems.add(&Place::Flag(key), wrong),
-            }
-        }
-        values
-    }
-
-    fn one<T>(
-        &mut self,
-        key: &'static str,
-        texts: &[String],
-        parse: fn(&str) -> Result<T, Wrong>,
-    ) -> Option<T> {
-        if texts.len() > 1 {
-            let wrong = Wrong::new("given more than once", "it takes one value");
-            self.problems.add(&Place::Flag(key), wrong);
-        }
-        self.all(key, texts, parse).pop()
-    }
 }
 
 fn process(text: String) -> Process {

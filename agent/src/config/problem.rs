@@ -74,6 +74,11 @@ impl Problems {
         self.0.push(Problem { place: place.clone(), wrong });
     }
 
+    /// Takes all of another list.
+    pub fn extend(&mut self, more: Problems) {
+        self.0.extend(more.0);
+    }
+
     /// `value` when nothing is wrong.
     ///
     /// # Errors

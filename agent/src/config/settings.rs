@@ -109,12 +109,29 @@ pub enum Output {
     Console,
     /// OTLP/JSON, a line per request, to a file or standard output.
     Json(Option<PathBuf>),
+    /// Like the console, of some traces: `kernspan trace`.
+    Trace(TraceFilter),
+    /// A screen of services, anew after this time: `kernspan top`.
+    Top(Duration),
+}
+
+/// Traces that have a span which is all of this.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceFilter {
+    /// Of one of these services (globs); of any when empty.
+    pub services: Vec<String>,
+    /// Its method and target contain one of these; anything when empty.
+    pub requests: Vec<String>,
+    /// It took at least so long.
+    pub slower: Option<Duration>,
+    /// It failed.
+    pub errors: bool,
 }
 
 impl Output {
     /// Whether it writes to standard output.
     pub fn is_stdout(&self) -> bool {
-        matches!(self, Output::Console | Output::Json(None))
+        matches!(self, Output::Console | Output::Json(None) | Output::Trace(_) | Output::Top(_))
     }
 }
 

@@ -4,6 +4,7 @@
 //! complete and quiet, or until it was held long enough, and then printed in one piece. What
 //! arrives afterwards is printed as a trace of its own under the same id.
 
+mod filter;
 mod row;
 mod text;
 mod tree;
@@ -12,9 +13,11 @@ pub use text::Style;
 
 use super::Destination;
 use super::writer::{self, Chunk, Items, Of, Writer, Writing};
+use crate::config::TraceFilter;
 use agent_core::id::TraceId;
 use agent_core::ledger::{Entry, Side};
 use agent_core::span::{LogRecord, Output, Span};
+use filter::Filter;
 use hashbrown::HashMap;
 use row::{EventRow, SpanRow};
 use std::io::{self, IsTerminal, Write};
@@ -36,6 +39,7 @@ const MAX_HELD: u64 = 16_384;
 pub struct ConsoleOutput {
     writer: Writer,
     style: Style,
+    filter: Option<Filter>,
     traces: HashMap<TraceId, Trace>,
     now_ns: u64,
     spans: Count,
@@ -48,6 +52,8 @@ struct Count {
     /// In traces that are not printed yet.
     held: u64,
     too_large: u64,
+    /// In traces that nobody has asked for.
+    filtered: u64,
 }
 
 impl ConsoleOutput {
@@ -73,11 +79,18 @@ impl ConsoleOutput {
         ConsoleOutput {
             writer,
             style,
+            filter: None,
             traces: HashMap::new(),
             now_ns: 0,
             spans: Count::default(),
             events: Count::default(),
         }
+    }
+
+    /// Only traces that are asked for, and nothing that belongs to none.
+    #[must_use]
+    pub fn only(self, filter: &TraceFilter) -> ConsoleOutput {
+        ConsoleOutput { filter: Some(Filter::new(filter)), ..self }
     }
 
     fn trace(&mut self, id: TraceId, now_ns: u64) -> &mut Trace {
@@ -102,6 +115,11 @@ impl ConsoleOutput {
         };
         self.spans.held = self.spans.held.saturating_sub(items.spans);
         self.events.held = self.events.held.saturating_sub(items.log_records);
+        if self.filter.as_ref().is_some_and(|filter| !filter.takes(&trace.spans)) {
+            self.spans.filtered += items.spans;
+            self.events.filtered += items.log_records;
+            return;
+        }
         self.writer.write(Chunk { body: trace.render(self.style).into_bytes(), items });
     }
 
@@ -137,6 +155,10 @@ impl Output for ConsoleOutput {
         self.events.came_in += 1;
         let row = EventRow::of(record);
         let Some((id, _)) = record.cause else {
+            if self.filter.is_some() {
+                self.events.filtered += 1;
+                return;
+            }
             let body = tree::render_event(&row, self.style).into_bytes();
             self.writer.write(Chunk { body, items: Items { log_records: 1, ..Items::default() } });
             return;
@@ -190,6 +212,7 @@ impl Destination for ConsoleOutput {
                 (Side::In, count.came_in),
                 (Side::Held, count.held + of(settled.held())),
                 (Side::Lost("trace_too_large"), count.too_large),
+                (Side::Lost("not_asked_for"), count.filtered),
             ];
             entries.extend(sides.map(|(side, count)| Entry {
                 stage: "console",

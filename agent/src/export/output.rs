@@ -9,6 +9,7 @@ use agent_core::ledger::{Entry, Side};
 use agent_core::metric::Metric;
 use agent_core::otlp::{Batch, Signal};
 use agent_core::span::{LogRecord, Output, Span};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// A place where spans and log records go. All calls come from one thread.
@@ -30,6 +31,14 @@ pub trait Destination: Output + Send {
 
     /// Something that people watching should know and that is no span.
     fn note(&mut self, _text: &str) {}
+
+    /// Whether [`Destination::in_flight`] is of any use.
+    fn wants_in_flight(&self) -> bool {
+        false
+    }
+
+    /// Requests that services are answering now, about once a second.
+    fn in_flight(&mut self, _services: &BTreeMap<String, u64>) {}
 
     /// Adds the account of this output.
     fn ledger(&self, entries: &mut Vec<Entry>);
@@ -201,6 +210,14 @@ impl Destination for Fanout {
 
     fn note(&mut self, text: &str) {
         self.outputs.iter_mut().for_each(|output| output.note(text));
+    }
+
+    fn wants_in_flight(&self) -> bool {
+        self.outputs.iter().any(|output| output.wants_in_flight())
+    }
+
+    fn in_flight(&mut self, services: &BTreeMap<String, u64>) {
+        self.outputs.iter_mut().for_each(|output| output.in_flight(services));
     }
 
     fn ledger(&self, entries: &mut Vec<Entry>) {
