@@ -5,13 +5,14 @@ use kernspan_tests::client::curl_with;
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{free_port, until};
+use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, say, scaled};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-const PROGRAMS: [&str; 2] = ["nginx", "curl"];
+const PROGRAMS: [&str; 3] = ["nginx", "curl", "python3"];
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// How often `/status` says that one was taken up, or refused.
@@ -38,6 +39,9 @@ fn requests_are_told_once_while_one_run_follows_the_other() {
     Nginx::page(&scenario, "static/page", 1000);
     let places = [("/static/", Location::Static)];
     let nginx = Nginx::start(&scenario, &format!("127.0.0.1:{port}"), &places, &[]);
+    let behind = free_port();
+    let python =
+        Python::serve(&scenario, "slow", "server.py", &["--port", &behind.to_string()], &[]);
     let config = scenario.file("kernspan.yaml", b"head-bytes: 4096\n");
     let agent = Agent::run(&scenario, &["--config", &config.display().to_string()]);
     let over = AtomicBool::new(false);
@@ -52,6 +56,14 @@ fn requests_are_told_once_while_one_run_follows_the_other() {
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
+        // Some of them are under way whenever a run takes over, and as the other one is detached.
+        let wait = scope.spawn(|| {
+            let url = |ms: u64| format!("http://127.0.0.1:{behind}/slow/{ms}");
+            let urls: Vec<String> = (300..1800).step_by(50).map(url).collect();
+            while !over.load(Ordering::Acquire) {
+                curl_with(&scenario, &[], &urls, urls.len());
+            }
+        });
         for round in 1..=rounds {
             match round % 2 {
                 0 => hang_up(&agent),
@@ -61,8 +73,14 @@ fn requests_are_told_once_while_one_run_follows_the_other() {
         }
         over.store(true, Ordering::Release);
         ask.join().expect("curl goes on");
+        wait.join().expect("and waits");
     });
     let report = agent.stop();
+    let slow = report.telemetry.under("/slow/");
+    let ends =
+        [Kind::Server, Kind::Client].map(|kind| slow.iter().filter(|s| s.kind == kind).count());
+    let asked = python.log().len();
+    assert_eq!(ends, [asked; 2], "of slow ones: {:?}", report.ledger);
     let lines = nginx.stop().len();
     assert!(lines > 300, "{lines} requests are too few to show anything");
     let spans = report.telemetry.under("/static/page");
@@ -78,7 +96,9 @@ fn requests_are_told_once_while_one_run_follows_the_other() {
     let servers: Vec<&Span> = spans.iter().copied().filter(|s| s.kind == Kind::Server).collect();
     let ids = |span: &&&Span| times.contains_key(span.parent.as_str());
     assert_eq!(servers.iter().filter(ids).count(), lines, "each has its client's span above it");
-    say(&format!("reload: {rounds} times, {lines} requests, each told once and by both ends"));
+    say(&format!(
+        "reload: {rounds} times, {lines} requests and {asked} slow ones, each told once and by both ends"
+    ));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 """An HTTP server: GET /…/size/N answers N bytes, POST answers what it got, else 404."""
 
 import argparse
+import time
 
 from truth import Handler, Log, Server, UnixHandler, UnixServer
 
@@ -10,6 +11,10 @@ class Sizes(Handler):
         words = self.path.split("?")[0].split("/")
         if len(words) > 2 and words[-2] == "size" and words[-1].isdigit():
             self.reply(200, b"x" * int(words[-1]))
+        elif len(words) > 2 and words[-2] == "slow" and words[-1].isdigit():
+            # Milliseconds.
+            time.sleep(int(words[-1]) / 1000)
+            self.reply(200, b"late")
         else:
             self.reply(404, b"nothing here\n")
 

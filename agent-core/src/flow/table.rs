@@ -189,6 +189,15 @@ impl FlowTable {
         }
     }
 
+    /// Another run has reported what is known so far: deltas begin here.
+    pub fn take_over(&mut self) {
+        for place in 0..self.flows.places() {
+            let Some(known) = self.flows.at_mut(place) else { continue };
+            known.reported = known.conversation.totals;
+            known.is_reported = true;
+        }
+    }
+
     /// All that are known, completed.
     pub fn all(&self, names: &Names) -> Vec<Conversation> {
         let mut all: Vec<_> = self.flows.iter().map(|known| known.conversation.clone()).collect();

@@ -133,9 +133,9 @@ pub fn service_attributes(
     let kept = of.iter().filter(|(key, _)| !key.starts_with("process."));
     let mut attributes = Attributes(kept.cloned().collect());
     if text("service.instance.id") == Some(&instance_id(facts, host)) {
-        let host = text("host.id").or(text("host.name"));
-        let parts = [host, text("container.id"), text("service.namespace"), text("service.name")];
-        let name = parts.map(Option::unwrap_or_default).join("/");
+        // Of all of it: what differs in anything is another instance.
+        attributes.0.remove("service.instance.id");
+        let name = format!("{:?}", attributes.0);
         attributes.text("service.instance.id", &uuid_of(&name));
     }
     attributes.0.into_iter().collect()

@@ -59,10 +59,8 @@ impl Core {
     /// The run before, or the next one, does not report it.
     fn is_reported(&self, slot: u32, finished: &Finished, end: u64, sinks: &Sinks<'_>) -> bool {
         let Some(request) = self.requests.get(slot) else { return false };
-        if sinks.last && finished.failure == Some(Failure::Unobserved) {
-            return self.window.has_open(request.started.start_ns);
-        }
-        self.window.has(end)
+        let is_open = sinks.last && finished.failure == Some(Failure::Unobserved);
+        self.window.has_request(request.started.start_ns, (!is_open).then_some(end))
     }
 
     /// End of the span: inside that of the other end's span where that is known.

@@ -60,6 +60,7 @@ use crate::request::RequestMetrics;
 use crate::route::Routes;
 use crate::span::Output;
 use order::{ExecCopy, Item, Order};
+use std::collections::BTreeMap;
 
 /// Longest argument block kept of an exec: what the kernel side captures at most.
 const MAX_ARGS: usize = 4096;
@@ -190,6 +191,11 @@ impl Assembler {
         }
     }
 
+    /// Requests that are being answered, by service.
+    pub fn in_flight(&mut self) -> BTreeMap<String, u64> {
+        self.core.in_flight()
+    }
+
     /// Gives the metrics of requests out.
     pub fn report_requests(&mut self, unix_ns: u64, out: &mut dyn Output) {
         self.core.report_requests(unix_ns, out);
@@ -216,7 +222,8 @@ impl Assembler {
             threads_barred: core.threads.barred,
             ..counts::Others::default()
         };
-        others.execs_held = core.counts.execs - core.counts.exec_logs;
+        others.execs_held =
+            core.counts.execs - core.counts.exec_logs - core.counts.execs_handed_over;
         let mut entries = core.counts.entries(&others);
         entries.extend(core.processes.ledger());
         entries.extend(core.sampler.ledger());

@@ -47,9 +47,12 @@ const FLUSH: Duration = Duration::from_millis(1500);
 /// Time to deliver the agent's own last metrics.
 const METRICS_FLUSH: Duration = Duration::from_millis(300);
 
-/// A run takes over so much later than it is decided, so that both know of it when the time comes: several times what
-/// they work on in one go.
-const NOTICE: Duration = Duration::from_millis(50);
+/// A run takes over so much later than it sees everything: what takes less is seen by it from its beginning, and what
+/// takes longer is told by the run before, as far as that has seen it.
+const NOTICE: Duration = Duration::from_millis(500);
+
+/// Time for those who look at an interval to notice that it has.
+const NOTICED: Duration = Duration::from_millis(150);
 
 /// What the runs of one process have in common.
 pub struct Common {
@@ -205,11 +208,10 @@ impl Agent {
     pub fn take_over(&self, before: &Agent) {
         let at = boot_ns() + u64::try_from(NOTICE.as_nanos()).unwrap_or(u64::MAX);
         let first = before.shared.window();
-        before.shared.report(Window { until_ns: at, next_sees_ns: self.sees_ns, ..first });
-        self.shared.report(Window { from_ns: at, ..Window::default() });
-        while boot_ns() <= at {
-            std::thread::sleep(NOTICE / 10);
-        }
+        let sees_ns = self.sees_ns;
+        before.shared.report(Window { until_ns: at, next_sees_ns: sees_ns, ..first });
+        self.shared.report(Window { from_ns: at, sees_ns, ..Window::default() });
+        std::thread::sleep(NOTICE + NOTICED);
     }
 
     /// Detaches, drains, delivers, and prints the account.

@@ -127,6 +127,10 @@ impl Assembly {
         if now.saturating_sub(self.published) >= SECOND_NS {
             self.published = now;
             self.sample_clock();
+            if self.outputs.wants_in_flight() {
+                let services = self.assembler.in_flight();
+                self.outputs.in_flight(&services);
+            }
             self.publish();
         }
     }
@@ -180,7 +184,9 @@ impl Assembly {
         self.assembler.finish(&mut self.outputs, &mut drop);
         let Assembly { assembler, outputs, shared, requests, .. } = &mut self;
         if let Some(requests) = requests {
-            requests.report(boot_ns(), assembler, outputs, shared);
+            // Not within the time of a run that has taken over.
+            let now = boot_ns().min(shared.window().until_ns);
+            requests.report(now, assembler, outputs, shared);
         }
         self.outputs.finish(boot_ns());
         self.publish();

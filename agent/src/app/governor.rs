@@ -16,7 +16,7 @@ use agent_common::settings::MAX_PAYLOAD_RINGS;
 use agent_core::ledger::{Entry, Side};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// Steps between two measurements of the kernel side, each as long as a step.
 const STEPS_BETWEEN: u32 = 50;
+
+/// Boot time (ns) until when nobody decides: two runs are there, and attaching costs more than a budget allows.
+static PAUSED_UNTIL: AtomicU64 = AtomicU64::new(0);
+
+/// Nobody decides before `boot_ns`.
+pub fn pause_until(boot_ns: u64) {
+    PAUSED_UNTIL.store(boot_ns, Ordering::Relaxed);
+}
 
 /// Least part of the requests that is kept: less would show nothing of what goes on.
 const LEAST: f64 = 1.0 / 256.0;
@@ -143,6 +151,9 @@ impl Watch {
             let own = now.own_ns.saturating_sub(before.own_ns) as f64;
             let cpu = (own + self.kernel.per_call_ns * calls as f64) / elapsed;
             before = now;
+            if now.at < PAUSED_UNTIL.load(Ordering::Relaxed) {
+                continue;
+            }
             let had = self.governor.shed();
             self.governor.step(cpu);
             let shed = self.governor.shed();

@@ -3,6 +3,8 @@
 use super::{
     agent::{Agent, Common},
     changes::{Changes, Event},
+    clock::boot_ns,
+    governor,
     preamble::{self, Recorded},
     privilege,
     recorder::Recorder,
@@ -22,12 +24,23 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
+/// After another run has taken over nobody judges what the agent costs for so long.
+const CALM_NS: u64 = 1_000_000_000;
+
 /// `kernspan run`: until a signal comes.
 ///
 /// # Errors
 /// [`Failure`] says whose fault it is.
 pub fn run(run: &Run) -> Result<(), Failure> {
     watch(&run.settings, None, &mut Reloader::new(run))
+}
+
+/// `kernspan top` and `trace`: until a signal comes, or nobody looks any more.
+///
+/// # Errors
+/// [`Failure`] says whose fault it is.
+pub fn show(settings: &Settings) -> Result<(), Failure> {
+    watch(settings, None, &mut Reloader::never())
 }
 
 /// `kernspan record`: until a signal comes, or its time is over.
@@ -103,16 +116,23 @@ fn follow(
     while let Event::Reload(why) = runtime.block_on(changes.next(&agent.shared.stop, until)) {
         let Some(settings) = reloader.read(why) else { continue };
         let began = Instant::now();
+        governor::pause_until(u64::MAX);
         match Agent::start(&settings, common, None, true) {
             Ok(next) => {
                 next.take_over(&agent);
                 next.shared.ready.store(true, Ordering::Release);
                 current.set(&next.shared);
-                std::mem::replace(&mut agent, next).stop(runtime)?;
-                reloader.accepted(began.elapsed());
+                let before = std::mem::replace(&mut agent, next);
+                if let Err(failure) = before.stop(runtime) {
+                    // What has taken over delivers what it has.
+                    let _ = agent.stop(runtime);
+                    return Err(failure);
+                }
+                reloader.accepted(settings.log_level, began.elapsed());
             }
             Err(failure) => reloader.refused(&failure),
         }
+        governor::pause_until(boot_ns() + CALM_NS);
     }
     agent.stop(runtime)
 }

@@ -3,7 +3,7 @@
 use super::changes::Why;
 use crate::cli::{Failure, Run};
 use crate::config::given::AsTyped;
-use crate::config::{Settings, Source};
+use crate::config::{LogLevel, Settings, Source};
 use crate::telemetry;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -77,9 +77,6 @@ impl Reloader {
             self.refuse(&format!("{fixed} cannot change while kernspan runs: start it anew"));
             return None;
         }
-        if let Err(error) = telemetry::change_level(read.settings.log_level.name()) {
-            tracing::warn!("the log level stays: {error}");
-        }
         // Asked for by a signal, files that the configuration names (certificates) may be others.
         let needs_run = why == Why::Signal || changed.iter().any(|key| *key != "log-level");
         let what = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
@@ -87,19 +84,28 @@ impl Reloader {
         self.next = read.given;
         if !needs_run {
             self.given = std::mem::take(&mut self.next);
+            self.take_up(read.settings.log_level, !changed.is_empty());
             return None;
         }
         Some(read.settings)
     }
 
     /// A run with these settings has taken over.
-    pub fn accepted(&mut self, after: Duration) {
+    pub fn accepted(&mut self, level: LogLevel, after: Duration) {
         self.given = std::mem::take(&mut self.next);
+        self.take_up(level, true);
+        tracing::info!("the new configuration is in use, after {:.1} s", after.as_secs_f64());
+    }
+
+    /// Nothing of it is left to be refused.
+    fn take_up(&self, level: LogLevel, is_new: bool) {
+        if let Err(error) = telemetry::change_level(level.name()) {
+            tracing::warn!("the log level stays: {error}");
+        }
         self.reloads.change(|counted| {
-            counted.taken_up += 1;
+            counted.taken_up += u64::from(is_new);
             counted.refusal = None;
         });
-        tracing::info!("the new configuration is in use, after {:.1} s", after.as_secs_f64());
     }
 
     /// None can be made with them.

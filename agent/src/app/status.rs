@@ -74,12 +74,12 @@ impl StatusSource for Status {
         let (taken_up, refused) = self.reloads.counts();
         let reloads = [
             (
-                "kernspan_config_reloads",
+                "kernspan_config_reloads_total",
                 "Configurations that were taken up while running.",
                 taken_up,
             ),
             (
-                "kernspan_config_refusals",
+                "kernspan_config_refusals_total",
                 "Configurations that were refused while running.",
                 refused,
             ),

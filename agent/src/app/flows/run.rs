@@ -14,6 +14,7 @@ use agent_core::flow::conversation::{Conversation, Endpoint, Transport};
 use agent_core::flow::record::{FlowRecord, decode};
 use agent_core::flow::{FlowChange, FlowTable, Names, TableConfig, dns};
 use agent_core::ledger::{Entry, Side};
+use agent_core::trace::Window;
 use aya::maps::{MapData, RingBuf};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -157,6 +158,27 @@ pub struct FlowThread {
     shared: Arc<Shared>,
 }
 
+/// Where a run stands to those before and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The one before reports.
+    Waits,
+    /// This one does.
+    Reports,
+    /// The next one does.
+    Over,
+}
+
+impl Stage {
+    fn at(now: u64, window: Window) -> Stage {
+        match now {
+            now if now < window.from_ns => Stage::Waits,
+            now if now < window.until_ns => Stage::Reports,
+            _ => Stage::Over,
+        }
+    }
+}
+
 /// The way to the assembler's thread.
 struct Way {
     watched: Watched,
@@ -191,14 +213,26 @@ impl FlowThread {
     /// Runs until the stop flag is set, then reports what is left.
     pub fn run(mut self) {
         let (mut looked, mut housekept) = (0, 0);
+        // A run alone begins as if it had always reported.
+        let mut before = Stage::Reports;
         loop {
             let last = self.shared.stop.load(Ordering::Acquire);
             let now = boot_ns();
             let FlowThread { follower, way, .. } = &mut self;
             follower.drain(&mut |change| way.give(change));
-            if last || now.saturating_sub(looked) >= self.interval_ns {
-                looked = now;
-                self.interval(now);
+            let stage = Stage::at(now, self.shared.window());
+            let turns = stage != before;
+            before = stage;
+            match stage {
+                // Once more as it begins: what came until then has been reported.
+                _ if turns && stage != Stage::Over => self.take_over(now, stage),
+                Stage::Waits => {}
+                Stage::Reports if last || now.saturating_sub(looked) >= self.interval_ns => {
+                    looked = now;
+                    self.interval(now);
+                }
+                Stage::Over if turns => self.interval(now),
+                Stage::Reports | Stage::Over => {}
             }
             self.way.send_batch();
             if last || now.saturating_sub(housekept) >= HOUSEKEEPING_NS {
@@ -215,6 +249,15 @@ impl FlowThread {
                 break;
             }
             std::thread::sleep(LOOK);
+        }
+    }
+
+    /// The run before reports what it has seen until now: nothing of it is this one's.
+    fn take_over(&mut self, now: u64, stage: Stage) {
+        self.follower.look(now, |_| {});
+        self.follower.table.take_over();
+        if stage == Stage::Reports {
+            tracing::debug!("conversations are reported from here on");
         }
     }
 
