@@ -159,7 +159,7 @@ fn requests_that_ran_a_program_are_kept_and_no_others() {
     server.stop();
     let spans = &report.telemetry.spans;
     let ran = report.telemetry.under("/run/").iter().filter(|s| s.kind == Kind::Server).count();
-    assert!((49..=50).contains(&ran), "{ran} of 50, by links that are right in 99 of 100");
+    assert!((48..=50).contains(&ran), "{ran} of 50, by links that are right in 99 of 100");
     assert_eq!(report.telemetry.under("/idle/").len(), 0, "{} spans", spans.len());
     assert!(spans.iter().all(|span| span.state == "ot=th:0"));
 }
