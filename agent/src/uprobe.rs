@@ -40,5 +40,5 @@ pub mod service;
 pub mod survey;
 #[expect(unsafe_code, reason = "bpf and perf_event_open have no safe wrapper for what is needed")]
 mod sys;
-mod tables;
+pub(crate) mod tables;
 pub(crate) mod target;

@@ -264,8 +264,9 @@ impl Shard {
 
     /// The connection was closed, and has left the table: nothing would close it again.
     fn is_over(&mut self, cookie: u64, header: &record::Header) -> bool {
-        let after = header.flags & flag::AFTER_CLOSE != 0 || self.over.has(cookie);
-        after && self.table.get(cookie).is_none()
+        // The table first: it has most of those that are asked for.
+        self.table.get(cookie).is_none()
+            && (header.flags & flag::AFTER_CLOSE != 0 || self.over.has(cookie))
     }
 
     fn close(&mut self, cookie: u64) {

@@ -2,6 +2,7 @@
 //! at once stay within the budget, the kernel's maps included.
 
 use crate::config::Settings;
+use crate::uprobe::tables::MOST_ENTRIES;
 use agent_core::connection::ShardConfig;
 use agent_core::trace::Limits;
 
@@ -47,9 +48,11 @@ impl Memory {
         self.budget / 32
     }
 
-    /// Sockets whose TLS is read at once: a thirty-second part. 65,536 by default.
+    /// Sockets whose TLS is read at once: a thirty-second part. 65,536 by default; no more than are looked through
+    /// where room is needed.
     pub fn tls_sockets(self) -> u32 {
-        u32::try_from(self.budget / 32 / TLS_SOCKET).unwrap_or(u32::MAX)
+        u32::try_from(self.budget / 32 / TLS_SOCKET)
+            .map_or(MOST_ENTRIES, |sockets| sockets.min(MOST_ENTRIES))
     }
 
     /// One of so many shards.
@@ -106,7 +109,9 @@ mod tests {
             assert_eq!(quarter.max_connections, shard.max_connections / 4);
         }
         let usual = Memory { budget: DEFAULT }.limits();
+        let sockets = |gib: u64| Memory { budget: gib << 30 }.tls_sockets();
         assert_eq!(Memory { budget: DEFAULT }.tls_sockets(), 65_536);
+        assert_eq!([8, 16, 1 << 20].map(sockets), [MOST_ENTRIES; 3]);
         assert!(usual.connections > 100_000 && usual.open_requests >= 65_536, "{usual:?}");
         assert_eq!(usual.threads, Limits::default().threads);
     }

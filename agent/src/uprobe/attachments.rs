@@ -415,4 +415,34 @@ mod tests {
         other.kill().unwrap();
         other.wait().unwrap();
     }
+
+    /// Of several programs that call at once the kernel side may name but one, and no more are remembered than there
+    /// is room for: what is probed stays as long as any of them calls.
+    #[test]
+    fn buffers_are_probed_for_a_program_that_is_named_late() {
+        for others in [0, crate::uprobe::buffers::MAX_PROCESSES as u32] {
+            let (mut child, mapping, file, key) = sleeper();
+            let kernel = Kernel::default();
+            let mut work = work(&kernel, 1);
+            let spare = vec![(128, Site::ciphertext(1).past_all())];
+            let findings = Findings { sites: SITES.to_vec(), spare, ..Findings::default() };
+            work.enter(&file, key, Known::of(findings, &mapping.path, true));
+            let sweep = |work: &mut Work<&Kernel>, met| {
+                *kernel.met.lock().unwrap() = met;
+                work.look_for_own_buffers();
+                work.give_buffers_back();
+                work.shared.get().for_buffers
+            };
+            assert_eq!(sweep(&mut work, Some(child.id())), 1);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(sweep(&mut work, Some(child.id())), 1, "another may have called as well");
+            // Others that end now.
+            work.own_buffers.processes.extend((0..others).map(|pid| i32::MAX as u32 - pid));
+            let own = std::process::id();
+            assert_eq!(sweep(&mut work, Some(own)), 1, "and has");
+            assert_eq!(sweep(&mut work, Some(own)), 1);
+            assert_eq!(sweep(&mut work, None), 1, "it lives");
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! Programs that have a TLS library send into buffers of their own making: as long as one of them lives, all that
 //! goes into any buffer is looked at.
+//!
+//! Each call of such a program tells of it, but of several that tell between two looks the last one is heard. So the
+//! end of all that are remembered is not enough: nobody may have told since the sweep before either.
 
 use super::attachments::{Known, Prober};
 use super::program::Attached;
@@ -7,20 +10,23 @@ use super::service::{Work, end};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Processes that are remembered at most. One that is not shows itself again with each call.
-const MAX_PROCESSES: usize = 1024;
+/// Processes that are remembered at most. One that is not keeps the probes by calling.
+pub(super) const MAX_PROCESSES: usize = 1024;
 
 /// Processes that were met, and whether there is a probe for them.
 #[derive(Default)]
 pub(super) struct OwnBuffers {
-    processes: HashSet<u32>,
+    pub(super) processes: HashSet<u32>,
     pub(super) are_probed: bool,
+    /// One of them has called since the last sweep.
+    called: bool,
 }
 
 impl<P: Prober> Work<P> {
     /// Takes up what the kernel side has met.
     pub(super) fn look_for_own_buffers(&mut self) {
         let Some(pid) = self.programs.as_mut().and_then(P::own_buffers) else { return };
+        self.own_buffers.called = true;
         if self.own_buffers.processes.len() < MAX_PROCESSES {
             self.own_buffers.processes.insert(pid);
         }
@@ -41,11 +47,12 @@ impl<P: Prober> Work<P> {
         self.count_probed_for_buffers();
     }
 
-    /// Gives the probes back when none of the programs lives any more.
+    /// Gives the probes back when none of the programs lives any more; with each sweep.
     pub(super) fn give_buffers_back(&mut self) {
+        let called = std::mem::take(&mut self.own_buffers.called);
         let lives = |pid: &u32| Path::new("/proc").join(pid.to_string()).exists();
         self.own_buffers.processes.retain(lives);
-        if !self.own_buffers.are_probed || !self.own_buffers.processes.is_empty() {
+        if !self.own_buffers.are_probed || called || !self.own_buffers.processes.is_empty() {
             return;
         }
         self.own_buffers.are_probed = false;

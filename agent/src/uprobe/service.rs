@@ -33,10 +33,11 @@ const WAIT: Duration = Duration::from_millis(200);
 /// Threads that end probes: ending one waits for the whole machine, several wait together.
 const ENDING: usize = 16;
 
-/// The running service.
+/// The running service. It ends with this value.
 pub struct Service {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    /// Gone only while it is dropped.
+    thread: Option<JoinHandle<()>>,
 }
 
 pub(super) struct Work<P> {
@@ -87,14 +88,23 @@ impl Service {
         let thread = std::thread::Builder::new()
             .name("kernspan-lib".to_owned())
             .spawn(move || work.run(mappings, &stopped))?;
-        Ok(Service { stop, thread })
+        Ok(Service { stop, thread: Some(thread) })
     }
 
     /// Ends the thread and all probes.
     pub fn stop(self) {
+        drop(self);
+    }
+}
+
+/// Also of a run that does not come about.
+impl Drop for Service {
+    fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // A panic there ends its probes as well.
-        let _ = self.thread.join();
+        if let Some(thread) = self.thread.take() {
+            // A panic there ends its probes as well.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -256,4 +266,24 @@ pub(super) fn end(mut probes: Vec<Attached>) {
             scope.spawn(move || drop(some));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_ends() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(AtomicBool::new(false));
+        let (stopped, ends) = (Arc::clone(&stop), Arc::clone(&ended));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            ends.store(true, Ordering::Release);
+        });
+        drop(Service { stop, thread: Some(thread) });
+        assert!(ended.load(Ordering::Acquire), "and has ended by then");
+    }
 }
