@@ -25,7 +25,7 @@ mod series;
 mod text;
 
 pub use emit::BOUNDS;
-pub use text::{Bucketed, Number};
+pub use text::{Bucketed, Number, Numbers};
 
 use crate::histogram::{Buckets, Histogram};
 use crate::id::{SpanId, TraceId};

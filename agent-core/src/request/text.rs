@@ -35,12 +35,15 @@ pub struct Number {
     pub value: u64,
 }
 
+/// Histograms and counters.
+pub type Numbers = (Vec<Bucketed>, Vec<Number>);
+
 /// Names and values.
 pub type Labels = Vec<(&'static str, String)>;
 
 impl RequestMetrics {
     /// All numbers.
-    pub fn text(&self) -> (Vec<Bucketed>, Vec<Number>) {
+    pub fn text(&self) -> Numbers {
         let mut histograms = self.requests();
         let edges = added_up(self.graph.totals().collect(), Totals::merge);
         let mut numbers = Vec::with_capacity(2 * edges.len());
