@@ -32,6 +32,7 @@ pub mod protocol;
 
 pub mod histogram;
 pub mod metric;
+mod retired;
 pub mod span;
 
 pub mod request;

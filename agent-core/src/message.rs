@@ -7,7 +7,7 @@ use crate::event::ProcessKey;
 use crate::id::{SpanId, TraceId};
 
 /// Which end of the conversation was observed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// The program received the request.
     Server,

@@ -15,8 +15,9 @@
 //!
 //! A request whose end nobody saw has no duration: it is counted, and in no histogram.
 //!
-//! Bounded: series by service and in all, edges; what is beyond folds into one with only
-//! `otel.metric.overflow=true` (OpenTelemetry specification, metrics SDK, cardinality limits).
+//! Bounded: series by service and in all, edges, the server's name; what is beyond folds into one with only
+//! `otel.metric.overflow=true` (OpenTelemetry specification, metrics SDK, cardinality limits). Within a report
+//! each point is the only one with its name, resource and attributes.
 
 mod emit;
 mod graph;
@@ -24,14 +25,15 @@ mod series;
 mod text;
 
 pub use emit::BOUNDS;
-pub use text::{Bucketed, Number};
+pub use text::{Bucketed, Number, Numbers};
 
-use crate::histogram::Buckets;
+use crate::histogram::{Buckets, Histogram};
 use crate::id::{SpanId, TraceId};
 use crate::ledger::{Entry, Side};
 use crate::message::Role;
 use crate::metric::Temporality;
 use crate::process::SharedResource;
+use crate::retired::Retired;
 use foldhash::fast::RandomState;
 use graph::Graph;
 use hashbrown::HashMap;
@@ -50,8 +52,9 @@ pub struct RequestLimits {
 }
 
 impl Default for RequestLimits {
-    /// 300 B a series: 3 MB, with exponential buckets at most 16 MB. A service has some ten methods and statuses that really occur, and a client as many
-    /// for each server that it asks.
+    /// 300 B a series and its texts, of which the server's name has 253 B at most: 3 to 6 MB, with exponential
+    /// buckets at most 16 MB more, and as much as without for totals that only the text keeps. A service has some
+    /// ten methods and statuses that really occur, and a client as many for each server that it asks.
     fn default() -> Self {
         RequestLimits { by_service: 200, in_all: 10_000, edges: 4000 }
     }
@@ -97,6 +100,12 @@ impl Service {
     fn of(resource: &SharedResource) -> Service {
         Service { resource: SharedResource::clone(resource), series: HashMap::default() }
     }
+
+    /// Its series by what tells them apart in the text.
+    fn named(&self) -> impl Iterator<Item = ((&str, &Key), &Series)> {
+        let name = self.resource.service.as_str();
+        self.series.iter().map(move |(key, series)| ((name, key), series))
+    }
 }
 
 /// See the module.
@@ -104,12 +113,16 @@ pub struct RequestMetrics {
     limits: RequestLimits,
     temporality: Temporality,
     services: HashMap<u32, Service, RandomState>,
-    /// Of all for which there was no room at all, under the resource of the first.
+    /// Of all for which there was no room at all, under the resource of the first, whose own overflow is here
+    /// as well.
     overflow: Option<Service>,
+    /// By name of the service.
+    retired: Retired<(Box<str>, Key), Histogram<BUCKETS>>,
     graph: Graph,
     in_all: usize,
     seen: u64,
     overflowed: u64,
+    too_long: u64,
     unobserved: u64,
     buckets: Buckets,
 }
@@ -122,10 +135,12 @@ impl RequestMetrics {
             temporality,
             services: HashMap::default(),
             overflow: None,
+            retired: Retired::new(limits.in_all),
             graph: Graph::new(limits.edges),
             in_all: 0,
             seen: 0,
             overflowed: 0,
+            too_long: 0,
             unobserved: 0,
             buckets: Buckets::default(),
         }
@@ -155,20 +170,20 @@ impl RequestMetrics {
         resource: &SharedResource,
         now: u64,
     ) -> &mut Series {
-        let full = self.in_all >= self.limits.in_all;
-        let service = if full && !self.services.contains_key(&resource.id) {
+        let wanted = Wanted::of(request);
+        let known = self.services.get(&resource.id);
+        let is_full = self.in_all >= self.limits.in_all;
+        let is_full =
+            is_full || known.is_some_and(|known| known.series.len() >= self.limits.by_service);
+        let is_known = || known.is_some_and(|known| known.series.contains_key(&wanted));
+        self.too_long += u64::from(wanted.is_too_long());
+        let folds = wanted.is_too_long() || (is_full && !is_known());
+        let wanted = if folds { Wanted::overflow(request.role) } else { wanted };
+        self.overflowed += u64::from(folds);
+        let service = if folds && self.overflows_with_all(resource) {
             self.overflow.get_or_insert_with(|| Service::of(resource))
         } else {
             self.services.entry(resource.id).or_insert_with(|| Service::of(resource))
-        };
-        let full = full || service.series.len() >= self.limits.by_service;
-        let wanted = Wanted::of(request);
-        let wanted = match full && !service.series.contains_key(&wanted) {
-            true => {
-                self.overflowed += 1;
-                Wanted::overflow(request.role)
-            }
-            false => wanted,
         };
         match service.series.entry_ref(&wanted) {
             EntryRef::Occupied(known) => known.into_mut(),
@@ -177,6 +192,13 @@ impl RequestMetrics {
                 room.insert_with_key(Key::from(&wanted), Series::begun(now, self.buckets))
             }
         }
+    }
+
+    /// A service that there is no room for has no overflow series of its own, nor the one whose resource all
+    /// of those go under: two points would say the same of themselves.
+    fn overflows_with_all(&self, resource: &SharedResource) -> bool {
+        let has_room = self.in_all < self.limits.in_all || self.services.contains_key(&resource.id);
+        !has_room || self.overflow.as_ref().is_some_and(|all| all.resource.id == resource.id)
     }
 
     /// The edge between two services, by number; counts a request on it.
@@ -202,8 +224,10 @@ impl RequestMetrics {
             entry("requests", Side::Out, self.seen),
             entry("requests", Side::Lost("end_unobserved"), self.unobserved),
             entry("requests", Side::Info("overflowed"), self.overflowed),
+            entry("requests", Side::Info("server_too_long"), self.too_long),
             entry("series", Side::Held, self.in_all as u64),
             entry("edges", Side::Held, self.graph.len() as u64),
+            entry("retired", Side::Held, (self.retired.len() + self.graph.retired()) as u64),
             entry("edges", Side::Info("overflowed"), self.graph.overflowed),
         ]
     }

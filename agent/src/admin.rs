@@ -4,17 +4,21 @@
 
 mod metrics;
 mod own;
+mod page;
 mod server;
 
 pub use metrics::Gauge;
 pub use server::{Server, bind};
 
+use agent_core::flow::metrics::Sample;
 use agent_core::ledger::Entry;
-use agent_core::request::Bucketed;
-use http_body_util::Full;
+use agent_core::request::Numbers;
+use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use page::Page;
+use std::sync::Arc;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -38,9 +42,14 @@ pub trait StatusSource: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Histograms for `/metrics`.
-    fn histograms(&self) -> Vec<Bucketed> {
-        Vec::new()
+    /// Numbers of conversations for `/metrics`.
+    fn flows(&self) -> Arc<Vec<Sample>> {
+        Arc::default()
+    }
+
+    /// Numbers of requests for `/metrics`.
+    fn requests(&self) -> Arc<Numbers> {
+        Arc::default()
     }
 }
 
@@ -68,7 +77,10 @@ pub fn ledger_json(entries: &[Entry]) -> serde_json::Value {
     entries.iter().map(one).collect()
 }
 
-fn answer(method: &Method, path: &str, source: &dyn StatusSource) -> Response<Full<Bytes>> {
+/// What an answer consists of: most are there as a whole.
+type AnswerBody = Either<Full<Bytes>, Page>;
+
+fn answer(method: &Method, path: &str, source: &dyn StatusSource) -> Response<AnswerBody> {
     let known = matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/status");
     if !known {
         return response(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".to_owned());
@@ -87,7 +99,9 @@ fn answer(method: &Method, path: &str, source: &dyn StatusSource) -> Response<Fu
                 response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n"))
             }
         },
-        "/metrics" => response(StatusCode::OK, metrics::CONTENT_TYPE, metrics_text(source)),
+        "/metrics" => {
+            with_body(StatusCode::OK, metrics::CONTENT_TYPE, Either::Right(metrics_page(source)))
+        }
         "/status" => {
             response(StatusCode::OK, "application/json", format!("{:#}\n", source.status()))
         }
@@ -95,7 +109,7 @@ fn answer(method: &Method, path: &str, source: &dyn StatusSource) -> Response<Fu
     }
 }
 
-fn metrics_text(source: &dyn StatusSource) -> String {
+fn metrics_page(source: &dyn StatusSource) -> Page {
     let mut gauges = own::gauges();
     gauges.push(Gauge {
         name: "kernspan_ready",
@@ -104,11 +118,17 @@ fn metrics_text(source: &dyn StatusSource) -> String {
         value: if source.ready().is_ok() { 1.0 } else { 0.0 },
     });
     gauges.extend(source.gauges());
-    metrics::render(&source.ledger(), &gauges, &source.histograms())
+    let requests = source.requests();
+    let head = metrics::render(&source.ledger(), &gauges, &source.flows(), &requests.1);
+    Page::new(head, requests)
 }
 
-fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(status: StatusCode, kind: &'static str, body: String) -> Response<AnswerBody> {
+    with_body(status, kind, Either::Left(Full::new(Bytes::from(body))))
+}
+
+fn with_body(status: StatusCode, kind: &'static str, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -4,6 +4,7 @@
 
 use agent::admin::{self, Gauge, StatusSource};
 use agent_core::ledger::{Entry, Side};
+use agent_core::request::{BOUNDS, Bucketed, Number, Numbers};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +38,20 @@ impl StatusSource for Source {
     fn gauges(&self) -> Vec<Gauge> {
         let labels = vec![("protocol", "tls".to_owned())];
         vec![Gauge { name: "kernspan_connections", help: "By kind.", labels, value: 2.0 }]
+    }
+
+    /// More than one piece of text.
+    fn requests(&self) -> Arc<Numbers> {
+        let one = |at: usize| Bucketed {
+            name: "http.server.request.duration",
+            labels: vec![("service_name", format!("service{at}"))],
+            bounds: &BOUNDS,
+            counts: vec![1; BOUNDS.len() + 1],
+            sum: 1.5,
+        };
+        let labels = vec![("client", "a".to_owned()), ("server", "b".to_owned())];
+        let edge = Number { name: "traces_service_graph_request_total", labels, value: 3 };
+        Arc::new(((0..500).map(one).collect(), vec![edge]))
     }
 }
 
@@ -107,6 +122,33 @@ async fn every_page_answers() {
     assert!(ask(server.address, "GET", "/readyz").await.ends_with("\r\n\r\nready\n"));
     let head = ask(server.address, "HEAD", "/livez").await;
     assert!(head.contains("content-length: 5") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_page_of_many_pieces_comes_whole() {
+    let server = start();
+    let edge = "traces_service_graph_request_total{client=\"a\",server=\"b\"} 3\n";
+    // HTTP/1.0 knows no pieces: its clients read to the end.
+    for (request, framed) in [
+        ("GET /metrics HTTP/1.0\r\n\r\n", false),
+        ("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", true),
+    ] {
+        let answer = exchange(server.address, request.as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(head.contains("transfer-encoding: chunked"), framed, "{head}");
+        assert!(body.contains(edge), "{head}");
+        let counts = |at: usize| {
+            let line = format!(
+                "http_server_request_duration_seconds_count{{service_name=\"service{at}\"}} 15\n"
+            );
+            body.matches(&line).count()
+        };
+        assert!(framed || (0..500).all(|at| counts(at) == 1));
+        assert!(body.len() > 500 * 17 * 60);
+        assert_eq!(body.ends_with("\r\n0\r\n\r\n"), framed);
+    }
+    let head = ask(server.address, "HEAD", "/metrics").await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
 }
 
 #[tokio::test]

@@ -123,6 +123,18 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Totals) {
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.packets_sent += other.packets_sent;
+        self.packets_received += other.packets_received;
+        self.data_packets_sent += other.data_packets_sent;
+        self.data_packets_received += other.data_packets_received;
+        self.retransmits += other.retransmits;
+        self.bytes_retransmitted += other.bytes_retransmitted;
+    }
+
     /// What came since `before`.
     pub fn since(&self, before: &Totals) -> Totals {
         Totals {

@@ -27,6 +27,7 @@ use super::table::{Change, FlowChange};
 use crate::histogram::Histogram;
 use crate::ledger::{Entry, Side};
 use crate::process::SharedResource;
+use crate::retired::Retired;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -91,6 +92,8 @@ pub struct FlowMetrics {
     capacity: usize,
     series: HashMap<Key, (SharedResource, Series), RandomState>,
     overflow: Option<(SharedResource, Series)>,
+    /// By the name of the service, which is 0 in the key.
+    retired: Retired<(Box<str>, Key), Series>,
     overflowed: u64,
     changes: u64,
 }
@@ -103,6 +106,7 @@ impl FlowMetrics {
             capacity,
             series: HashMap::default(),
             overflow: None,
+            retired: Retired::new(capacity),
             overflowed: 0,
             changes: 0,
         }
@@ -153,6 +157,7 @@ impl FlowMetrics {
             entry("changes", Side::Out, self.changes),
             entry("changes", Side::Info("overflowed"), self.overflowed),
             entry("series", Side::Held, self.series.len() as u64),
+            entry("retired", Side::Held, self.retired.len() as u64),
         ]
     }
 }
@@ -167,12 +172,7 @@ impl Series {
         let FlowChange { change, conversation, delta, is_new } = change;
         self.count += u64::from(*is_new);
         self.active += u64::from(*change == Change::Interval);
-        let totals = &mut self.totals;
-        totals.bytes_sent += delta.bytes_sent;
-        totals.bytes_received += delta.bytes_received;
-        totals.packets_sent += delta.packets_sent;
-        totals.packets_received += delta.packets_received;
-        totals.retransmits += delta.retransmits;
+        self.totals.merge(delta);
         let Some(tcp) = conversation.tcp else { return };
         let moved = delta.packets_received > 0;
         if tcp.rtt_us > 0 && moved {
@@ -183,6 +183,19 @@ impl Series {
         }
         if *change == Change::End {
             self.ended(&tcp);
+        }
+    }
+
+    /// Adds the sums of `other`. What lives of it is in no sum.
+    fn merge(&mut self, other: &Series) {
+        self.count += other.count;
+        self.totals.merge(&other.totals);
+        self.resets_sent += other.resets_sent;
+        self.resets_received += other.resets_received;
+        self.rtt.merge(&other.rtt);
+        self.connect.merge(&other.connect);
+        for (errno, count) in &other.failures {
+            *self.failures.entry(*errno).or_default() += count;
         }
     }
 

@@ -1,20 +1,22 @@
 //! Series and edges as metrics.
 
-use super::graph::Edge;
+use super::graph::{Edge, Names};
 use super::series::{Key, Series};
-use super::{BUCKETS, RequestMetrics};
+use super::{BUCKETS, RequestMetrics, Service};
 use crate::histogram::Histogram;
 use crate::histogram::exponential::Exponential;
 use crate::message::Role;
 use crate::metric::{Data, Distribution, Exemplar, Growing, Metric, Point, Temporality};
 use crate::process::Resource;
 use crate::span::{Attribute, Output, Value};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 
 /// Upper bounds of the buckets, seconds (semantic conventions, `http.server.request.duration`).
 pub const BOUNDS: [f64; BUCKETS - 1] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// Reports after which what has not changed is dropped: its service is gone, or silent.
+/// Reports after which what has not changed is no longer reported: its service is gone, or silent.
 const IDLE_REPORTS: u32 = 30;
 
 const OVERFLOW: Attribute<'static> = ("otel.metric.overflow", Value::Bool(true));
@@ -35,12 +37,29 @@ impl RequestMetrics {
             for (key, series) in &mut service.series {
                 series.report(key, resource, temporality, unix_ns, out);
             }
-            service.series.retain(|_, series| series.idle_reports < IDLE_REPORTS);
+        }
+        self.forget();
+        self.report_edges(unix_ns, out);
+    }
+
+    /// Drops what is idle; the text keeps its sums.
+    fn forget(&mut self) {
+        for service in self.services.values_mut().chain(&mut self.overflow) {
+            let is_idle = |_: &Key, series: &mut Series| series.idle_reports >= IDLE_REPORTS;
+            for (key, series) in service.series.extract_if(is_idle) {
+                let name = service.resource.service.as_str().into();
+                self.retired.of((name, key)).merge(&series.histogram);
+            }
         }
         self.services.retain(|_, service| !service.series.is_empty());
+        self.overflow.take_if(|all| all.series.is_empty());
         let services = self.services.values().chain(&self.overflow);
-        self.in_all = services.map(|service| service.series.len()).sum();
-        self.report_edges(unix_ns, out);
+        self.in_all = services.clone().map(|service| service.series.len()).sum();
+        if !self.retired.is_empty() {
+            let live = services.flat_map(Service::named).map(|(named, _)| named);
+            let live: HashSet<(&str, &Key), RandomState> = live.collect();
+            self.retired.age(|(service, key)| live.contains(&(&**service, key)));
+        }
     }
 
     fn report_edges(&mut self, unix_ns: u64, out: &mut dyn Output) {
@@ -60,7 +79,7 @@ impl Edge {
             return;
         }
         let (resource, start_unix_ns) = (&self.client, self.start_unix_ns);
-        let attributes = ends(&self.client, &self.server);
+        let attributes = ends(self.names());
         for (name, description, value) in [
             (REQUESTS, "Requests between two services", totals.requests),
             (FAILED, "Requests between two services that failed", totals.failed),
@@ -88,10 +107,12 @@ impl Edge {
 }
 
 /// Of an edge.
-pub(super) fn ends<'a>(client: &'a Resource, server: &'a str) -> Vec<Attribute<'a>> {
-    match server.is_empty() {
-        true => vec![OVERFLOW],
-        false => vec![("client", Value::Str(&client.service)), ("server", Value::Str(server))],
+pub(super) fn ends(names: Names<'_>) -> Vec<Attribute<'_>> {
+    match names {
+        None => vec![OVERFLOW],
+        Some((client, server)) => {
+            vec![("client", Value::Str(client)), ("server", Value::Str(server))]
+        }
     }
 }
 
@@ -153,7 +174,10 @@ pub(super) fn attributes(key: &Key) -> Vec<Attribute<'_>> {
     match key.role {
         Role::Server => attributes.push(("url.scheme", Value::Str(key.scheme))),
         Role::Client => {
-            attributes.push(("server.address", Value::Str(&key.server)));
+            // The conventions ask for it; what nobody knows is better missing than empty.
+            if !key.server.is_empty() {
+                attributes.push(("server.address", Value::Str(&key.server)));
+            }
             attributes.extend(key.server_port.map(|port| ("server.port", Value::Int(port.into()))));
         }
     }

@@ -5,8 +5,10 @@ use super::emit::BOUNDS;
 use crate::histogram::Histogram;
 use crate::message::Role;
 use crate::process::SharedResource;
+use crate::retired::Retired;
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
+use hashbrown::{Equivalent, HashMap, HashSet};
 
 /// The edge for all pairs for which there is no room.
 const OVERFLOW: u32 = 0;
@@ -16,13 +18,53 @@ const OVERFLOW: u32 = 0;
 pub(super) struct Edge {
     /// The client's service; of the overflow edge, that of the first that came there.
     pub(super) client: SharedResource,
-    /// The server's service; empty for the overflow edge.
-    pub(super) server: String,
+    /// The server's service; none for the overflow edge.
+    pub(super) server: Option<Box<str>>,
     pub(super) start_unix_ns: u64,
     pub(super) totals: Totals,
     /// What of them was reported, where reports are deltas.
     pub(super) reported: Option<Box<Totals>>,
     pub(super) idle_reports: u32,
+}
+
+impl Edge {
+    /// What tells it apart in the text.
+    pub(super) fn names(&self) -> Names<'_> {
+        Some((&self.client.service, self.server.as_deref()?))
+    }
+}
+
+/// The services' names, client's and server's; none for those for which there is no room.
+pub(super) type Names<'a> = Option<(&'a str, &'a str)>;
+
+/// The same, kept.
+type KeptNames = Option<(Box<str>, Box<str>)>;
+
+/// What a point says of a pair: its resource is the client's, and of the server it has the name. Several
+/// resources with one name (containers, namespaces) are one server.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Pair {
+    client: u32,
+    server: Box<str>,
+}
+
+/// The same, borrowed. Hashed like [`Pair`], field by field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Asked<'a> {
+    client: u32,
+    server: &'a str,
+}
+
+impl Equivalent<Pair> for Asked<'_> {
+    fn equivalent(&self, pair: &Pair) -> bool {
+        *self == Asked { client: pair.client, server: &pair.server }
+    }
+}
+
+impl From<&Asked<'_>> for Pair {
+    fn from(asked: &Asked<'_>) -> Pair {
+        Pair { client: asked.client, server: asked.server.into() }
+    }
 }
 
 /// What is counted of a pair.
@@ -57,8 +99,9 @@ impl Totals {
 /// All pairs. Edges are known by number: what is open on one that was dropped counts on it again.
 pub(super) struct Graph {
     most: usize,
-    numbers: HashMap<(u32, u32), u32, RandomState>,
+    numbers: HashMap<Pair, u32, RandomState>,
     pub(super) edges: HashMap<u32, Edge, RandomState>,
+    retired: Retired<KeptNames, Totals>,
     next: u32,
     pub(super) overflowed: u64,
 }
@@ -66,11 +109,22 @@ pub(super) struct Graph {
 impl Graph {
     pub(super) fn new(most: usize) -> Graph {
         let (numbers, edges) = (HashMap::default(), HashMap::default());
-        Graph { most, numbers, edges, next: OVERFLOW, overflowed: 0 }
+        let retired = Retired::new(most);
+        Graph { most, numbers, edges, retired, next: OVERFLOW, overflowed: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.edges.len()
+    }
+
+    pub(super) fn retired(&self) -> usize {
+        self.retired.len()
+    }
+
+    /// All that the text adds up, by name.
+    pub(super) fn totals(&self) -> impl Iterator<Item = (Names<'_>, &Totals)> {
+        let retired = self.retired.iter().map(|(names, totals)| (borrowed(names), totals));
+        self.edges.values().map(|edge| (edge.names(), &edge.totals)).chain(retired)
     }
 
     pub(super) fn request(
@@ -82,7 +136,7 @@ impl Graph {
         let number = self.number(client, server);
         let edge = self.edges.entry(number).or_insert_with(|| Edge {
             client: SharedResource::clone(client),
-            server: if number == OVERFLOW { String::new() } else { server.service.clone() },
+            server: (number != OVERFLOW).then(|| server.service.as_str().into()),
             start_unix_ns: now,
             totals: Totals::default(),
             reported: None,
@@ -94,18 +148,20 @@ impl Graph {
     }
 
     fn number(&mut self, client: &SharedResource, server: &SharedResource) -> u32 {
-        let pair = (client.id, server.id);
-        if let Some(known) = self.numbers.get(&pair) {
-            return *known;
+        let is_full = self.numbers.len() >= self.most;
+        let asked = Asked { client: client.id, server: &server.service };
+        match self.numbers.entry_ref(&asked) {
+            EntryRef::Occupied(known) => *known.get(),
+            EntryRef::Vacant(_) if is_full => {
+                self.overflowed += 1;
+                OVERFLOW
+            }
+            EntryRef::Vacant(room) => {
+                // 0 is the overflow's, also after the numbers have gone round.
+                self.next = self.next.checked_add(1).unwrap_or(OVERFLOW + 1);
+                *room.insert_with_key(Pair::from(&asked), self.next)
+            }
         }
-        if self.numbers.len() >= self.most {
-            self.overflowed += 1;
-            return OVERFLOW;
-        }
-        // 0 is the overflow's, also after the numbers have gone round.
-        self.next = self.next.checked_add(1).unwrap_or(OVERFLOW + 1);
-        self.numbers.insert(pair, self.next);
-        self.next
     }
 
     pub(super) fn failed(&mut self, number: u32) {
@@ -123,10 +179,21 @@ impl Graph {
         of.add(&BOUNDS, seconds);
     }
 
-    /// Drops edges that were quiet for so many reports.
+    /// Drops edges that were quiet for so many reports; the text keeps their totals.
     pub(super) fn forget(&mut self, reports: u32) {
-        self.edges.retain(|_, edge| edge.idle_reports < reports);
+        for (_, edge) in self.edges.extract_if(|_, edge| edge.idle_reports >= reports) {
+            let names = edge.names().map(|(client, server)| (client.into(), server.into()));
+            self.retired.of(names).merge(&edge.totals);
+        }
         let edges = &self.edges;
         self.numbers.retain(|_, number| edges.contains_key(number));
+        if !self.retired.is_empty() {
+            let live: HashSet<Names<'_>, RandomState> = edges.values().map(Edge::names).collect();
+            self.retired.age(|names| live.contains(&borrowed(names)));
+        }
     }
+}
+
+fn borrowed(names: &KeptNames) -> Names<'_> {
+    names.as_ref().map(|(client, server)| (&**client, &**server))
 }

@@ -8,8 +8,13 @@ use crate::message::Role;
 use crate::metric::Exemplar;
 use hashbrown::Equivalent;
 
-/// What tells one series of a service from the others.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Longest `server.address` that has a series: that of a name in DNS (RFC 1035, section 2.3.4: 255 octets on the
+/// wire, 253 as text). It is what the client wrote into `Host`.
+pub(super) const MAX_SERVER: usize = 253;
+
+/// What tells one series of a service from the others: nothing that is no attribute, or two points would say
+/// the same of themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) role: Role,
     pub(super) method: Box<str>,
@@ -39,12 +44,20 @@ pub(super) struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     pub(super) fn of(request: &Observed<'a>) -> Wanted<'a> {
         let Observed { role, method, route, scheme, version, status, error, .. } = *request;
-        let Observed { server, server_port, .. } = *request;
+        let (scheme, server, server_port) = match role {
+            Role::Server => (scheme, "", None),
+            Role::Client => ("", request.server, request.server_port),
+        };
         Wanted { role, method, route, scheme, version, status, error, server, server_port }
     }
 }
 
 impl Wanted<'_> {
+    /// Names a server that cannot be one.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.server.len() > MAX_SERVER
+    }
+
     /// The series for what there is no room for: without a method.
     pub(super) fn overflow(role: Role) -> Wanted<'static> {
         let (method, route, scheme, version, server) = ("", "", "", "", "");

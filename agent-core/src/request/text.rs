@@ -1,12 +1,13 @@
-//! The same for a text format: by service, those of its processes added up, since they began.
+//! The same for a text format: by service, those of its processes added up, since they began; also of those that
+//! are gone ([`Retired`](crate::retired)).
 
 use super::emit::{self, AS_CLIENT, AS_SERVER, BOUNDS, CLIENT, FAILED, REQUESTS, SERVER};
 use super::graph::Totals;
-use super::{BUCKETS, RequestMetrics};
+use super::series::Key;
+use super::{BUCKETS, RequestMetrics, Service};
 use crate::histogram::Histogram;
 use crate::message::Role;
-use crate::span::Attribute;
-use std::collections::BTreeMap;
+use crate::span::{Attribute, Value};
 
 /// One histogram of a family.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,20 +35,20 @@ pub struct Number {
     pub value: u64,
 }
 
+/// Histograms and counters.
+pub type Numbers = (Vec<Bucketed>, Vec<Number>);
+
 /// Names and values.
 pub type Labels = Vec<(&'static str, String)>;
 
 impl RequestMetrics {
     /// All numbers.
-    pub fn text(&self) -> (Vec<Bucketed>, Vec<Number>) {
+    pub fn text(&self) -> Numbers {
         let mut histograms = self.requests();
-        let mut edges: BTreeMap<Labels, Totals> = BTreeMap::new();
-        for edge in self.graph.edges.values() {
-            let labels = labels(emit::ends(&edge.client, &edge.server));
-            edges.entry(labels).or_default().merge(&edge.totals);
-        }
+        let edges = added_up(self.graph.totals().collect(), Totals::merge);
         let mut numbers = Vec::with_capacity(2 * edges.len());
-        for (labels, totals) in edges {
+        for (names, totals) in edges {
+            let labels = labels(emit::ends(names));
             for (name, value) in [(REQUESTS, totals.requests), (FAILED, totals.failed)] {
                 numbers.push(Number { name, labels: labels.clone(), value });
             }
@@ -58,20 +59,37 @@ impl RequestMetrics {
     }
 
     fn requests(&self) -> Vec<Bucketed> {
-        let mut sums: BTreeMap<(&'static str, Labels), Histogram<BUCKETS>> = BTreeMap::new();
-        for service in self.services.values().chain(&self.overflow) {
-            for (key, series) in &service.series {
-                let name = if key.role == Role::Server { SERVER } else { CLIENT };
-                let mut labels = labels(emit::attributes(key));
-                labels.insert(0, ("service_name", service.resource.service.clone()));
-                sums.entry((name, labels)).or_default().merge(&series.histogram);
-            }
-        }
-        sums.into_iter().map(|((name, labels), sum)| bucketed(name, labels, &sum)).collect()
+        let services = self.services.values().chain(&self.overflow);
+        let live = services.flat_map(Service::named);
+        let live = live.map(|(named, series)| (named, &series.histogram));
+        let retired = self.retired.iter();
+        let retired = retired.map(|((service, key), histogram)| ((&**service, key), histogram));
+        let sums = added_up(live.chain(retired).collect(), Histogram::merge);
+        let one = |((service, key), sum): ((&str, &Key), Histogram<BUCKETS>)| {
+            let name = if key.role == Role::Server { SERVER } else { CLIENT };
+            let own = ("service_name", Value::Str(service));
+            let labels = labels([own].into_iter().chain(emit::attributes(key)));
+            bucketed(name, labels, &sum)
+        };
+        sums.into_iter().map(one).collect()
     }
 }
 
-fn labels(attributes: Vec<Attribute<'_>>) -> Labels {
+/// What has the same key, in one, in order. Keys are compared where they are: each text is made once, for what is
+/// left.
+fn added_up<K: Ord, T: Clone>(mut all: Vec<(K, &T)>, merge: fn(&mut T, &T)) -> Vec<(K, T)> {
+    all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let mut sums: Vec<(K, T)> = Vec::new();
+    for (key, more) in all {
+        match sums.last_mut() {
+            Some((last, sum)) if *last == key => merge(sum, more),
+            _ => sums.push((key, more.clone())),
+        }
+    }
+    sums
+}
+
+fn labels<'a>(attributes: impl IntoIterator<Item = Attribute<'a>>) -> Labels {
     attributes.into_iter().map(|(name, value)| (name, value.to_text())).collect()
 }
 

@@ -3,10 +3,11 @@
 //! Series of a family stand together and each appears once, as the format asks: entries of
 //! several shards for the same stage, unit and side are added up.
 
+use agent_core::flow::metrics::Sample;
 use agent_core::ledger::{Entry, Side};
-use agent_core::request::Bucketed;
+use agent_core::request::{Bucketed, Number as RequestNumber};
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 
 /// Content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,22 +26,12 @@ pub struct Gauge {
     pub value: f64,
 }
 
-/// Histograms of one family, which stand together.
-fn render_histograms(text: &mut String, histograms: &[Bucketed]) {
-    let mut families: BTreeMap<String, Vec<&Bucketed>> = BTreeMap::new();
-    for histogram in histograms {
-        families.entry(prometheus(histogram.name)).or_default().push(histogram);
-    }
-    for (name, histograms) in &families {
-        let _ = writeln!(
-            text,
-            "# HELP {name} Durations of requests, seconds; all, whatever is sampled."
-        );
-        let _ = writeln!(text, "# TYPE {name} histogram");
-        for histogram in histograms {
-            render_histogram(text, name, histogram);
-        }
-    }
+/// What comes before the histograms of a family.
+pub fn family_head(text: &mut String, metric: &str) {
+    let name = prometheus(metric);
+    let _ =
+        writeln!(text, "# HELP {name} Durations of requests, seconds; all, whatever is sampled.");
+    let _ = writeln!(text, "# TYPE {name} histogram");
 }
 
 /// With its unit, as OpenTelemetry's compatibility with Prometheus wants it.
@@ -49,18 +40,21 @@ fn prometheus(metric: &str) -> String {
     if name.ends_with("_seconds") { name } else { name + "_seconds" }
 }
 
-fn render_histogram(text: &mut String, name: &str, histogram: &Bucketed) {
+/// The lines of one histogram. Its labels are written once, into `room`, and copied.
+pub fn write_histogram(text: &mut String, histogram: &Bucketed, room: &mut String) {
+    let name = prometheus(histogram.name);
+    room.clear();
+    write_labels(room, &histogram.labels);
+    let comma = if room.is_empty() { "" } else { "," };
     let mut sum = 0;
     let bounds = histogram.bounds.iter().copied().chain([f64::INFINITY]);
     for (bound, count) in bounds.zip(&histogram.counts) {
         sum += count;
-        let mut labels = histogram.labels.clone();
-        labels.push(("le", real(bound)));
-        let _ = writeln!(text, "{name}_bucket{} {sum}", label_text(&labels));
+        let _ = writeln!(text, "{name}_bucket{{{room}{comma}le=\"{}\"}} {sum}", Real(bound));
     }
-    let labels = label_text(&histogram.labels);
-    let _ = writeln!(text, "{name}_sum{labels} {}", real(histogram.sum));
-    let _ = writeln!(text, "{name}_count{labels} {sum}");
+    let (open, close) = if room.is_empty() { ("", "") } else { ("{", "}") };
+    let _ = writeln!(text, "{name}_sum{open}{room}{close} {}", Real(histogram.sum));
+    let _ = writeln!(text, "{name}_count{open}{room}{close} {sum}");
 }
 
 /// One family: samples by their label text.
@@ -77,29 +71,44 @@ enum Number {
 }
 
 /// `kernspan_<stage>_<unit>_total{side,cause}` for what is counted, `kernspan_<stage>_<unit>_held`
-/// for what is inside now, then the gauges.
-pub fn render(entries: &[Entry], gauges: &[Gauge], histograms: &[Bucketed]) -> String {
+/// for what is inside now, then the rest.
+pub fn render(
+    entries: &[Entry],
+    gauges: &[Gauge],
+    flows: &[Sample],
+    edges: &[RequestNumber],
+) -> String {
+    const OF_FLOWS: &str = "Conversations over TCP and UDP, by service; see kernspan run --help.";
+    const OF_EDGES: &str = "Requests between two services, all, whatever is sampled.";
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for entry in entries {
         add_entry(&mut families, entry);
     }
+    let mut add = |metric: &str, help: &str, labels: &[(&str, String)], value| {
+        let kind = if metric.ends_with("_total") { "counter" } else { "gauge" };
+        let samples = family(&mut families, name(metric), kind, || help.to_owned());
+        samples.insert(label_text(labels), Number::Real(value));
+    };
     for gauge in gauges {
-        let kind = if gauge.name.ends_with("_total") { "counter" } else { "gauge" };
-        let samples = family(&mut families, name(gauge.name), kind, gauge.help.to_owned());
-        samples.insert(label_text(&gauge.labels), Number::Real(gauge.value));
+        add(gauge.name, gauge.help, &gauge.labels, gauge.value);
+    }
+    for sample in flows {
+        add(sample.prometheus, OF_FLOWS, &sample.labels, sample.value);
+    }
+    for edge in edges {
+        add(edge.name, OF_EDGES, &edge.labels, edge.value as f64);
     }
     let mut text = String::new();
     for (name, family) in &families {
-        let _ = writeln!(text, "# HELP {name} {}", escape(&family.help, false));
+        let _ = writeln!(text, "# HELP {name} {}", Escaped(&family.help, false));
         let _ = writeln!(text, "# TYPE {name} {}", family.kind);
         for (labels, number) in &family.samples {
             let _ = match number {
                 Number::Count(count) => writeln!(text, "{name}{labels} {count}"),
-                Number::Real(value) => writeln!(text, "{name}{labels} {}", real(*value)),
+                Number::Real(value) => writeln!(text, "{name}{labels} {}", Real(*value)),
             };
         }
     }
-    render_histograms(&mut text, histograms);
     text
 }
 
@@ -107,11 +116,11 @@ fn add_entry(families: &mut BTreeMap<String, Family>, entry: &Entry) {
     let Entry { stage, unit, side, count } = *entry;
     let base = name(&format!("kernspan_{stage}_{unit}"));
     let samples = if side == Side::Held {
-        let help = format!("{unit} inside the stage {stage} now");
+        let help = || format!("{unit} inside the stage {stage} now");
         family(families, format!("{base}_held"), "gauge", help)
     } else {
         let help =
-            format!("{unit} of the stage {stage}: came in, went out, lost or seen, by cause");
+            || format!("{unit} of the stage {stage}: came in, went out, lost or seen, by cause");
         family(families, format!("{base}_total"), "counter", help)
     };
     let labels = match side {
@@ -130,54 +139,80 @@ fn family<'a>(
     families: &'a mut BTreeMap<String, Family>,
     name: String,
     kind: &'static str,
-    help: String,
+    help: impl FnOnce() -> String,
 ) -> &'a mut BTreeMap<String, Number> {
     let family = families.entry(name);
-    &mut family.or_insert_with(|| Family { kind, help, samples: BTreeMap::new() }).samples
+    let fresh = || Family { kind, help: help(), samples: BTreeMap::new() };
+    &mut family.or_insert_with(fresh).samples
 }
 
 /// Only `[a-zA-Z0-9_]`, not beginning with a digit.
 fn name(text: &str) -> String {
-    let mut name: String =
-        text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if name.starts_with(|c: char| c.is_ascii_digit()) {
-        name.insert(0, '_');
-    }
+    let mut name = String::with_capacity(text.len() + "_seconds".len());
+    write_name(&mut name, text);
     name
+}
+
+fn write_name(into: &mut String, text: &str) {
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        into.push('_');
+    }
+    into.extend(text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
 }
 
 /// `{a="b",c="d"}`, nothing without labels.
 fn label_text(labels: &[(&str, String)]) -> String {
-    if labels.is_empty() {
-        return String::new();
+    let mut text = String::new();
+    if !labels.is_empty() {
+        text.push('{');
+        write_labels(&mut text, labels);
+        text.push('}');
     }
-    let pairs: Vec<String> = labels
-        .iter()
-        .map(|(label, value)| format!("{}=\"{}\"", name(label), escape(value, true)))
-        .collect();
-    format!("{{{}}}", pairs.join(","))
+    text
+}
+
+/// `a="b",c="d"`.
+fn write_labels(into: &mut String, labels: &[(&str, String)]) {
+    for (at, (label, value)) in labels.iter().enumerate() {
+        if at > 0 {
+            into.push(',');
+        }
+        write_name(into, label);
+        let _ = write!(into, "=\"{}\"", Escaped(value, true));
+    }
 }
 
 /// Backslash and line feed; in a label's value the quote too.
-fn escape(text: &str, label: bool) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => escaped.push_str("\\\\"),
-            '\n' => escaped.push_str("\\n"),
-            '"' if label => escaped.push_str("\\\""),
-            c => escaped.push(c),
+struct Escaped<'a>(&'a str, bool);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, into: &mut Formatter<'_>) -> fmt::Result {
+        let Escaped(text, is_label) = self;
+        for piece in text.split_inclusive(['\\', '\n', '"']) {
+            let plain = piece.strip_suffix(['\\', '\n', '"']).unwrap_or(piece);
+            into.write_str(plain)?;
+            into.write_str(match &piece[plain.len()..] {
+                "\\" => "\\\\",
+                "\n" => "\\n",
+                "\"" if *is_label => "\\\"",
+                as_it_is => as_it_is,
+            })?;
         }
+        Ok(())
     }
-    escaped
 }
 
 /// Prometheus spells infinity otherwise than Rust.
-fn real(value: f64) -> String {
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+struct Real(f64);
+
+impl Display for Real {
+    fn fmt(&self, into: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            f64::INFINITY => into.write_str("+Inf"),
+            f64::NEG_INFINITY => into.write_str("-Inf"),
+            value => value.fmt(into),
+        }
     }
-    value.to_string()
 }
 
 #[cfg(test)]
@@ -214,7 +249,7 @@ kernspan_ring_records_total{side="lost",cause="ring_full"} 2
 kernspan_x +Inf
 kernspan_x{service="a\\b\"c\nd"} 1.5
 "#;
-        assert_eq!(render(&entries, &gauges, &[]), expected);
+        assert_eq!(render(&entries, &gauges, &[], &[]), expected);
     }
 
     #[test]
@@ -226,16 +261,20 @@ kernspan_x{service="a\\b\"c\nd"} 1.5
             counts: vec![2, 3, 1],
             sum: 4.5,
         };
-        let text = render(&[], &[], &[histogram.clone(), histogram]);
-        let expected = r#"# TYPE http_server_request_duration_seconds histogram
-http_server_request_duration_seconds_bucket{service_name="shop",le="0.005"} 2
+        let mut text = String::new();
+        write_histogram(&mut text, &histogram, &mut "left over".to_owned());
+        let expected = r#"http_server_request_duration_seconds_bucket{service_name="shop",le="0.005"} 2
 http_server_request_duration_seconds_bucket{service_name="shop",le="1"} 5
 http_server_request_duration_seconds_bucket{service_name="shop",le="+Inf"} 6
 http_server_request_duration_seconds_sum{service_name="shop"} 4.5
 http_server_request_duration_seconds_count{service_name="shop"} 6
 "#;
-        assert!(text.contains(expected), "{text}");
-        assert_eq!(text.matches("# TYPE").count(), 1, "a family stands together");
+        assert_eq!(text, expected);
+        text.clear();
+        let unlabelled = Bucketed { labels: Vec::new(), ..histogram };
+        write_histogram(&mut text, &unlabelled, &mut String::new());
+        assert!(text.contains("_bucket{le=\"+Inf\"} 6\n"), "{text}");
+        assert!(text.ends_with("_seconds_sum 4.5\nhttp_server_request_duration_seconds_count 6\n"));
     }
 
     #[test]

@@ -3,9 +3,8 @@
 //! A connection that has to wait stays in the kernel's backlog: nothing is allocated for it. Half
 //! full, connections close after one answer, so that idle ones do not keep others out.
 
-use super::{StatusSource, answer};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use super::{AnswerBody, StatusSource, answer};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -122,7 +121,7 @@ async fn connection(
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = answer(request.method(), request.uri().path(), source.as_ref());
-        async move { Ok::<Response<Full<Bytes>>, Infallible>(response) }
+        async move { Ok::<Response<AnswerBody>, Infallible>(response) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

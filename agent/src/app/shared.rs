@@ -10,7 +10,7 @@ use agent_core::connection::{Census, KindCounts};
 use agent_core::event::ProcessKey;
 use agent_core::flow::metrics::Sample;
 use agent_core::ledger::{Entry, Side};
-use agent_core::request::{Bucketed, Number};
+use agent_core::request::Numbers;
 use agent_core::trace::Window;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,9 +35,6 @@ pub enum Thread {
     FlowMetrics,
 }
 
-/// Histograms and counters of requests.
-pub type RequestNumbers = (Vec<Bucketed>, Vec<Number>);
-
 /// See the module.
 pub struct Shared {
     /// Threads end when this is set.
@@ -60,8 +57,8 @@ pub struct Shared {
     /// By payload ring.
     census: Mutex<BTreeMap<usize, Census>>,
     window: Mutex<Window>,
-    flows: Mutex<Vec<Sample>>,
-    requests: Mutex<RequestNumbers>,
+    flows: Mutex<Arc<Vec<Sample>>>,
+    requests: Mutex<Arc<Numbers>>,
 }
 
 impl Shared {
@@ -113,22 +110,22 @@ impl Shared {
 
     /// Numbers of conversations, as last reported.
     pub fn publish_flows(&self, samples: Vec<Sample>) {
-        *lock(&self.flows) = samples;
+        *lock(&self.flows) = Arc::new(samples);
     }
 
     /// The same, to be read.
-    pub fn flows(&self) -> Vec<Sample> {
-        lock(&self.flows).clone()
+    pub fn flows(&self) -> Arc<Vec<Sample>> {
+        Arc::clone(&lock(&self.flows))
     }
 
     /// Numbers of requests, as last reported.
-    pub fn publish_requests(&self, numbers: RequestNumbers) {
-        *lock(&self.requests) = numbers;
+    pub fn publish_requests(&self, numbers: Numbers) {
+        *lock(&self.requests) = Arc::new(numbers);
     }
 
     /// The same, to be read.
-    pub fn requests(&self) -> RequestNumbers {
-        lock(&self.requests).clone()
+    pub fn requests(&self) -> Arc<Numbers> {
+        Arc::clone(&lock(&self.requests))
     }
 
     /// Connections by process and kind, of all payload rings, as last published.

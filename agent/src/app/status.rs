@@ -4,7 +4,7 @@ use super::{doctor::hook_report, packets::InKernel, reload::Reloads, shared::Sha
 use crate::admin::{Gauge, StatusSource, ledger_json};
 use agent_core::flow::metrics::Sample;
 use agent_core::ledger::Entry;
-use agent_core::request::{Bucketed, Number};
+use agent_core::request::Numbers;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -58,19 +58,6 @@ impl StatusSource for Status {
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        let gauge = |sample: Sample| Gauge {
-            name: sample.prometheus,
-            help: "Conversations over TCP and UDP, by service; see kernspan run --help.",
-            labels: sample.labels,
-            value: sample.value,
-        };
-        let counter = |number: Number| Gauge {
-            name: number.name,
-            help: "Requests between two services, all, whatever is sampled.",
-            labels: number.labels,
-            value: number.value as f64,
-        };
-        let (_, edges) = self.run.get().requests();
         let (taken_up, refused) = self.reloads.counts();
         let reloads = [
             (
@@ -84,18 +71,19 @@ impl StatusSource for Status {
                 refused,
             ),
         ];
-        let reloads = reloads.map(|(name, help, count)| Gauge {
-            name,
-            help,
-            labels: Vec::new(),
-            value: count as f64,
-        });
-        let flows = self.run.get().flows().into_iter().map(gauge);
-        flows.chain(edges.into_iter().map(counter)).chain(reloads).collect()
+        let gauge = |(name, help, count)| {
+            let (labels, value) = (Vec::new(), count as f64);
+            Gauge { name, help, labels, value }
+        };
+        reloads.map(gauge).into()
     }
 
-    fn histograms(&self) -> Vec<Bucketed> {
-        self.run.get().requests().0
+    fn flows(&self) -> Arc<Vec<Sample>> {
+        self.run.get().flows()
+    }
+
+    fn requests(&self) -> Arc<Numbers> {
+        self.run.get().requests()
     }
 
     fn status(&self) -> Value {

@@ -4,8 +4,10 @@ use super::{BOUNDS, BUCKETS, FlowMetrics, IDLE_REPORTS, Key, Series};
 use crate::flow::log::error_name;
 use crate::histogram::Histogram;
 use crate::metric::{Data, Distribution, Metric, Point, Temporality};
-use crate::process::Resource;
+use crate::process::{Resource, SharedResource};
 use crate::span::{Attribute, Output, Value};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use std::collections::BTreeMap;
 
 /// One number of one series, for a text format.
@@ -38,18 +40,38 @@ impl FlowMetrics {
             emit(None, resource, series, unix_ns, out);
             series.active = 0;
         }
-        self.series.retain(|_, (_, series)| series.idle_reports < IDLE_REPORTS);
+        self.forget();
     }
 
-    /// All numbers by service, for a text format: those of a service's processes added up, histograms
-    /// as their sum and count.
+    /// Drops what is idle; the text keeps its sums.
+    fn forget(&mut self) {
+        let is_idle = |_: &Key, (_, series): &mut (_, Series)| series.idle_reports >= IDLE_REPORTS;
+        for (key, (resource, series)) in self.series.extract_if(is_idle) {
+            let labels = (resource.service.as_str().into(), Key { service: 0, ..key });
+            self.retired.of(labels).merge(&series);
+        }
+        if !self.retired.is_empty() {
+            let labels = |(key, (resource, _)): (&Key, &(SharedResource, Series))| {
+                (resource.service.as_str().into(), Key { service: 0, ..key.clone() })
+            };
+            let live: HashSet<(Box<str>, Key), RandomState> =
+                self.series.iter().map(labels).collect();
+            self.retired.age(|labels| live.contains(labels));
+        }
+    }
+
+    /// All numbers by service, for a text format: those of a service's processes added up, also of those that
+    /// are gone ([`Retired`](crate::retired)), histograms as their sum and count.
     pub fn samples(&self) -> Vec<Sample> {
         let mut sums: BTreeMap<(&'static str, Labels), f64> = BTreeMap::new();
-        let overflow = self.overflow.iter().map(|(resource, series)| (None, resource, series));
-        let known =
+        let live =
             self.series.iter().map(|(key, (resource, series))| (Some(key), resource, series));
-        for (key, resource, series) in known.chain(overflow) {
-            let mut labels: Labels = vec![("service_name", resource.service.clone())];
+        let overflow = self.overflow.iter().map(|(resource, series)| (None, resource, series));
+        let live = live.chain(overflow).map(|(key, of, series)| (key, of.service.as_str(), series));
+        let retired = self.retired.iter();
+        let retired = retired.map(|((service, key), series)| (Some(key), &**service, series));
+        for (key, service, series) in live.chain(retired) {
+            let mut labels: Labels = vec![("service_name", service.to_owned())];
             labels.extend(base(key).into_iter().map(|(name, value)| (name, value.to_text())));
             let mut add = |metric, own: Option<Attribute<'_>>, value: f64| {
                 let mut labels = labels.clone();

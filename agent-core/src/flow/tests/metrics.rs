@@ -1,5 +1,6 @@
 use super::table::tcp;
 use crate::flow::conversation::Conversation;
+use crate::flow::metrics::Sample;
 use crate::flow::table::{Change, FlowChange};
 use crate::flow::{FlowMetrics, PeerLabels, Totals};
 use crate::otlp::{Batch, Signal};
@@ -8,6 +9,7 @@ use agent_common::record::{Flow, role};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_point};
 use prost::Message;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn resource(id: u32) -> Arc<Resource> {
@@ -144,4 +146,52 @@ fn processes_of_a_service_are_one_in_the_text_format() {
             && sample.labels.iter().any(|(_, value)| value == "transmit")
     });
     assert_eq!(sent.map(|sample| sample.value), Some(21.0), "{samples:?}");
+}
+
+#[test]
+fn no_flow_counter_of_the_text_falls_when_containers_are_replaced() {
+    let mut metrics = FlowMetrics::new(PeerLabels::default(), 10);
+    let counters = |metrics: &FlowMetrics| -> BTreeMap<String, f64> {
+        let of =
+            |sample: Sample| (format!("{} {:?}", sample.prometheus, sample.labels), sample.value);
+        metrics.samples().into_iter().map(of).collect()
+    };
+    let mut before = BTreeMap::new();
+    for id in 0..5 {
+        let resource = Arc::new(Resource {
+            id,
+            service: "shop".to_owned(),
+            attributes: Vec::new(),
+            part_of: None,
+        });
+        // Less each time: what is left of the last sum must not be all.
+        for round in 0..(100 - 15 * u64::from(id)) {
+            let cookie = 1000 * u64::from(id) + round;
+            let failed = Flow { old_state: 2, state: 7, error: 111, ..tcp(cookie, 5, 0) };
+            let moved = Flow { srtt_us: 8 * 150, segments_in: 3, ..tcp(cookie + 500, 5, 7) };
+            for flow in [failed, moved] {
+                metrics.add(&change(&flow), &resource, 500);
+            }
+            exported(&mut metrics);
+            let now = counters(&metrics);
+            for (name, value) in &before {
+                assert!(now.get(name) >= Some(value), "{name}: {value} -> {:?}", now.get(name));
+            }
+            before = now;
+        }
+    }
+    let total = |name: &str, label: &str| {
+        let of = |(key, _): &(&String, &f64)| key.starts_with(name) && key.contains(label);
+        before.iter().filter(of).map(|(_, value)| *value).collect::<Vec<_>>()
+    };
+    assert_eq!(total("kernspan_network_flow_bytes_total", "transmit"), [350.0 * 7.0]);
+    assert_eq!(total("kernspan_tcp_failed_connections_total", "ECONNREFUSED"), [350.0]);
+    assert_eq!(total("kernspan_tcp_rtt_seconds_count_total", ""), [350.0]);
+    let live = metrics.ledger().into_iter().find(|entry| entry.unit == "series");
+    assert_eq!(live.map(|entry| entry.count), Some(1), "of the last alone");
+    // An hour later nobody remembers, and what comes then begins anew.
+    for _ in 0..400 {
+        exported(&mut metrics);
+    }
+    assert_eq!(counters(&metrics), BTreeMap::new());
 }
