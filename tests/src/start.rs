@@ -147,6 +147,8 @@ impl Started {
                 command.env_remove(name);
             }
         }
+        // Wrappers look for their interpreters there, and what else is installed is none of the table.
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         let variables = start.variables.iter();
         command.envs(
             variables.map(|(name, value)| {

@@ -61,7 +61,7 @@ fn files() -> Vec<(&'static str, String)> {
         ),
         ("report/report.sh", "#!/bin/sh\nwhile :; do /bin/sleep 1; done\n".to_owned()),
         ("mail/server.js", format!("process.title = 'mailer';\n{LISTEN}")),
-        ("basket/server.js", LISTEN.to_owned()),
+        ("basket/index.js", LISTEN.to_owned()),
         ("app/src/dist/server.js", LISTEN.to_owned()),
         (
             "app/src/dist/package.json",

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 /// Programs of the object, in the order of [`Programs`].
 const NAMES: [&str; 5] = ["tls_entry", "tls_return", "rust_entry", "rust_return", "tls_go"];
@@ -259,6 +260,7 @@ fn tables(ebpf: &Ebpf) -> Option<Tables> {
         sockets: HashMap::try_from(view(ebpf, "TLS_SOCKETS")?).ok()?,
         objects: HashMap::try_from(view(ebpf, "TLS_OBJECTS")?).ok()?,
         made: None,
+        tidy_at: Instant::now(),
     })
 }
 

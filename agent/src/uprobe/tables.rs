@@ -14,6 +14,13 @@ use std::time::{Duration, Instant};
 /// Room is not looked for again so soon: a look asks for every entry.
 const PAUSE: Duration = Duration::from_secs(20);
 
+/// Objects of sockets that are closed are taken out so often: programs that end free nothing. (Measured: 180 KiB more in
+/// twenty minutes of a client a second.)
+const TIDY: Duration = Duration::from_secs(60);
+
+/// … and seldom enough to take no more than one part in so many of a processor: a look asks for every entry.
+const TIDY_SHARE: u32 = 500;
+
 /// A socket over which nothing went for so long makes room, be it closed or not: if it is used again, it is read as
 /// one that is older than the agent.
 const IDLE: Duration = Duration::from_secs(600);
@@ -33,6 +40,8 @@ pub(super) struct Tables {
     pub(super) objects: HashMap<MapData, [u64; 2], u64>,
     /// When room was last made.
     pub(super) made: Option<Instant>,
+    /// When objects without a socket are looked for next.
+    pub(super) tidy_at: Instant,
 }
 
 impl Tables {
@@ -44,6 +53,7 @@ impl Tables {
     /// Makes room if there was none: gives how many sockets and objects are forgotten.
     pub(super) fn make_room(&mut self) -> u64 {
         if self.made.is_some_and(|made| made.elapsed() < PAUSE) || self.take(note::FULL).is_none() {
+            self.tidy();
             return 0;
         }
         self.made = Some(Instant::now());
@@ -53,6 +63,17 @@ impl Tables {
             "the tables of TLS were full: {sockets} sockets, {objects} objects forgotten"
         );
         (sockets + objects) as u64
+    }
+
+    /// Takes out objects whose sockets are closed, now and then.
+    fn tidy(&mut self) {
+        let began = Instant::now();
+        if began < self.tidy_at {
+            return;
+        }
+        let forgotten = forget_without(&self.sockets, &mut self.objects);
+        self.tidy_at = began + TIDY.max(began.elapsed() * TIDY_SHARE);
+        tracing::debug!("{forgotten} objects of closed connections over TLS taken out");
     }
 
     fn take(&mut self, place: u32) -> Option<u32> {
@@ -94,9 +115,15 @@ fn forget_unused(
     now: u32,
 ) -> (usize, usize) {
     let forgotten = forget(sockets, |streams| is_idle(streams, now));
-    // An object is made after its socket: one whose socket is not there is looked at later than its socket.
-    let without = |cookie: &u64| matches!(sockets.get(cookie), Ok(None));
-    (forgotten, forget(objects, without))
+    (forgotten, forget_without(sockets, objects))
+}
+
+/// Forgets objects whose socket is gone: it was there before the object, which is read first.
+fn forget_without(
+    sockets: &impl Table<u64, Streams>,
+    objects: &mut impl Table<[u64; 2], u64>,
+) -> usize {
+    forget(objects, |cookie: &u64| matches!(sockets.get(cookie), Ok(None)))
 }
 
 /// Removes the entries that go. Each is looked at again right before: finding all of them takes long enough for one

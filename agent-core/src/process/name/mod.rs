@@ -127,9 +127,22 @@ fn program<'a>(facts: &'a ProcessFacts, executable: &'a str) -> (&'a str, &'a [S
             _ if !first.is_empty() => (first.trim_start_matches('-'), args),
             _ => (executable, args),
         }
+    } else if let Some(link) = link(facts, executable) {
+        (link, args)
     } else {
         (executable, args)
     }
+}
+
+/// The name of the link by which a program was started that is several (`redis-server` is `redis-check-rdb`): the kernel
+/// names the task after it, and the program calls itself so.
+fn link<'a>(facts: &'a ProcessFacts, executable: &str) -> Option<&'a str> {
+    /// `TASK_COMM_LEN`, without its end (include/linux/sched.h).
+    const LONGEST: usize = 15;
+    let called = base(facts.args.first()?.split(' ').next()?);
+    let cut = called.get(..LONGEST).unwrap_or(called);
+    let is_link = interpreter(executable).is_none() && called != executable;
+    (is_link && !called.is_empty() && facts.comm == cut).then_some(called)
 }
 
 #[cfg(test)]

@@ -296,3 +296,23 @@ proptest! {
         prop_assert!(identify(&facts).service != Some(String::new()));
     }
 }
+
+#[test]
+fn a_program_that_is_several_is_called_by_the_link() {
+    let facts = |comm: &str, title: &str| ProcessFacts {
+        executable: "/usr/bin/redis-check-rdb".into(),
+        comm: comm.into(),
+        args: vec![title.into()],
+        working_directory: "/".into(),
+        ..ProcessFacts::default()
+    };
+    for (comm, title, expected) in [
+        ("redis-server", "redis-server *:6379", "redis-server"),
+        ("redis-server", "/usr/bin/redis-server", "redis-server"),
+        ("redis-check-rdb", "/usr/bin/redis-check-rdb", "redis-check-rdb"),
+        // One that only calls itself so.
+        ("redis-check-rdb", "other *:6379", "redis-check-rdb"),
+    ] {
+        assert_eq!(identify(&facts(comm, title)).service.as_deref(), Some(expected), "{title}");
+    }
+}
