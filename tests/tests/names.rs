@@ -176,7 +176,7 @@ fn table() -> Vec<Start> {
             .with("PYTHONPATH", "{dir}/../plain"),
         python("asgi", "/usr/bin/uvicorn --port {port} main:app", "asgi"),
         python("asgi", "/usr/bin/python3 -m uvicorn --port {port} payments.main:app", "payments"),
-        python("celery", "/usr/bin/celery -A billing worker -c 1", "billing").last(),
+        python("celery", "/usr/bin/celery -A billing worker -c 1", "billing"),
         // Shells, and what they start.
         python("tasks", "/bin/sh -c exec\tpython3\tbilling.py", "billing"),
         python("tasks", "/bin/sh -c python3\tinvoice.py;true", "invoice").last(),
