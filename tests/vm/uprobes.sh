@@ -21,7 +21,7 @@ ask_over_tls() {
     done
 }
 
-# Stalls are the emulation's, and no fault.
+# Stalls are the emulation's, and no fault. Nothing found is no failure of grep's.
 faults() {
     dmesg | grep -E 'BUG: |Oops|general protection fault|stack guard page|UBSAN|KASAN' | grep -v lockup || true
 }
