@@ -136,4 +136,6 @@ pub enum Read {
     Framing,
     /// Text between framing whose content does not matter: chunk extensions, trailers.
     Text,
+    /// A piece of a TLS hello, with filler for all of it that says nothing.
+    Hello,
 }

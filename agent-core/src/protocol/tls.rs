@@ -6,6 +6,7 @@
 
 mod cipher;
 mod hello;
+mod recordable;
 
 use super::Direction;
 pub use cipher::cipher_name;
@@ -86,6 +87,22 @@ impl Handshake {
             side.bytes = Vec::new();
         }
         self.calls >= MAX_CALLS || self.sides.iter().all(|side| side.done)
+    }
+
+    /// `bytes`, which [`Handshake::take`] is about to get, as they may be recorded: with filler for all
+    /// that is not read.
+    pub fn recordable(&self, direction: Direction, bytes: &[u8]) -> Vec<u8> {
+        let [sent, received] = &self.sides;
+        let side = match direction {
+            Direction::Send => sent,
+            Direction::Receive => received,
+        };
+        if side.done {
+            return Vec::new();
+        }
+        let room = MAX_HELLO.saturating_sub(side.bytes.len());
+        let stream = [&side.bytes, bytes.get(..room).unwrap_or(bytes)].concat();
+        recordable::recordable(&stream).split_off(side.bytes.len())
     }
 
     /// What was learnt.

@@ -261,7 +261,7 @@ impl<O: ShardOutput> ShardOutput for Tap<'_, O> {
     fn read(&mut self, cookie: u64, way: Direction, position: u64, bytes: &[u8], what: Read) {
         let mut bytes = bytes.to_vec();
         match what {
-            Read::Framing => {}
+            Read::Framing | Read::Hello => {}
             Read::Text => bytes.fill(redact::FILLER),
             Read::Beginning => filler::beginning(&mut bytes),
             Read::Head => {

@@ -10,7 +10,7 @@ use crate::process::kubernetes::{Pod, PodChange, testing};
 use crate::process::{HostFacts, PodUid, ProcessFacts};
 use crate::redact;
 use crate::testing::{Slot, Socket, Tape};
-use agent_common::record::{self, Exec, Header, direction, kind, role};
+use agent_common::record::{self, Exec, Header, direction, flag, kind, role};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
@@ -292,6 +292,39 @@ proptest! {
         }
         prop_assert_eq!(live.len(), replay(&file).len(), "{}: replay is shorter or longer", why);
     }
+}
+
+/// A TLS handshake message in a record of its own.
+fn handshake(kind: u8, body: &[u8]) -> Vec<u8> {
+    let len = body.len() as u8;
+    [&[22, 3, 3, 0, len + 4, kind, 0, 0, len][..], body].concat()
+}
+
+#[test]
+fn what_hellos_say_is_replayed_and_their_secrets_are_not() {
+    let secret = format!("{SECRET:.<32}");
+    let name = [&[0, 0, 0, 6, 0, 4, 0, 0, 1][..], b"a"].concat();
+    let client =
+        [&[3, 3][..], secret.as_bytes(), &[0, 0, 2, 0x13, 2, 1, 0, 0, name.len() as u8], &name]
+            .concat();
+    let server =
+        [&[3, 3][..], secret.as_bytes(), &[0, 0x13, 2, 0, 0, 6, 0, 43, 0, 2, 3, 4]].concat();
+    let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, false));
+    socket.open(&mut tape);
+    socket.send(&mut tape, &handshake(1, &client));
+    // As OpenSSL reads: a record's header, then the record.
+    let hello = handshake(2, &server);
+    socket.receive(&mut tape, &hello[..5]);
+    socket.receive(&mut tape, &hello[5..]);
+    let mut plain = Socket::tcp(7, false);
+    plain.positions = [0, 0];
+    plain.flags |= flag::PLAINTEXT | flag::COUNTED;
+    plain.send(&mut tape, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plain.receive(&mut tape, b"HTTP/1.1 204 No Content\r\n\r\n");
+    let live = check("TLS", &tape);
+    let opened =
+        live.iter().find(|signal| signal.contains("version: Some(772), cipher: Some(4866)"));
+    assert!(opened.is_some(), "{live:#?}");
 }
 
 #[test]

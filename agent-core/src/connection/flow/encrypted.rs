@@ -11,7 +11,7 @@ use crate::connection::undecided::Undecided;
 use crate::connection::work::Step;
 use crate::message::{Encryption, Failure, Role};
 use crate::protocol::tls::Handshake;
-use crate::protocol::{Direction, Segment};
+use crate::protocol::{Direction, Read, Segment};
 use agent_common::record::{self, direction, flag};
 use agent_common::settings::socket_verdict;
 
@@ -129,6 +129,11 @@ impl Flow {
     ) {
         let Phase::Handshake(handshake) = &mut self.phase else { return };
         step.work.counts.unclassified += 1;
+        if step.out.wants_reads() {
+            let (way, position) = (segment.direction, segment.position);
+            let bytes = handshake.recordable(way, segment.bytes);
+            step.out.read(self.cookie, way, position, &bytes, Read::Hello);
+        }
         if handshake.take(segment.direction, segment.bytes, segment.len) {
             self.mute(Kind::Tls, step);
         }

@@ -12,15 +12,15 @@ pub(super) enum Outcome {
     Other,
 }
 
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
+pub(super) const CLIENT_HELLO: u8 = 1;
+pub(super) const SERVER_HELLO: u8 = 2;
 
-const SERVER_NAME: u16 = 0;
-const PROTOCOLS: u16 = 16;
-const SUPPORTED_VERSIONS: u16 = 43;
+pub(super) const SERVER_NAME: u16 = 0;
+pub(super) const PROTOCOLS: u16 = 16;
+pub(super) const SUPPORTED_VERSIONS: u16 = 43;
 
 /// Length of `random`.
-const RANDOM: usize = 32;
+pub(super) const RANDOM: usize = 32;
 
 /// Reads the first handshake message.
 pub(super) fn read(messages: &[u8], facts: &mut Facts) -> Outcome {

@@ -68,7 +68,62 @@ fn a_cut_hello_is_given_up() {
     assert!(handshake.take(Direction::Receive, &server, server.len() as u64));
 }
 
+/// Keys, tickets and random numbers are not recorded; what is read of them says the same.
+#[test]
+fn what_is_recorded_of_a_hello_is_what_is_read_of_it() {
+    let ticket = extension(35, b"a ticket");
+    let client = {
+        let names = block(&[&[0][..], &block(b"shop.example")].concat());
+        let extensions = [ticket, extension(0, &names)].concat();
+        let session = [&[8][..], b"session."].concat();
+        let body = [&[3, 3][..], b"some random bytes, thirty-two...", &session];
+        record(1, &[&body.concat()[..], &block(&[0x13, 2]), &[1, 0], &block(&extensions)].concat())
+    };
+    let key = extension(51, b"\x00\x1d\x00\x05a key");
+    let server = server_hello(&[key, extension(43, &[3, 4])].concat());
+    let (mut live, mut again) = (Handshake::default(), Handshake::default());
+    for (way, bytes) in [(Direction::Send, &client), (Direction::Receive, &server)] {
+        let kept = live.recordable(way, bytes);
+        assert_eq!(kept.len(), bytes.len());
+        for secret in [&b"random"[..], b"session.", b"ticket", b"a key", &[9; 32]] {
+            assert!(!kept.windows(secret.len()).any(|window| window == secret), "{secret:?}");
+        }
+        let _ = live.take(way, bytes, bytes.len() as u64);
+        let _ = again.take(way, &kept, kept.len() as u64);
+    }
+    let facts = live.into_facts();
+    assert_eq!(facts, again.into_facts());
+    assert_eq!((facts.version_name(), &*facts.server_name), (Some("1.3"), "shop.example"));
+}
+
 proptest! {
+    #[test]
+    fn what_is_recorded_of_any_bytes_tells_the_same(
+        pieces in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..300)), 0..9),
+        cuts in prop::collection::vec(0_usize..200, 0..4),
+    ) {
+        let (client, server) = (client_hello("shop.example"), server_hello(&extension(43, &[3, 4])));
+        let mut calls = Vec::new();
+        for (sends, hello) in [(true, client), (false, server)] {
+            let mut at: Vec<usize> = cuts.iter().map(|cut| (*cut).min(hello.len())).collect();
+            at.extend([0, hello.len()]);
+            at.sort_unstable();
+            calls.extend(at.windows(2).map(|cut| (sends, hello[cut[0]..cut[1]].to_vec())));
+        }
+        // Cut hellos, with and without strange bytes before.
+        for calls in [[pieces.clone(), calls.clone()].concat(), calls] {
+            let (mut live, mut again) = (Handshake::default(), Handshake::default());
+            for (sends, bytes) in &calls {
+                let way = if *sends { Direction::Send } else { Direction::Receive };
+                let mut kept = live.recordable(way, bytes);
+                kept.resize(bytes.len(), crate::redact::FILLER);
+                let ends = live.take(way, bytes, bytes.len() as u64);
+                prop_assert_eq!(ends, again.take(way, &kept, bytes.len() as u64));
+            }
+            prop_assert_eq!(live.into_facts(), again.into_facts());
+        }
+    }
+
     #[test]
     fn any_bytes_in_any_pieces_are_bounded_and_no_panic(
         pieces in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..600)), 0..64)
