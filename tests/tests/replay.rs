@@ -2,7 +2,9 @@
 //! holds no secret.
 
 use kernspan_tests::agent::{self, Agent};
-use kernspan_tests::client::curl;
+use kernspan_tests::certificates::Certificates;
+use kernspan_tests::client::{curl, curl_with};
+use kernspan_tests::https::{Program, Server, unlike_tls};
 use kernspan_tests::ledger::Ledger;
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Log, Span, Telemetry};
@@ -27,7 +29,7 @@ const SECRETS: [(&str, &str); 6] = [
     ("argument", "sesame-argument-20f6"),
 ];
 
-/// nginx before a Python server; clients with and without secrets; an exec with a secret.
+/// nginx before a Python server; clients with and without secrets; an exec with a secret; TLS.
 fn load(scenario: &Scenario) {
     let (port, behind) = (free_port(), free_port().to_string());
     let server = Python::serve(scenario, "server", "server.py", &["--port", &behind], &[]);
@@ -54,11 +56,22 @@ fn load(scenario: &Scenario) {
     output(Command::new("/bin/true").arg(format!("--password={argument}")));
     let _ = nginx.stop();
     let _ = server.stop();
+    encrypted(scenario);
+}
+
+const ENCRYPTED: usize = 20;
+
+fn encrypted(scenario: &Scenario) {
+    let certificates = Certificates::make(scenario);
+    let server = Server::start(scenario, Program::Python, &certificates);
+    // The library is known within 100 ms of its first use.
+    std::thread::sleep(Duration::from_millis(500));
+    curl_with(scenario, &["--insecure"], &vec![server.url(); ENCRYPTED], 4);
 }
 
 #[test]
 fn a_replay_gives_the_live_output_and_no_secret() {
-    let Some(scenario) = Scenario::begin("replay", &["nginx", "curl", "setpriv"]) else { return };
+    let Some(scenario) = Scenario::begin("replay", &["nginx", "curl", "setpriv", "openssl"]) else { return };
     let agent = Agent::record(&scenario, "run.rec", &["--log-level", "trace"]);
     load(&scenario);
     let live = agent.stop();
@@ -73,6 +86,10 @@ fn a_replay_gives_the_live_output_and_no_secret() {
     let logs = (ordered_logs(&live.telemetry.logs), ordered_logs(&replayed.logs));
     assert!(!logs.0.is_empty(), "no exec in the live run");
     assert!(logs.0 == logs.1, "{}", difference(&logs.0, &logs.1));
+
+    let encrypted = live.telemetry.spans.iter().filter(|s| s.text("url.scheme") == "https");
+    let unlike: Vec<String> = encrypted.clone().filter_map(unlike_tls).collect();
+    assert!(encrypted.count() >= ENCRYPTED && unlike.is_empty(), "over TLS: {unlike:#?}");
 
     secrets_are_nowhere(&scenario);
     // The planting worked: what is beside the secret was seen.
