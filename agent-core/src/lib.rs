@@ -25,6 +25,7 @@ pub mod id;
 pub mod ledger;
 pub mod process;
 pub mod redact;
+mod slab;
 
 pub mod connection;
 pub mod message;

@@ -71,7 +71,9 @@ fn encrypted(scenario: &Scenario) {
 
 #[test]
 fn a_replay_gives_the_live_output_and_no_secret() {
-    let Some(scenario) = Scenario::begin("replay", &["nginx", "curl", "setpriv", "openssl"]) else { return };
+    let Some(scenario) = Scenario::begin("replay", &["nginx", "curl", "setpriv", "openssl"]) else {
+        return;
+    };
     let agent = Agent::record(&scenario, "run.rec", &["--log-level", "trace"]);
     load(&scenario);
     let live = agent.stop();

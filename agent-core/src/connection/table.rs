@@ -1,6 +1,7 @@
 //! Connections by socket cookie: a slab and an index, bounded.
 
 use super::flow::Flow;
+use crate::slab::{NONE, Slab};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
@@ -12,8 +13,7 @@ const EVICTION_SAMPLE: usize = 32;
 #[derive(Debug)]
 pub(super) struct Table {
     index: HashMap<u64, u32, RandomState>,
-    slots: Vec<Option<Flow>>,
-    free: Vec<u32>,
+    flows: Slab<Flow>,
     limit: usize,
     /// Where the next sample begins.
     hand: usize,
@@ -23,9 +23,8 @@ impl Table {
     pub(super) fn new(limit: usize) -> Table {
         Table {
             index: HashMap::with_hasher(RandomState::default()),
-            slots: Vec::new(),
-            free: Vec::new(),
-            limit: limit.clamp(1, u32::MAX as usize),
+            flows: Slab::default(),
+            limit: limit.clamp(1, NONE as usize),
             hand: 0,
         }
     }
@@ -40,46 +39,34 @@ impl Table {
 
     /// Slots in use or free: the range of [`Table::at`].
     pub(super) fn slots(&self) -> usize {
-        self.slots.len()
+        self.flows.slots()
     }
 
     pub(super) fn get(&mut self, cookie: u64) -> Option<&mut Flow> {
-        let slot = *self.index.get(&cookie)?;
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.flows.get_mut(*self.index.get(&cookie)?)
     }
 
     pub(super) fn find(&self, cookie: u64) -> Option<&Flow> {
-        self.at(*self.index.get(&cookie)? as usize)
+        self.flows.get(*self.index.get(&cookie)?)
     }
 
     pub(super) fn at(&self, slot: usize) -> Option<&Flow> {
-        self.slots.get(slot)?.as_ref()
+        self.flows.get(u32::try_from(slot).ok()?)
     }
 
     /// Enters a connection whose cookie is not in the table; the caller has made room.
     pub(super) fn insert(&mut self, flow: Flow) {
         let cookie = flow.cookie;
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(None);
-                (self.slots.len() - 1) as u32
-            }
-        };
-        self.slots[slot as usize] = Some(flow);
-        self.index.insert(cookie, slot);
+        self.index.insert(cookie, self.flows.insert(flow));
     }
 
     pub(super) fn remove(&mut self, cookie: u64) -> Option<Flow> {
-        let slot = self.index.remove(&cookie)?;
-        let flow = self.slots.get_mut(slot as usize)?.take();
-        self.free.push(slot);
-        flow
+        self.flows.remove(self.index.remove(&cookie)?)
     }
 
     /// Cookie of a connection that has been silent for long: the longest of a sample.
     pub(super) fn silent(&mut self) -> Option<u64> {
-        let count = self.slots.len();
+        let count = self.slots();
         let sample = EVICTION_SAMPLE.min(count);
         let start = self.hand;
         self.hand = (start + sample) % count.max(1);
@@ -90,6 +77,6 @@ impl Table {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.slots.iter().flatten()
+        self.flows.iter()
     }
 }

@@ -1,6 +1,6 @@
 //! A map that never holds more than its limit: the entry that has been in it longest leaves.
 
-use super::slab::Slab;
+use crate::slab::Slab;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::hash::Hash;

@@ -8,10 +8,10 @@ use super::request::Request;
 use super::sampling::Fate;
 use super::sampling::sampler::{Sampler, Spans};
 use super::settle::{Settled, Trees, unix_ns};
-use super::slab::NONE;
 use crate::message::{Failure, Finished, Name, Role};
 use crate::process::Resource;
 use crate::route::Routes;
+use crate::slab::NONE;
 use crate::span::{Kind, Span};
 
 impl Core {

@@ -11,10 +11,10 @@
 
 use super::bounded::Bounded;
 use super::request::Request;
-use super::slab::Slab;
 use crate::event::ProcessKey;
 use crate::id::SpanId;
 use crate::message::Thread;
+use crate::slab::Slab;
 use agent_common::runtime::{MADE_SINCE, UNKNOWN, maker, number};
 
 /// A thread, or, where the runtime has its own, a goroutine.

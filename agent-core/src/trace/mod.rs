@@ -37,7 +37,6 @@ mod order;
 mod request;
 mod sampling;
 mod settle;
-mod slab;
 mod suspicion;
 mod text;
 mod threads;

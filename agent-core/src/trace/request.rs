@@ -2,9 +2,9 @@
 
 use super::context::Declared;
 use super::measure::Leg;
-use super::slab::NONE;
 use crate::id::SpanId;
 use crate::message::{Failure, Finished, Role, Started};
+use crate::slab::NONE;
 
 /// How a parent was found. The order is that of the evidence ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@
 
 use super::context::{Declared, RANDOM, SAMPLED};
 use super::sampling::{Fate, Why, threshold};
-use super::slab::{NONE, Slab};
 use crate::event::ProcessKey;
 use crate::id::{IdKey, SpanId, TraceId};
+use crate::slab::{NONE, Slab};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 

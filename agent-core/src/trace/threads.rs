@@ -30,11 +30,11 @@ use super::doubt::Doubt;
 use super::goroutines::{Goroutines, Key};
 use super::request::Request;
 use super::settle::Trees;
-use super::slab::Slab;
 use super::suspicion::Suspicion;
 use crate::event::ProcessKey;
 use crate::id::SpanId;
 use crate::message::{Failure, Thread};
+use crate::slab::Slab;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
