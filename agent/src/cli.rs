@@ -4,7 +4,6 @@ mod args;
 pub mod doctor;
 mod failure;
 pub mod flows;
-mod kubernetes;
 mod read;
 mod screens;
 
@@ -184,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_file_in_the_help_is_a_right_one() {
-        let (_, example) = args::RUN_EXAMPLES.split_once("names of the flags:\n").unwrap();
+        let (_, example) =
+            args::examples::RUN_EXAMPLES.split_once("names of the flags:\n").unwrap();
         let (example, _) = example.split_once("\n\n").unwrap();
         let mut problems = config::Problems::default();
         let given = config::given::from_text("example", example, &mut problems);

@@ -177,6 +177,8 @@ fn table() -> Vec<Start> {
         python("asgi", "/usr/bin/uvicorn --port {port} main:app", "asgi"),
         python("asgi", "/usr/bin/python3 -m uvicorn --port {port} payments.main:app", "payments"),
         python("celery", "/usr/bin/celery -A billing worker -c 1", "billing"),
+        // Of its pool, whose title does not say it.
+        python("celery", "/usr/bin/celery -A billing worker -c 1 -n two@h", "billing").last(),
         // Shells, and what they start.
         python("tasks", "/bin/sh -c exec\tpython3\tbilling.py", "billing"),
         python("tasks", "/bin/sh -c python3\tinvoice.py;true", "invoice").last(),

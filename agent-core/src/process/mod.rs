@@ -24,6 +24,7 @@ pub use facts::{
     HostFacts, MAX_ARGS, MAX_ARGS_BYTES, ProcessFacts, START_TICK_NS, split_args, start_tick,
 };
 pub use name::{Identity, Mistake, NameRule, NameRules, Naming, Runtime, hosts_code, identify};
+use name::{is_named_after, needs_parent};
 pub use resource::{
     KEPT_ENVIRONMENT, Resource, ResourceValue, SharedResource, resource_attributes,
 };

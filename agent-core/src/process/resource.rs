@@ -2,7 +2,7 @@
 
 use super::facts::{HostFacts, ProcessFacts, start_tick};
 use super::kubernetes::{Workload, pod_attributes};
-use super::{NameRules, Place, identify, place};
+use super::{Identity, NameRules, Place, place};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub type SharedResource = Arc<Resource>;
 /// The attributes of a process's resource, sorted by key, each key once.
 ///
 /// `service.name`: the operator's rules, the process's environment (`OTEL_SERVICE_NAME`, then
-/// `OTEL_RESOURCE_ATTRIBUTES`), what is said of its pod, what [`identify`] finds, else
+/// `OTEL_RESOURCE_ATTRIBUTES`), what is said of its pod, what is found of its [`Identity`], else
 /// `unknown_service`. Other attributes in the environment are carried over; what the agent itself
 /// sees (`process.*`, `container.id`, `telemetry.*`, `os.type`) is not theirs to say, nor what the pod
 /// is ([`kubernetes`](super::kubernetes)).
@@ -75,12 +75,12 @@ pub type SharedResource = Arc<Resource>;
 /// with every batch.
 pub fn resource_attributes(
     facts: &ProcessFacts,
+    identity: &Identity,
     host: &HostFacts,
     rules: &NameRules,
     workload: Option<&Workload>,
 ) -> Vec<(String, ResourceValue)> {
     let mut attributes = Attributes(BTreeMap::new());
-    let identity = identify(facts);
     attributes.text("service.name", identity.service.as_deref().unwrap_or("unknown_service"));
     attributes.text("service.namespace", identity.namespace.as_deref().unwrap_or_default());
     attributes.text("service.instance.id", &instance_id(facts, host));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::ProcessKey;
-use crate::process::{NameRule, START_TICK_NS};
+use crate::process::{NameRule, START_TICK_NS, identify};
 
 fn facts(environment: &[(&str, &str)]) -> ProcessFacts {
     ProcessFacts {
@@ -27,6 +27,16 @@ fn host() -> HostFacts {
         boot_id: "6b7c2bd0-2a2e-4b0b-9d0f-0e5d3b0c9d11".into(),
         agent_version: "0.1.0".into(),
     }
+}
+
+/// Named by what the facts themselves tell.
+fn resource_attributes(
+    facts: &ProcessFacts,
+    host: &HostFacts,
+    rules: &NameRules,
+    workload: Option<&Workload>,
+) -> Vec<(String, ResourceValue)> {
+    super::resource_attributes(facts, &identify(facts), host, rules, workload)
 }
 
 fn get(attributes: &[(String, ResourceValue)], key: &str) -> String {

@@ -1,12 +1,11 @@
 //! Processes that live or lived a moment ago, and what they were when.
 
-use super::NameRules;
 use super::facts::{HostFacts, ProcessFacts, start_tick};
 use super::kubernetes::{PodChange, PodTable, Workload};
-use super::place;
 use super::resource::{
     Resource, ResourceValue, SharedResource, resource_attributes, service_attributes,
 };
+use super::{Identity, NameRules, identify, is_named_after, needs_parent, place};
 use crate::event::ProcessKey;
 use crate::ledger::{Entry, Side};
 use agent_common::record::Exec;
@@ -219,20 +218,48 @@ impl ProcessTable {
     /// The resource of a process at a time; `unknown_service` with its number for one that was
     /// never heard of. Identical attributes give the same resource.
     pub fn resource(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
-        let process = self.processes.get_mut(&id(key));
-        if let Some(process) = process
-            && let at = process.at(at_ns)
-            && let Some(version) = process.versions.get_mut(at)
-        {
+        let pods = &self.pods;
+        let process = self.processes.get_mut(&id(key)).and_then(|process| {
             process.used = true;
-            version.look(&self.pods);
-            let Version { facts, workload, resource, .. } = version;
-            let made = resource.get_or_insert_with(|| {
-                self.interner.process(facts, &self.host, &self.rules, workload.as_ref())
-            });
-            return Arc::clone(made);
+            let at = process.at(at_ns);
+            process.versions.get_mut(at)
+        });
+        let Some(version) = process else { return self.unknown(key, at_ns) };
+        version.look(pods);
+        match &version.resource {
+            Some(made) => Arc::clone(made),
+            None => self.make(key, at_ns),
         }
-        self.unknown(key, at_ns)
+    }
+
+    /// Makes the resource of a version that is there.
+    #[cold]
+    fn make(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
+        let named = self.facts(key, at_ns).map(|facts| self.identity(facts, at_ns));
+        let (interner, host, rules) = (&mut self.interner, &self.host, &self.rules);
+        let version = self.processes.get_mut(&id(key)).and_then(|process| {
+            let at = process.at(at_ns);
+            process.versions.get_mut(at)
+        });
+        let Some(version) = version else { return self.unknown(key, at_ns) };
+        let named = named.unwrap_or_default();
+        let Version { facts, workload, .. } = &*version;
+        let made = interner.process(facts, &named, host, rules, workload.as_ref());
+        version.resource = Some(Arc::clone(&made));
+        made
+    }
+
+    /// What a process is called: by what it tells itself, or by its parent.
+    fn identity(&self, facts: &ProcessFacts, at_ns: u64) -> Identity {
+        let parent = || {
+            let numbered =
+                self.processes.iter().filter(|((tgid, _), _)| *tgid == facts.parent_tgid);
+            let mut then = numbered
+                .filter_map(|(_, process)| Some(&process.versions.get(process.at(at_ns))?.facts));
+            then.find(|parent| is_named_after(facts, parent))
+        };
+        // A look at all processes, for those few that need it, and once for each.
+        identify(needs_parent(facts).then(parent).flatten().unwrap_or(facts))
     }
 
     /// Number of processes held.
@@ -267,7 +294,8 @@ impl ProcessTable {
     fn unknown(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
         self.counts.unknown += 1;
         let facts = ProcessFacts { key, since_ns: at_ns, ..ProcessFacts::default() };
-        let resource = self.interner.process(&facts, &self.host, &self.rules, None);
+        let named = identify(&facts);
+        let resource = self.interner.process(&facts, &named, &self.host, &self.rules, None);
         let resource_made = Some(Arc::clone(&resource));
         let version = Version { unknown: true, resource: resource_made, ..Version::new(facts) };
         let process = self.process(key);
@@ -365,11 +393,12 @@ impl Interner {
     fn process(
         &mut self,
         facts: &ProcessFacts,
+        named: &Identity,
         host: &HostFacts,
         rules: &NameRules,
         workload: Option<&Workload>,
     ) -> SharedResource {
-        let attributes = resource_attributes(facts, host, rules, workload);
+        let attributes = resource_attributes(facts, named, host, rules, workload);
         let service = self.intern(service_attributes(&attributes, facts, host), None);
         self.intern(attributes, Some(service))
     }

@@ -58,6 +58,46 @@ fn a_forked_child_is_its_parent_until_it_calls_exec() {
     assert_ne!(before.id, table.resource(parent, 9 * SECOND).id, "they have their own numbers");
 }
 
+/// Titles as celery 5.2 writes them. Its worker's says nothing of the application, and its parent's does.
+#[test]
+fn a_worker_of_celerys_pool_is_named_after_its_main_process() {
+    const MAIN: &str = "[celeryd: one@h:MainProcess] -active- (-A billing worker -c 1)";
+    const WORKER: &str = "[celeryd: one@h:ForkPoolWorker-12]";
+    let python = |key, args: &[&str]| {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        ProcessFacts { args, ..facts(key, SECOND, "/usr/bin/python3.11") }
+    };
+    let started = ["/usr/bin/python3", "/usr/bin/celery", "-A", "billing", "worker"];
+    let other = "[celeryd: two@h:MainProcess] -active- (-A stock worker)";
+    for (why, parent, worker, expected) in [
+        ("by the title", &[MAIN][..], WORKER, "billing"),
+        ("padded", &[MAIN], "[celeryd: one@h:ForkPoolWorker-12]   ", "billing"),
+        ("spawned", &[MAIN], "[celeryd: one@h:SpawnPoolWorker-1]", "billing"),
+        ("it has no title yet", &started, WORKER, "billing"),
+        ("another node's", &[other], WORKER, "celeryd"),
+        ("no celery", &["/usr/bin/python3", "/srv/celery.py"], WORKER, "celeryd"),
+        ("no worker", &[MAIN], "[celeryd: one@h:Janitor-1]", "celeryd"),
+        ("no number", &[MAIN], "[celeryd: one@h:ForkPoolWorker-]", "celeryd"),
+        ("no node", &[MAIN], "[celeryd: :ForkPoolWorker-1]", "celeryd"),
+        ("cut", &[MAIN], "[celeryd: one@h:ForkPoolWorker-1", "celeryd"),
+    ] {
+        let mut table = table(16);
+        table.insert(python(key(10, SECOND), parent));
+        let worker = ProcessFacts { parent_tgid: 10, ..python(key(11, 2 * SECOND), &[worker]) };
+        table.insert(worker.clone());
+        let named = |table: &mut ProcessTable| table.resource(worker.key, 3 * SECOND);
+        assert_eq!(named(&mut table).service, expected, "{why}");
+        let text = ResourceValue::Str("python".into());
+        assert!(named(&mut table).attributes.contains(&("telemetry.sdk.language".into(), text)));
+        // Whoever has the number of its parent later, or is nobody's, is not it.
+        for (parent_tgid, start) in [(10, SECOND / 2), (12, 2 * SECOND)] {
+            let stray = ProcessFacts { key: key(13, start), parent_tgid, ..worker.clone() };
+            table.insert(stray);
+            assert_eq!(table.resource(key(13, start), 3 * SECOND).service, "celeryd", "{why}");
+        }
+    }
+}
+
 #[test]
 fn a_reused_number_is_another_process() {
     let (old, new) = (key(10, SECOND), key(10, 9 * SECOND));

@@ -143,7 +143,8 @@ mod tests {
         assert!(!queue.drain(Duration::from_millis(50)));
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         let lost = queue.state().left_out;
-        assert!((600..800).contains(&lost), "64 KiB and the queue fit, {lost} were left out");
+        // And once more the queue, where the writer took all of it in the middle.
+        assert!((400..800).contains(&lost), "64 KiB and the queue fit, {lost} were left out");
         let mut taken = vec![0; 1000 * (1000 - lost as usize)];
         reader.read_exact(&mut taken).unwrap();
         assert!(queue.drain(Duration::from_secs(5)));

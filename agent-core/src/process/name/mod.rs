@@ -26,7 +26,7 @@ mod title;
 pub use rule::{Mistake, NameRule, NameRules, Naming};
 pub use runtime::Runtime;
 
-use super::ProcessFacts;
+use super::{ProcessFacts, start_tick};
 use found::{Evidence, Found};
 use language::{Interpreter, interpreter};
 use text::{base, is_generic, of_directory, script_stem};
@@ -62,6 +62,19 @@ pub fn identify(facts: &ProcessFacts) -> Identity {
             None => interpreter.and_then(|interpreter| runtime::of(interpreter, name, path)),
         },
     }
+}
+
+/// Whether a process is named after its parent, whose arguments tell what it does: one that has written
+/// a title over its own. Such a one has no other parent (celery has its workers killed with it).
+pub(super) fn is_named_after(facts: &ProcessFacts, parent: &ProcessFacts) -> bool {
+    let earlier = start_tick(parent.key) <= start_tick(facts.key);
+    let fits = parent.key.tgid == facts.parent_tgid && earlier;
+    fits && title::pool_of(facts).is_some_and(|node| title::is_main_of(parent, node))
+}
+
+/// Whether the arguments of a process's parent may be needed to name it.
+pub(super) fn needs_parent(facts: &ProcessFacts) -> bool {
+    title::pool_of(facts).is_some()
 }
 
 /// Whether an executable runs others' code, and may call itself otherwise after a while.

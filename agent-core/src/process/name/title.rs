@@ -70,6 +70,29 @@ fn of_words(title: &str, facts: &ProcessFacts) -> Option<Found> {
     named.then(|| in_directory(server, facts))
 }
 
+/// The node whose pool a worker of celery belongs to: `celery@host` of `[celeryd: celery@host:ForkPoolWorker-1]`.
+/// That title says nothing of the application.
+pub(super) fn pool_of(facts: &ProcessFacts) -> Option<&str> {
+    let title = facts.args.first()?.trim();
+    let (node, worker) = title.strip_prefix(CELERY)?.strip_suffix(']')?.rsplit_once(':')?;
+    let number = worker.split_once("PoolWorker-")?.1;
+    let counted = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    (counted && !node.is_empty()).then_some(node)
+}
+
+/// Whether this is the main process of that node of celery, by its title or, before it has written
+/// one, by its arguments.
+pub(super) fn is_main_of(facts: &ProcessFacts, node: &str) -> bool {
+    let Some(first) = facts.args.first() else { return false };
+    let main = first.strip_prefix(CELERY).and_then(|rest| rest.strip_prefix(node));
+    let called = |arg: &String| base(arg) == "celery";
+    main.is_some_and(|rest| rest.starts_with(":MainProcess]"))
+        || interpreter(base(first)).is_some() && facts.args.iter().take(4).any(called)
+}
+
+/// In front of all titles of celery's workers.
+const CELERY: &str = "[celeryd: ";
+
 /// `worker [shop]`. `[0 of 10 busy]` and `worker[0]` are no names.
 fn in_brackets(rest: &str) -> Option<&str> {
     let (app, _) = rest.rsplit_once('[')?.1.split_once(']')?;
