@@ -65,6 +65,10 @@ fn write(tree: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<()> {
     let path = tree.join(to);
     let parent = path.parent().context("no directory")?;
     fs::create_dir_all(parent)?;
+    // Whatever the umask: dpkg gives new directories the modes that they have here.
+    for directory in parent.ancestors().take_while(|directory| directory.starts_with(tree)) {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    }
     fs::write(&path, bytes).with_context(|| path.display().to_string())?;
     fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     Ok(())
@@ -84,4 +88,29 @@ fn control(tree: &Path) -> Result<String> {
          Watches from the Linux kernel with eBPF and sends spans, request metrics and\n \
          events over OTLP: no SDK, no restart, no change to the programs.\n"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_everybodys_to_enter() -> Result<()> {
+        let place = std::env::temp_dir().join(format!("kernspan-deb-{}", std::process::id()));
+        let tree = place.join("tree");
+        // As a umask of 077 makes them.
+        let made = tree.join("usr/share");
+        fs::create_dir_all(&made)?;
+        for directory in [&place, &tree, &tree.join("usr"), &made] {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+        }
+        let written = write(&tree, "usr/share/doc/file", b"x", 0o644);
+        let mode = |path: &Path| Ok(fs::metadata(path)?.permissions().mode() & 0o777);
+        let modes: Result<Vec<u32>> =
+            [&place, &tree, &tree.join("usr"), &made].into_iter().map(|path| mode(path)).collect();
+        fs::remove_dir_all(&place)?;
+        written?;
+        assert_eq!(modes?, [0o700, 0o755, 0o755, 0o755]);
+        Ok(())
+    }
 }

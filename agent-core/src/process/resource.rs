@@ -26,7 +26,7 @@ const INSTANCE_NAMESPACE: [u8; 16] = 0x4d63_009a_8d0f_11ee_aad7_4c79_6ed8_e320_u
 const MAX_CARRIED: usize = 64;
 const MAX_CARRIED_TEXT: usize = 1024;
 
-/// Longest `service.name`.
+/// Longest `service.name` and `service.namespace`: series and screens are by them.
 const MAX_SERVICE_NAME: usize = 255;
 
 /// An interned OpenTelemetry resource.
@@ -146,6 +146,11 @@ struct Attributes(BTreeMap<String, ResourceValue>);
 impl Attributes {
     /// Sets a text, unless it is empty.
     fn text(&mut self, key: &str, value: &str) {
+        let most = match key {
+            "service.name" | "service.namespace" => MAX_SERVICE_NAME,
+            _ => value.len(),
+        };
+        let value = value.get(..value.floor_char_boundary(most)).unwrap_or_default();
         if !value.is_empty() {
             self.0.insert(key.to_owned(), ResourceValue::Str(value.to_owned()));
         }
@@ -171,7 +176,7 @@ impl Attributes {
             self.claimed(&key, &value);
         }
         let name = variable(facts, "OTEL_SERVICE_NAME").unwrap_or_default();
-        self.text("service.name", name.get(..MAX_SERVICE_NAME).unwrap_or(name));
+        self.text("service.name", name);
     }
 
     /// The innermost container and pod. The pod's own word for its uid stands where it has been

@@ -212,3 +212,26 @@ fn without_the_api_server_a_pod_has_its_uid() {
     assert_eq!(get(&attributes, "container.id"), testing::ID);
     assert_eq!(get(&attributes, "service.name"), "orders");
 }
+
+#[test]
+fn a_name_is_cut_whoever_says_it() {
+    // Of an even number of bytes a character, so that the bound lies within one.
+    let long = "é".repeat(1000);
+    let named = |facts: &ProcessFacts, key| {
+        get(&resource_attributes(facts, &host(), &NameRules::default(), None), key)
+    };
+    let declared = format!("service.name={}", "é".repeat(300));
+    let mut cases: Vec<ProcessFacts> = [
+        ("OTEL_SERVICE_NAME", long.as_str()),
+        ("OTEL_RESOURCE_ATTRIBUTES", &declared),
+        ("SUPERVISOR_PROCESS_NAME", &long),
+    ]
+    .map(|variable| facts(&[variable]))
+    .into();
+    cases.push(ProcessFacts { args: vec!["python3".into(), format!("{long}.py")], ..facts(&[]) });
+    for facts in cases {
+        assert_eq!(named(&facts, "service.name"), "é".repeat(127), "{:?}", facts.environment);
+    }
+    let group = [("SUPERVISOR_PROCESS_NAME", "shop"), ("SUPERVISOR_GROUP_NAME", &long)];
+    assert_eq!(named(&facts(&group), "service.namespace"), "é".repeat(127));
+}

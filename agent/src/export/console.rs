@@ -9,7 +9,7 @@ mod row;
 mod text;
 mod tree;
 
-pub use text::Style;
+pub use text::{Style, printable};
 
 use super::Destination;
 use super::writer::{self, Chunk, Items, Of, Writer, Writing};

@@ -3,6 +3,7 @@
 mod window;
 
 use super::Destination;
+use super::console::printable;
 use super::writer::{self, Chunk, Items, Writer, Writing};
 use agent_core::ledger::{Entry, Side};
 use agent_core::span::{Kind, LogRecord, Output, Span};
@@ -19,8 +20,11 @@ const MOST_SERVICES: usize = 1000;
 /// The name of that row.
 const OTHERS: &str = "(others)";
 
-/// Rows of a screen: more than a terminal has would push the heading out.
+/// Rows of a screen where no terminal says how many it has.
 const MOST_ROWS: usize = 40;
+
+/// Lines of a terminal beside rows: three above, "and so many more" and two empty ones below.
+const OTHER_LINES: usize = 6;
 
 /// Longest name shown.
 const MOST_NAME: usize = 28;
@@ -39,7 +43,9 @@ struct Row {
 /// See the module.
 pub struct TopOutput {
     writer: Writer,
-    redraws: bool,
+    /// Columns and lines of the terminal, asked anew for each screen; where there is one, each takes the place
+    /// of the one before.
+    terminal: Option<fn() -> Option<(usize, usize)>>,
     every_ns: u64,
     began_ns: u64,
     drawn_ns: u64,
@@ -53,22 +59,26 @@ impl TopOutput {
     /// # Errors
     /// Standard output is closed, or there can be no more threads.
     pub fn stdout(writing: Writing, every: Duration) -> io::Result<TopOutput> {
-        let redraws = io::stdout().is_terminal();
+        let terminal = io::stdout().is_terminal().then_some(size as fn() -> _);
         let place = "standard output".to_owned();
         let writer = Writer::open(writing, place, writer::stdout()?, |_, text| Ok(text))?;
-        Ok(TopOutput::new(writer, redraws, every))
+        Ok(TopOutput::new(writer, terminal, every))
     }
 
     /// To `out`, in the caller.
     pub fn to(out: Box<dyn Write + Send>, every: Duration) -> TopOutput {
         let writer = Writer::inline("the screen".to_owned(), out, |_, text| Ok(text));
-        TopOutput::new(writer, false, every)
+        TopOutput::new(writer, None, every)
     }
 
-    fn new(writer: Writer, redraws: bool, every: Duration) -> TopOutput {
+    fn new(
+        writer: Writer,
+        terminal: Option<fn() -> Option<(usize, usize)>>,
+        every: Duration,
+    ) -> TopOutput {
         TopOutput {
             writer,
-            redraws,
+            terminal,
             every_ns: u64::try_from(every.as_nanos()).unwrap_or(u64::MAX),
             began_ns: 0,
             drawn_ns: 0,
@@ -84,15 +94,24 @@ impl TopOutput {
     }
 
     fn draw(&mut self, now: u64) {
-        let mut text = if self.redraws { CLEAR.to_owned() } else { String::new() };
-        self.screen(now, &mut text);
+        let size = self.terminal.and_then(|size| size());
+        let mut text = String::new();
+        let most = size.map_or(MOST_ROWS, |(_, lines)| lines.saturating_sub(OTHER_LINES).max(1));
+        self.screen(now, most, &mut text);
+        if let Some((columns, _)) = size {
+            text = narrowed(&text, columns);
+        }
+        if self.terminal.is_some() {
+            text.insert_str(0, CLEAR);
+        }
         self.writer.write(Chunk { body: text.into_bytes(), items: Items::default() });
         self.rows.retain(|_, row| {
             row.in_flight > 0 || !row.answers.is_over(now) || !row.asks.is_over(now)
         });
     }
 
-    fn screen(&self, now: u64, text: &mut String) {
+    /// With at most so many services, the busiest.
+    fn screen(&self, now: u64, most: usize, text: &mut String) {
         let open: u64 = self.rows.values().map(|row| row.in_flight).sum();
         let since = Duration::from_nanos(now.saturating_sub(self.began_ns));
         let shown = window::shown(since, now);
@@ -115,8 +134,8 @@ impl TopOutput {
                 .map(|(name, row)| (name.as_str(), row, row.answers.seen(now), row.asks.seen(now))),
         );
         rows.sort_by_key(|(name, _, answers, asks)| (Reverse(answers.count + asks.count), *name));
-        for (name, row, answers, asks) in rows.iter().take(MOST_ROWS) {
-            let name: String = name.chars().filter(|c| !c.is_control()).take(MOST_NAME).collect();
+        for (name, row, answers, asks) in rows.iter().take(most) {
+            let name = printable(name, MOST_NAME);
             let _ = writeln!(
                 text,
                 "{name:<MOST_NAME$} {:>9} {:>6} {:>9} {:>9} {:>6} | {:>9} {:>6} {:>9}",
@@ -130,11 +149,29 @@ impl TopOutput {
                 asks.time(0.99),
             );
         }
-        if rows.len() > MOST_ROWS {
-            let _ = writeln!(text, "and {} more", rows.len() - MOST_ROWS);
+        if rows.len() > most {
+            let _ = writeln!(text, "and {} more", rows.len() - most);
         }
         text.push('\n');
     }
+}
+
+/// Columns and lines of the terminal at standard output.
+fn size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    // One that was never told its size says 0.
+    let known = size.ws_col > 0 && size.ws_row > 0;
+    known.then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// No line of more than so many characters: the terminal would make two of it.
+fn narrowed(text: &str, columns: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        out.extend(line.chars().take(columns));
+        out.push('\n');
+    }
+    out
 }
 
 impl Output for TopOutput {
@@ -269,7 +306,27 @@ mod tests {
         };
         near(row[3], 2.0);
         near(row[4], 300.0);
-        assert!(rows[4].starts_with("cart[2J "), "no control characters: {:?}", rows[4]);
+        assert!(rows[4].starts_with("cart·[2J "), "no control characters: {:?}", rows[4]);
+    }
+
+    #[test]
+    fn a_screen_fits_its_terminal_and_has_its_heading() {
+        let shown = Shown::default();
+        let mut top = TopOutput::to(Box::new(shown.clone()), Duration::from_secs(2));
+        top.terminal = Some(|| Some((60, 24)));
+        top.flush(SECOND);
+        for n in 0..50 {
+            answer(&mut top, &resource(&format!("\u{202e}{n}")), 2 * SECOND, 1000, false);
+        }
+        top.flush(4 * SECOND);
+        let text = String::from_utf8(shown.0.lock().unwrap().clone()).unwrap();
+        let text = text.strip_prefix(CLEAR).expect("in place of the one before");
+        // A line feed in the last line would move the first one out.
+        assert!(text.lines().count() < 24, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        assert!(text.lines().nth(2).is_some_and(|line| line.starts_with("SERVICE")), "{text}");
+        assert!(text.contains("\nand 32 more\n"), "{text}");
+        assert!(!text.contains('\u{202e}'), "the direction of writing stays");
     }
 
     #[test]

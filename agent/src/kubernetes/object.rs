@@ -133,8 +133,13 @@ pub struct Partial {
 
 /// What an error's body says.
 pub fn message(body: &[u8]) -> String {
-    let status: Status = serde_json::from_slice(body).unwrap_or_default();
-    let text = if status.message.is_empty() { "no reason given" } else { &status.message };
-    // It goes to the log and into /status.
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    serde_json::from_slice::<Status>(body).unwrap_or_default().why()
+}
+
+impl Status {
+    /// For the log and `/status`.
+    pub fn why(&self) -> String {
+        let text = if self.message.is_empty() { "no reason given" } else { &self.message };
+        text.chars().filter(|c| !c.is_control()).take(200).collect()
+    }
 }

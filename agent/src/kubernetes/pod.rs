@@ -31,6 +31,10 @@ const APP: &str = "app.kubernetes.io/";
 /// The hash that stands in the cgroup of a pod from a file (kubelet: `ConfigHashAnnotationKey`).
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 
+/// The same, at the pod that the kubelet shows for it (`ConfigMirrorAnnotationKey`). Whoever makes pods may
+/// write both, but the kubelet deletes those with this one that have no file.
+const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Which labels are used for what.
 pub struct Rules {
     /// Become attributes.
@@ -55,10 +59,12 @@ pub fn of(pod: &object::Pod, owners: Vec<(OwnerKind, String)>, rules: &Rules) ->
         let key = key.strip_prefix(RESOURCE).filter(|key| !key.is_empty())?;
         Some((key, value))
     });
-    let hash = annotations.get(CONFIG_HASH).and_then(|hash| PodUid::parse(hash));
+    let hash =
+        annotations.get(CONFIG_HASH).filter(|hash| annotations.get(CONFIG_MIRROR) == Some(hash));
+    let hash = hash.and_then(|hash| PodUid::parse(hash)).filter(|hash| !hash.is_uuid);
     Some(Pod {
         uid,
-        cgroup_uid: hash.filter(|hash| *hash != uid),
+        cgroup_uid: hash,
         namespace: cut(&metadata.namespace, MAX_NAME),
         name: cut(&metadata.name, MAX_NAME),
         node: cut(&spec.node_name, MAX_NAME),
@@ -206,11 +212,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_from_a_file_is_known_by_its_hash_too() {
-        let mut pod = whole();
-        pod["metadata"]["annotations"][CONFIG_HASH] = "46dac9a538838115821dfd9559149484".into();
-        let pod = read(pod, &rules(&[])).unwrap();
-        assert_eq!(pod.cgroup_uid, PodUid::parse("46dac9a538838115821dfd9559149484"));
+    fn a_pod_from_a_file_is_known_by_its_hash_and_no_other_pod_is() {
+        const HASH: &str = "46dac9a538838115821dfd9559149484";
+        const UID: &str = "10d0cc31-8eb4-4ce8-8c5e-6b4a91ae8a5b";
+        for (hash, mirror, expected) in [
+            (HASH, HASH, PodUid::parse(HASH)),
+            (HASH, "", None),
+            (HASH, UID, None),
+            (UID, UID, None),
+        ] {
+            let mut pod = whole();
+            pod["metadata"]["annotations"][CONFIG_HASH] = hash.into();
+            pod["metadata"]["annotations"][CONFIG_MIRROR] = mirror.into();
+            let pod = read(pod, &rules(&[])).unwrap();
+            assert_eq!(pod.cgroup_uid, expected, "{hash} {mirror}");
+        }
     }
 
     #[test]

@@ -279,6 +279,18 @@ fn a_version_that_is_too_old_is_followed_by_a_list() {
 }
 
 #[test]
+fn what_the_server_says_within_a_watch_is_cut_and_printable() {
+    let run = Run::with(Server::start(), None);
+    run.watches();
+    let message = format!("no\u{1b}[2J{}", "x".repeat(10_000));
+    run.server.tell(&json!({"type": "ERROR", "object": {"code": 500, "message": message}}));
+    run.is_degraded("answers 500: no[2Jxx");
+    let why = run.knowledge().report()["why"].to_string();
+    assert!(why.len() < 300, "{} bytes", why.len());
+    run.end();
+}
+
+#[test]
 fn without_the_server_what_is_known_stays_and_the_rest_comes_when_it_is_back() {
     let server = Server::start();
     server.put("ADDED", pod(1, "DaemonSet"));

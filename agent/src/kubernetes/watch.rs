@@ -171,7 +171,7 @@ impl Watch {
         if kind == "ERROR" {
             let status = serde_json::from_slice::<Holds<Status>>(line);
             let status = status.map(|holds| holds.object).unwrap_or_default();
-            return Err(client::fault(status.code, status.message).into());
+            return Err(client::fault(status.code, status.why()).into());
         }
         let Ok(Holds { object: pod }) = serde_json::from_slice::<Holds<object::Pod>>(line) else {
             return Ok(false);

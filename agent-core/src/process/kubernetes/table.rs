@@ -14,7 +14,10 @@ const MAX_PODS: usize = 1024;
 /// Pods by uid.
 #[derive(Default)]
 pub struct PodTable {
-    pods: HashMap<u128, Arc<Pod>, RandomState>,
+    pods: HashMap<PodUid, Arc<Pod>, RandomState>,
+    /// Uids of pods from files, by what stands in their cgroups: an annotation says it, so that a pod's own
+    /// uid goes first.
+    of_files: HashMap<PodUid, PodUid, RandomState>,
     generation: u64,
     counts: Counts,
 }
@@ -73,7 +76,8 @@ impl PodTable {
     /// The innermost pod around a process that is known. None inside it may be: a cluster whose
     /// nodes are pods of this one.
     pub fn find(&self, place: &Place<'_>) -> Option<Workload> {
-        let pod = place.pods.iter().find_map(|uid| self.pods.get(&uid.number))?;
+        let known = |uid| self.pods.get(uid).or_else(|| self.pods.get(self.of_files.get(uid)?));
+        let pod = place.pods.iter().find_map(known)?;
         Some(Workload::new(pod, place))
     }
 
@@ -91,26 +95,33 @@ impl PodTable {
     }
 
     fn insert(&mut self, pod: Arc<Pod>) {
-        let known = self.pods.contains_key(&pod.uid.number);
-        if !known && self.counts.inserted - self.counts.removed >= MAX_PODS as u64 {
+        let known = self.pods.contains_key(&pod.uid);
+        if !known && self.pods.len() >= MAX_PODS {
             self.counts.refused += 1;
             return;
         }
         self.counts.inserted += u64::from(!known);
-        if let Some(other) = pod.cgroup_uid {
-            self.pods.insert(other.number, Arc::clone(&pod));
+        let (uid, hash) = (pod.uid, pod.cgroup_uid);
+        if let Some(before) = self.pods.insert(uid, pod) {
+            self.forget_file(&before);
         }
-        self.pods.insert(pod.uid.number, pod);
+        if let Some(hash) = hash {
+            self.of_files.insert(hash, uid);
+        }
     }
 
     fn remove(&mut self, uid: PodUid) {
-        let Some(pod) = self.pods.remove(&uid.number) else { return };
+        let Some(pod) = self.pods.remove(&uid) else { return };
         self.counts.removed += 1;
-        // The same file's next pod may be there already.
-        if let Some(other) = pod.cgroup_uid
-            && self.pods.get(&other.number).is_some_and(|found| found.uid == pod.uid)
+        self.forget_file(&pod);
+    }
+
+    /// The same file's next pod may be there already: then its hash stays.
+    fn forget_file(&mut self, pod: &Pod) {
+        if let Some(hash) = pod.cgroup_uid
+            && self.of_files.get(&hash) == Some(&pod.uid)
         {
-            self.pods.remove(&other.number);
+            self.of_files.remove(&hash);
         }
     }
 }
@@ -170,7 +181,34 @@ mod tests {
         assert!(find(&table, &cgroup).is_some(), "the next pod of the file stays");
         table.apply(PodChange::Gone(mirror(2).uid));
         assert!(find(&table, &cgroup).is_none());
-        assert!(table.pods.is_empty());
+        assert!(table.pods.is_empty() && table.of_files.is_empty());
+    }
+
+    #[test]
+    fn a_claimed_hash_takes_no_other_pods_place() {
+        let mut table = PodTable::default();
+        // Annotations are anybody's: this one claims the uid of another pod, and the hash of a file's.
+        let claims = |number, hash: &str| Pod {
+            uid: PodUid { number, is_uuid: true },
+            cgroup_uid: PodUid::parse(hash),
+            name: "mallory".into(),
+            ..pod()
+        };
+        let known = || Some((pod().name, Some("app".into())));
+        for hash in [UID.to_owned(), UID.replace('-', "")] {
+            table.apply(PodChange::known(claims(1, &hash)));
+            table.apply(PodChange::known(pod()));
+            table.apply(PodChange::known(claims(1, &hash)));
+            assert_eq!(find(&table, &cgroup()), known(), "{hash}");
+            table.apply(PodChange::Gone(claims(1, &hash).uid));
+            assert_eq!(find(&table, &cgroup()), known(), "{hash}");
+            table.apply(PodChange::known(claims(1, &hash)));
+            table.apply(PodChange::Gone(uid()));
+            table.apply(PodChange::Gone(claims(1, &hash).uid));
+            let counts: Vec<u64> = table.ledger().iter().map(|entry| entry.count).collect();
+            let [came, went, held, refused] = counts[..] else { panic!("{counts:?}") };
+            assert_eq!((came - went, held, refused), (0, 0, 0), "{hash}");
+        }
     }
 
     #[test]

@@ -79,14 +79,31 @@ pub(super) fn positional<'a>(
     None
 }
 
-/// Value of an option given as `--name=value` or `--name value`.
+/// Value of an option given as `--name=value` or `--name value`; of a property of Java's, `-Dname=value`.
 pub(super) fn option<'a>(args: &'a [String], names: &[&str]) -> Option<&'a str> {
     args.iter().enumerate().find_map(|(at, arg)| {
         let (name, attached) =
             arg.split_once('=').map_or((arg.as_str(), None), |(n, v)| (n, Some(v)));
-        let value = attached.or_else(|| args.get(at + 1).map(String::as_str));
-        value.filter(|_| names.contains(&name))
+        let next = || args.get(at + 1).filter(|_| !name.starts_with("-D")).map(String::as_str);
+        attached.or_else(next).filter(|_| names.contains(&name))
     })
+}
+
+/// The script among the arguments, as [`positional`] has it, unless the code itself is there: then the first
+/// word that is no option is that code, or its argument, and names nothing. `code` are the letters of options
+/// with code, `glued` those whose value may follow in the same word.
+fn script<'a>(
+    args: &'a [String],
+    with_value: &[&str],
+    (code, glued): (&str, &str),
+) -> Option<(&'a str, &'a [String])> {
+    let (script, behind) = positional(args, with_value)?;
+    let options = args.get(..args.len() - behind.len() - 1).unwrap_or_default();
+    let has_code = options.iter().filter_map(|arg| arg.strip_prefix('-')).any(|letters| {
+        !letters.starts_with('-')
+            && letters.chars().take_while(|c| !glued.contains(*c)).any(|c| code.contains(c))
+    });
+    (!has_code).then_some((script, behind))
 }
 
 fn nothing(_: &[String], _: &ProcessFacts) -> Option<Found> {
@@ -121,7 +138,7 @@ fn node(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     let args = args.get(usize::from(verb.is_some())..).unwrap_or_default();
     let (script, behind) = positional(args, WITH_VALUE)?;
     let options = args.get(..args.len() - behind.len()).unwrap_or_default();
-    if options.iter().any(|arg| CODE.contains(&arg.as_str())) {
+    if options.iter().any(|arg| CODE.contains(&arg.split('=').next().unwrap_or(arg))) {
         return None;
     }
     // `next start`, `deno task start`: a tool that runs what lies in this directory.
@@ -143,10 +160,7 @@ pub(super) fn in_directory(program: &str, facts: &ProcessFacts) -> Found {
 fn ruby(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     const SERVERS: [&str; 7] =
         ["puma", "unicorn", "rackup", "thin", "falcon", "sidekiq", "passenger"];
-    let (script, behind) = positional(args, &["-r", "-I", "-C", "-W", "-e"])?;
-    if args.iter().take(args.len() - behind.len()).any(|arg| arg == "-e") {
-        return None;
-    }
+    let (script, behind) = script(args, &["-r", "-I", "-C", "-E", "-e"], ("e", "IrCEKFxWiTX:"))?;
     // `bundle exec puma`: bundler is not what runs.
     let script = match behind {
         [exec, program, ..] if base(script) == "bundle" && exec == "exec" => program.as_str(),
@@ -161,7 +175,8 @@ fn ruby(args: &[String], facts: &ProcessFacts) -> Option<Found> {
 fn php(args: &[String], facts: &ProcessFacts) -> Option<Found> {
     let file = option(args, &["-f", "--file"]);
     let script = file.or_else(|| {
-        positional(args, &["-d", "-c", "-S", "-t", "-r", "-z"]).map(|(script, _)| script)
+        let found = script(args, &["-d", "-c", "-S", "-t", "-r", "-z"], ("rBRE", "cdfFStTzb"));
+        found.map(|(script, _)| script)
     });
     if let Some(script) = script {
         return Some(of_script(script, facts));
@@ -172,10 +187,8 @@ fn php(args: &[String], facts: &ProcessFacts) -> Option<Found> {
 }
 
 fn perl(args: &[String], facts: &ProcessFacts) -> Option<Found> {
-    if args.iter().take_while(|arg| arg.starts_with('-')).any(|arg| arg.starts_with("-e")) {
-        return None;
-    }
-    positional(args, &["-I", "-M"]).map(|(script, _)| of_script(script, facts))
+    let found = script(args, &["-I", "-M", "-e", "-E"], ("eE", "ImMxFViD:"));
+    found.map(|(script, _)| of_script(script, facts))
 }
 
 fn lua(args: &[String], facts: &ProcessFacts) -> Option<Found> {

@@ -151,11 +151,11 @@ pub(super) fn of_jar(path: &str) -> &str {
     name.unwrap_or(stem)
 }
 
-/// Whether a text is `module:object`, with dots in the module (`shop.wsgi:application`).
+/// The module of `module:object`, with dots in the module (`shop.wsgi:application`). `unix:shop.sock` is a socket.
 pub(super) fn module_of_spec(text: &str) -> Option<&str> {
     let (module, object) = text.split_once(':')?;
     let object = object.split('(').next().unwrap_or(object);
-    (is_module(module) && is_module(object)).then_some(module)
+    (is_module(module) && is_module(object) && module != "unix").then_some(module)
 }
 
 /// Whether a text is a dotted identifier.

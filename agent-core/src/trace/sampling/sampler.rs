@@ -101,7 +101,8 @@ impl Sampler {
         let open = trees.close(tree);
         match trees.fate(tree) {
             // What is seen after the decision is kept when a rule says so: half of it is better than nothing.
-            Some(Fate::Dropped) if !trees.why(tree).is_none() => {}
+            // It then counts once, also where the number has kept what came before: any number would have kept it.
+            Some(known) if known != Fate::Kept(0) && !trees.why(tree).is_none() => {}
             Some(known) => return Some(known),
             None if open > 0 && !self.kept.contains(&settled.trace) => return None,
             None => {}

@@ -222,3 +222,32 @@ fn a_route_is_learnt_and_named_only_when_that_is_asked_for() {
     let plain = script.run();
     assert!(plain.spans.iter().all(|span| span.name == "GET" && span.get("http.route").is_empty()));
 }
+
+/// A trace from outside with a request that stays open, so that it is decided before those that come later.
+fn late_error(number: u64) -> Script {
+    let parent = format!("00-4bf92f3577b34da6{:016x}-00f067aa0ba902b7-01", number * 5 << 47);
+    let headers = [(Name::Traceparent, parent.as_str())];
+    let mut script = Script::default();
+    let (mut long, mut link) = (script.tcp(), script.tcp());
+    let open = script.call_with(&mut long, 0, thread(100, 1), thread(101, 2), &headers);
+    for (at, status) in [(1000, 200), (40_000_000, 500)] {
+        let call = script.call_with(&mut link, at, thread(100, 3), thread(101, 4), &headers);
+        script.server_end(call, at + 100, status);
+        script.client_end(call, at + 110, status);
+    }
+    script.reply(open, 60_000_000);
+    script
+}
+
+#[test]
+fn what_a_rule_keeps_late_counts_once_whatever_the_number_said_before() {
+    let mut early = 0;
+    for number in 0..100 {
+        let seen = late_error(number).run_with(kept(0.5, ERRORS));
+        let late: Vec<f64> = seen.spans.iter().filter(|span| span.error).map(adjusted).collect();
+        assert_eq!(late, [1.0, 1.0], "{number}");
+        early += seen.spans.iter().filter(|span| !span.error).count();
+        assert_eq!(seen.count("decided_overdue"), 1);
+    }
+    assert!((100..600).contains(&early), "{early}: some of them by their number");
+}
