@@ -11,7 +11,8 @@
 //! - [`target`]: a file to its functions. [`place`]: where in a function a probe costs least.
 //! - [`find`]: files that are mapped now, or that the loader would find. [`open`]: without harm.
 //! - [`mappings`]: files as they are mapped.
-//! - [`program`]: the kernel programs, loaded and attached. [`sys`]: the system calls for it.
+//! - [`loader`]: kernel programs, loaded and attached. [`sys`]: the system calls for it. [`program`]: those for
+//!   libraries. [`round_trip`]: the one for Go's HTTP client.
 //! - [`attachments`]: which files carry probes, and which wait for them. [`buffers`]: more of them for as long as
 //!   a program needs them.
 //! - [`tables`]: what the kernel side tells of TLS, and room in its tables.
@@ -27,6 +28,7 @@ mod gnutls;
 mod go;
 pub mod knowledge;
 pub mod library;
+pub mod loader;
 mod mappings;
 mod nss;
 mod open;
@@ -35,6 +37,7 @@ mod openssl;
 pub(crate) mod overlays;
 mod place;
 pub mod program;
+pub mod round_trip;
 mod rustls;
 pub mod service;
 pub mod survey;

@@ -212,6 +212,32 @@ fn json_lines_are_late_by_less_than_a_second_and_a_full_disk_is_counted() {
 }
 
 #[test]
+fn a_new_file_is_its_owners_and_one_that_is_there_is_appended_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let resource = resource();
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let write = |path: &std::path::Path| {
+        let mut output = JsonOutput::file(path, Writing::Thread).unwrap();
+        output.span(&span(&resource, 1));
+        output.finish(SECOND);
+        output.close(Instant::now() + Duration::from_secs(10));
+    };
+    let new = dir.path().join("new.json");
+    write(&new);
+    assert_eq!(mode(&new), 0o600);
+    let old = dir.path().join("old.json");
+    std::fs::write(&old, "{}\n").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o640)).unwrap();
+    write(&old);
+    write(&old);
+    assert_eq!(mode(&old), 0o640);
+    let text = std::fs::read_to_string(&old).unwrap();
+    assert!(text.starts_with("{}\n"), "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
 fn a_busy_minute_is_sent_in_requests_of_bounded_size_without_waiting_for_the_flush() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let address = "127.0.0.1:9";

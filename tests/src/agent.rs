@@ -23,6 +23,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// … and what a busy machine may make of it.
 const CATCH_UP: Duration = Duration::from_secs(30);
 
+/// Capabilities of the chart, in setpriv's words.
+const RIGHTS: &str = "-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search,+net_admin";
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -49,6 +52,24 @@ impl Agent {
     /// When it does not become ready.
     pub fn run(scenario: &Scenario, arguments: &[&str]) -> Agent {
         Agent::start(scenario, &["run"], arguments, &[])
+    }
+
+    /// The same with no other rights than the image and the unit have.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn run_confined(scenario: &Scenario, arguments: &[&str]) -> Agent {
+        let (command, address, output) = prepared(scenario, &["run"], arguments, &[]);
+        let mut confined = Command::new("setpriv");
+        confined.args(["--no-new-privs", "--inh-caps", "-all", "--bounding-set", RIGHTS]);
+        confined.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => confined.env(name, value),
+                None => confined.env_remove(name),
+            };
+        }
+        Agent::started(scenario, confined, address, output)
     }
 
     /// The same with environment variables.
@@ -103,6 +124,15 @@ impl Agent {
         variables: &[(&str, &str)],
     ) -> Agent {
         let (command, address, output) = prepared(scenario, verb, arguments, variables);
+        Agent::started(scenario, command, address, output)
+    }
+
+    fn started(
+        scenario: &Scenario,
+        command: Command,
+        address: SocketAddr,
+        output: PathBuf,
+    ) -> Agent {
         let process = Process::start(command, scenario.dir(), &format!("agent-{}", address.port()));
         let mut agent = Agent { process, address, output };
         agent.wait_ready();

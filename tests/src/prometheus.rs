@@ -2,7 +2,7 @@
 
 use crate::http;
 use crate::process::{Process, free_port, until};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, crate_dir};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -18,17 +18,34 @@ pub struct Prometheus {
     address: SocketAddr,
 }
 
+/// The configuration in `deploy`.
+fn shipped() -> String {
+    let file = crate_dir("../deploy/prometheus/prometheus.yml");
+    std::fs::read_to_string(file).expect("the shipped configuration")
+}
+
+/// The queries that it names.
+pub fn shipped_queries() -> Vec<String> {
+    let lines = shipped();
+    let comments = lines.lines().filter_map(|line| line.strip_prefix("#   "));
+    comments.filter(|line| line.contains("rate(")).map(str::to_owned).collect()
+}
+
 impl Prometheus {
-    /// Starts it on loopback with storage of its own, to scrape `/metrics` of `target`; ready on return.
+    /// Starts it on loopback with the shipped configuration and storage of its own, to scrape `/metrics` of `target`; ready on return.
     ///
     /// # Panics
     /// When it does not become ready.
     pub fn start(scenario: &Scenario, target: SocketAddr) -> Prometheus {
         let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
-        let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
-             - job_name: kernspan\n  static_configs: [{{targets: [\"{target}\"]}}]\n"
-        );
+        let mut config = shipped();
+        for (from, to) in [
+            ("scrape_interval: 15s", "scrape_interval: 1s"),
+            ("[127.0.0.1:9464]", &format!("[\"{target}\"]")),
+        ] {
+            assert!(config.contains(from), "{from} in the shipped configuration");
+            config = config.replace(from, to);
+        }
         let config = scenario.file("prometheus.yml", config.as_bytes());
         let mut command = Command::new("prometheus");
         command.arg(format!("--config.file={}", config.display()));

@@ -18,6 +18,8 @@ const CONCURRENCY: &str = "64";
 enum Start {
     BeforeTheAgent,
     AfterTheAgent,
+    /// … which has the image's rights only.
+    AfterAConfinedAgent,
 }
 
 /// a → {b, c}, b → c, in `mode`; asks a by 64 clients at once and scores the agent's report.
@@ -59,6 +61,10 @@ fn run_over(
         }
         Start::AfterTheAgent => {
             let agent = Agent::run(scenario, &[]);
+            (services(), agent)
+        }
+        Start::AfterAConfinedAgent => {
+            let agent = Agent::run_confined(scenario, &[]);
             (services(), agent)
         }
     };
@@ -104,14 +110,14 @@ fn run_over(
 /// while others are left behind: their connections and threads say nothing.
 #[test]
 fn parents_of_goroutines_are_right() {
-    let Some(scenario) = Scenario::begin("links of goroutines", &["go"]) else { return };
+    let Some(scenario) = Scenario::begin("links of goroutines", &["go", "setpriv"]) else { return };
     let plain = build(&scenario, "plain", "local", &[]).expect("go is installed");
     let stripped = build(&scenario, "stripped", "local", &["-ldflags=-s -w"]).expect("the same");
     let pie = ["-buildmode=pie", "-ldflags=-s -w"];
     let pie = build(&scenario, "pie", "local", &pie).expect("the same");
     for (program, mode, start) in [
         (&plain, "goroutines", Start::BeforeTheAgent),
-        (&stripped, "goroutines", Start::AfterTheAgent),
+        (&stripped, "goroutines", Start::AfterAConfinedAgent),
         (&pie, "handler", Start::AfterTheAgent),
     ] {
         let score = run(&scenario, program, mode, start);

@@ -4,7 +4,7 @@ use kernspan_tests::agent::Agent;
 use kernspan_tests::client::curl;
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::process::{free_port, until};
-use kernspan_tests::prometheus::Prometheus;
+use kernspan_tests::prometheus::{Prometheus, shipped_queries};
 use kernspan_tests::scenario::{Scenario, say};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,12 @@ fn prometheus_scrapes_and_answers_a_rate_query() {
                  http_server_request_duration_seconds_bucket{service_name=\"nginx\"}[5s])))";
     let p99 = prometheus.query(query).expect("a quantile");
     assert!(p99 > 0.0 && p99 < 5.0, "{p99}");
+    let queries = shipped_queries();
+    assert_eq!(queries.len(), 2);
+    for query in &queries {
+        let found = prometheus.query(query).unwrap_or_default();
+        assert!(found > 0.0 && found.is_finite(), "{query}: {found}");
+    }
     until("Prometheus knows every request", LIMIT, || {
         let count = prometheus.query(&format!("sum({SERVED})"));
         (count == Some(asked as f64)).then_some(())

@@ -68,7 +68,7 @@ impl Probes {
             Maps::take(&mut loaded.ebpf, rings)?;
         let mut flow_ring = RingBuf::try_from(loaded.ebpf.take_map("FLOW_RING").context("a map")?)?;
         let (mut packets, _, _) = Packets::new(InKernelMaps::take(&mut loaded.ebpf)?);
-        let libraries = loaded.libraries.take();
+        let (libraries, round_trip) = (loaded.libraries.take(), loaded.round_trip.take());
         let functions = libraries.as_ref().map(Programs::descriptors).unwrap_or_default();
         let attached = Attached::new(loaded);
         if mode.name == PACKETS {
@@ -90,7 +90,7 @@ impl Probes {
             }
         });
         Ok(Probes {
-            go: GoPrograms::new(go, attached.clone()),
+            go: GoPrograms::new(go, round_trip),
             attached,
             verdicts,
             libraries: libraries.transpose()?,

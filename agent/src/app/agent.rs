@@ -125,7 +125,7 @@ impl Agent {
         let kernel_log = super::kernel_log::start(&mut loaded.ebpf).map_err(operator)?;
         let in_kernel = InKernelMaps::take(&mut loaded.ebpf).map_err(anyhow::Error::new)?;
         let packets_loaded = loaded.has(Feature::Packets);
-        let programs = RunTimes::of(&loaded.ebpf, loaded.libraries.as_ref());
+        let programs = RunTimes::of(&loaded);
         let counters = Some(maps.counters);
         let shared = Arc::new(Shared::new(loaded.features.clone(), counters, Misses::of(&loaded)));
         if waits {
@@ -133,7 +133,7 @@ impl Agent {
         }
         // What has been started by then ends with a failure below.
         let mut guard = EndsUnlessKept(Some(Arc::clone(&shared)));
-        let libraries = loaded.libraries.take();
+        let (libraries, round_trip) = (loaded.libraries.take(), loaded.round_trip.take());
         let contexts = loaded.has(Feature::ThreadContexts).then(|| Contexts::new(maps.publishers));
         let attached = Attached::new(loaded);
         let (packets, users) =
@@ -158,7 +158,7 @@ impl Agent {
             verdicts: maps.verdicts,
             alarm: maps.alarm,
             selection: maps.selection,
-            go: GoPrograms::new(maps.go, attached.clone()),
+            go: GoPrograms::new(maps.go, round_trip),
             outputs: outputs.fanout,
             recorder: recorder.clone(),
             id_key: common.id_key,

@@ -12,7 +12,9 @@ use super::{
     returns::{self, Return},
     running::{BtfFault, Running},
 };
+use crate::uprobe::loader::Loader;
 use crate::uprobe::program::Programs;
+use crate::uprobe::round_trip::RoundTrip;
 use agent_common::settings::{Offsets, Settings, check, feature};
 use aya::Ebpf;
 pub use report::FeatureReport;
@@ -63,6 +65,8 @@ pub struct Loaded {
     pub features: Vec<FeatureReport>,
     /// Programs for functions of libraries, to be attached.
     pub libraries: Option<Programs>,
+    /// The program for HTTP clients in Go, to be attached.
+    pub round_trip: Option<RoundTrip>,
 }
 
 impl Loaded {
@@ -202,10 +206,13 @@ impl Plan<'_> {
                 later.extend(thread_contexts(&settings));
                 let mut features: Vec<_> = features.into_iter().chain(later).collect();
                 report::shared(&mut features, &self.config.settings, &settings);
+                let loader = Loader::new(&object, &ebpf);
                 let (libraries, report) =
-                    self.libraries(&object, &ebpf, &features, settings.features);
+                    self.libraries(&loader, &ebpf, &features, settings.features);
                 features.push(report);
-                return finish(Loaded { returns: attached.returns, ebpf, features, libraries });
+                let round_trip = round_trip(&loader, settings.features);
+                let returns = attached.returns;
+                return finish(Loaded { returns, ebpf, features, libraries, round_trip });
             }
         }
     }
@@ -218,7 +225,7 @@ impl Plan<'_> {
     /// Programs for functions of libraries; they serve only where sockets are seen.
     fn libraries(
         &self,
-        object: &[u8],
+        loader: &Result<Loader, String>,
         ebpf: &Ebpf,
         features: &[FeatureReport],
         bits: u32,
@@ -243,7 +250,8 @@ impl Plan<'_> {
             report.why = format!("it needs Linux {major}.{minor} ({})", ATTACH_COOKIES.what);
             return (None, report);
         }
-        match Programs::load(object, ebpf, bits & feature::TLS_GO != 0) {
+        let load = |loader| Programs::load(loader, ebpf, bits & feature::TLS_GO != 0);
+        match loader.as_ref().map_err(Clone::clone).and_then(load) {
             Ok(programs) => {
                 report.hooks = vec![format!("{}:libraries", programs.kind())];
                 report.why = "the best choice".to_owned();
@@ -382,6 +390,17 @@ fn bits(guess: &HashSet<Feature>, offsets: &Offsets, cast: bool) -> u32 {
     .into_iter()
     .filter_map(|(is_set, bit)| is_set.then_some(bit))
     .fold(0, |bits, bit| bits | bit)
+}
+
+/// Without it requests of these clients have no parent from within the program, and no wrong one.
+fn round_trip(loader: &Result<Loader, String>, bits: u32) -> Option<RoundTrip> {
+    if bits & feature::GO == 0 {
+        return None;
+    }
+    let loaded = loader.as_ref().map_err(Clone::clone).and_then(RoundTrip::load);
+    let warn =
+        |reason| tracing::warn!("who asks in programs in Go (net/http) stays unknown: {reason}");
+    loaded.map_err(warn).ok()
 }
 
 fn finish(loaded: Loaded) -> Result<Loaded, LoadError> {

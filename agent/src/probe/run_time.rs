@@ -4,8 +4,9 @@
 //! (include/uapi/linux/bpf.h, Linux 5.8): two looks at a clock for each run of any program on the
 //! machine. So it is held for a moment only.
 
+use super::load::Loaded;
 use crate::uprobe::program::Programs;
-use aya::Ebpf;
+use crate::uprobe::round_trip::RoundTrip;
 use aya::sys::{Stats, enable_stats};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -22,13 +23,15 @@ pub struct Measuring {
 }
 
 impl RunTimes {
-    /// The programs of an object that are loaded, and those for functions of libraries.
-    pub fn of(ebpf: &Ebpf, libraries: Option<&Programs>) -> RunTimes {
+    /// The programs that are loaded, also those for functions in user space.
+    pub fn of(loaded: &Loaded) -> RunTimes {
         let fd =
             |program: &aya::programs::Program| program.fd().ok()?.as_fd().try_clone_to_owned().ok();
-        let mut programs: Vec<_> = ebpf.programs().filter_map(|(_, program)| fd(program)).collect();
-        let others = libraries.map(Programs::descriptors).unwrap_or_default();
+        let mut programs: Vec<_> =
+            loaded.ebpf.programs().filter_map(|(_, program)| fd(program)).collect();
+        let others = loaded.libraries.as_ref().map(Programs::descriptors).unwrap_or_default();
         programs.extend(others.into_iter().map(|(_, fd)| fd));
+        programs.extend(loaded.round_trip.as_ref().and_then(RoundTrip::descriptor));
         RunTimes(programs)
     }
 

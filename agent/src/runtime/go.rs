@@ -1,34 +1,24 @@
 //! Programs in Go: found when they start (or run already), read once a file, and entered into the map
 //! by which the kernel side reads goroutines.
 
-use crate::probe::attached::Attached;
 use crate::probe::control::GoMaps;
+use crate::uprobe::loader::Attached;
+use crate::uprobe::round_trip::RoundTrip;
 use crate::uprobe::target::FileKey;
 use agent_common::runtime::{GoProcess, PROCESSORS};
 use agent_core::golang::{self, Fault, Program, ReadAt, Site};
 use agent_core::ledger::{Entry, Side};
-use aya::Ebpf;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeLinkId, UProbeScope};
-use aya::programs::{ProgramError, UProbe};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 
 /// Executables remembered: hosts run some hundred different ones. Beyond, all are forgotten and read
 /// again when they are next met.
 const MAX_FILES: usize = 4096;
 
-/// Executables with a uprobe at most: each costs a descriptor, and 80 ms when the agent stops. One that
-/// no process runs any more makes room.
-const MAX_PROBED: usize = 16;
-
 /// Lines of `/proc/PID/maps` looked at: the executable's come first.
 const MAX_MAPS: usize = 64;
-
-/// The program of the kernel object that is attached to HTTP clients.
-const ROUND_TRIP: &str = "go_round_trip";
 
 /// What a file turned out to be.
 type Analysis = Result<Option<Program>, Fault>;
@@ -56,9 +46,10 @@ impl Files {
 /// See the module.
 pub struct GoPrograms {
     maps: GoMaps,
-    attached: Attached,
+    /// `None`: it could not be loaded, which has been said.
+    round_trip: Option<RoundTrip>,
     files: Files,
-    probed: HashMap<FileKey, UProbeLinkId>,
+    probed: HashMap<FileKey, Attached>,
     processes: HashMap<u32, FileKey>,
     counts: Counts,
 }
@@ -89,10 +80,10 @@ impl ReadAt for Reader<'_> {
 
 impl GoPrograms {
     /// None is known yet.
-    pub fn new(maps: GoMaps, attached: Attached) -> GoPrograms {
+    pub fn new(maps: GoMaps, round_trip: Option<RoundTrip>) -> GoPrograms {
         GoPrograms {
             maps,
-            attached,
+            round_trip,
             files: Files::default(),
             probed: HashMap::new(),
             processes: HashMap::new(),
@@ -102,16 +93,18 @@ impl GoPrograms {
 
     /// Process `tgid` runs already, or has called exec. The version of the toolchain, if it is in Go.
     pub fn started(&mut self, tgid: u32) -> Option<String> {
-        let path = PathBuf::from(format!("/proc/{tgid}/exe"));
         // Gone, or a kernel thread: nothing to watch.
-        let found = File::open(&path).ok().and_then(|file| self.files.of(&file));
-        let Some((key, analysis)) = found else {
+        let found = File::open(format!("/proc/{tgid}/exe")).ok().and_then(|file| {
+            let (key, analysis) = self.files.of(&file)?;
+            Some((file, key, analysis))
+        });
+        let Some((file, key, analysis)) = found else {
             self.ended(tgid);
             return None;
         };
         match analysis {
             Ok(Some(program)) => {
-                self.enter(tgid, &program, key, &path);
+                self.enter(tgid, &program, key, &file);
                 Some(format!("go{}", program.version))
             }
             Ok(None) => {
@@ -134,10 +127,10 @@ impl GoPrograms {
     }
 
     /// From now on the kernel side reads its goroutines.
-    fn enter(&mut self, tgid: u32, program: &Program, key: FileKey, path: &Path) {
+    fn enter(&mut self, tgid: u32, program: &Program, key: FileKey, file: &File) {
         let Some(shift) = shift(tgid, program, key.inode) else { return self.ended(tgid) };
         if let Some(site) = program.round_trip {
-            self.probe(key, site, path, tgid);
+            self.probe(key, site, file, tgid);
         }
         match self.maps.set(tgid, &entry(program, shift)) {
             Ok(()) => {
@@ -171,61 +164,40 @@ impl GoPrograms {
 
     /// Attaches to the HTTP client of a file, once for all processes that run it. Without it requests
     /// of that client have no parent from within the program, and no wrong one.
-    fn probe(&mut self, key: FileKey, site: Site, path: &Path, tgid: u32) {
+    fn probe(&mut self, key: FileKey, site: Site, file: &File, tgid: u32) {
+        let Some(program) = &self.round_trip else {
+            self.counts.unprobed += 1;
+            return;
+        };
         if self.probed.contains_key(&key) {
             return;
         }
-        if self.probed.len() >= MAX_PROBED {
-            self.make_room();
+        let most = program.most();
+        if self.probed.len() >= most {
+            make_room(&mut self.probed, &self.processes);
         }
-        let attached = match self.probed.len() {
-            MAX_PROBED.. => Err(format!("{MAX_PROBED} executables that run have a probe")),
-            _ => self.attach(site, path),
+        let attached = if self.probed.len() < most {
+            program.attach(file, site.offset)
+        } else {
+            Err(format!("{most} executables that run have a probe"))
         };
         match attached {
-            Ok(Some(link)) => {
+            Ok(link) => {
                 self.probed.insert(key, link);
             }
-            Ok(None) => {}
             Err(reason) => {
                 self.counts.unprobed += 1;
                 tracing::warn!("who asks in process {tgid} (net/http) stays unknown: {reason}");
             }
         }
     }
-
-    /// Detaches from an executable that nobody runs.
-    fn make_room(&mut self) {
-        let used: HashSet<&FileKey> = self.processes.values().collect();
-        let unused = self.probed.keys().find(|key| !used.contains(key)).copied();
-        let Some(link) = unused.and_then(|key| self.probed.remove(&key)) else { return };
-        let detached = self.attached.with(|ebpf| round_trip(ebpf)?.detach(link).map_err(text));
-        if let Some(Err(reason)) = detached {
-            tracing::warn!("a uprobe stays where nobody runs it: {reason}");
-        }
-    }
-
-    /// `None`: the agent stops.
-    fn attach(&self, site: Site, path: &Path) -> Result<Option<UProbeLinkId>, String> {
-        let place = UProbeAttachLocation::AbsoluteOffset(site.offset);
-        let attached = self.attached.with(|ebpf| {
-            let program = round_trip(ebpf)?;
-            if program.fd().is_err() {
-                program.load().map_err(text)?;
-            }
-            program.attach(place, path, UProbeScope::AllProcesses).map_err(text)
-        });
-        attached.transpose()
-    }
 }
 
-fn round_trip(ebpf: &mut Ebpf) -> Result<&mut UProbe, String> {
-    let program = ebpf.program_mut(ROUND_TRIP).ok_or("the kernel object has no such program")?;
-    program.try_into().map_err(text)
-}
-
-fn text(error: ProgramError) -> String {
-    format!("{error:?}")
+/// Detaches from an executable that nobody runs.
+fn make_room(probed: &mut HashMap<FileKey, Attached>, processes: &HashMap<u32, FileKey>) {
+    let used: HashSet<&FileKey> = processes.values().collect();
+    let unused = probed.keys().find(|key| !used.contains(key)).copied();
+    unused.and_then(|key| probed.remove(&key));
 }
 
 /// What the kernel side needs of a program that is loaded `shift` bytes above its addresses.

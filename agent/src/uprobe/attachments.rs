@@ -2,8 +2,9 @@
 
 use super::find::Mapping;
 use super::knowledge::{Uncovered, Why};
+use super::loader::Attached;
 use super::open;
-use super::program::{Attached, Programs};
+use super::program::Programs;
 use super::service::Work;
 use super::target::{FileKey, Findings};
 use crate::runtime::context::Exported;

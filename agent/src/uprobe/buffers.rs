@@ -5,7 +5,7 @@
 //! end of all that are remembered is not enough: nobody may have told since the sweep before either.
 
 use super::attachments::{Known, Prober};
-use super::program::Attached;
+use super::loader::Attached;
 use super::service::{Work, end};
 use std::collections::HashSet;
 use std::path::Path;

@@ -5,9 +5,10 @@ use super::{
     buffers::OwnBuffers,
     find::{self, Mapping},
     knowledge::{Shared, Uncovered, Why},
+    loader::Attached,
     mappings::Mappings,
     open,
-    program::{Attached, Programs},
+    program::Programs,
     rustls,
     target::{FileKey, Findings, examine},
 };

@@ -26,6 +26,16 @@ pub enum Way {
     Perf,
 }
 
+impl Way {
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Multi => "uprobe_multi",
+            Way::Perf => "uprobe",
+        }
+    }
+}
+
 #[repr(C)]
 #[derive(Default)]
 struct ProgramLoad {
