@@ -56,7 +56,7 @@ metadata:
 ";
 
 /// Helm's path; builds it when it is not there.
-fn helm() -> Result<PathBuf> {
+pub fn helm() -> Result<PathBuf> {
     let directory = paths::cache("helm").join(HELM);
     let program = directory.join("helm");
     if !program.is_file() {

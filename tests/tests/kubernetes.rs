@@ -1,0 +1,116 @@
+//! A process in a pod's cgroup has the pod's names: at once, renamed, and without the API server.
+
+use kernspan_tests::agent::Agent;
+use kernspan_tests::api_server::ApiServer;
+use kernspan_tests::cgroup::Cgroup;
+use kernspan_tests::client::curl;
+use kernspan_tests::otlp::{Kind, Span};
+use kernspan_tests::process::{free_port, until};
+use kernspan_tests::python::Python;
+use kernspan_tests::scenario::{Scenario, skip};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const UID: &str = "2970df92-7ac3-49c0-aaca-4871d9d2fe70";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn pod(labels: &Value) -> Value {
+    json!({
+        "metadata": {
+            "name": "web-6d9f5c7b8-x2k4q", "namespace": "shop", "uid": UID,
+            "labels": labels,
+            "ownerReferences": [
+                {"kind": "ReplicaSet", "name": "web-6d9f5c7b8", "uid": "1", "controller": true},
+            ],
+        },
+        "spec": {
+            "nodeName": "node-1",
+            "containers": [{"name": "app", "image": "registry.example/shop/web:1.4.2"}],
+        },
+    })
+}
+
+fn labels(name: Option<&str>) -> Value {
+    let mut labels = json!({"pod-template-hash": "6d9f5c7b8", "tier": "front"});
+    if let Some(name) = name {
+        labels["app.kubernetes.io/name"] = name.into();
+    }
+    labels
+}
+
+/// Asks the server for `path`; its span of that, once the agent has written it.
+fn asked(scenario: &Scenario, agent: &Agent, port: u16, path: &str) -> Span {
+    curl(scenario, &[], &[format!("http://127.0.0.1:{port}{path}/size/10")], 1);
+    until(path, PATIENCE, || {
+        let telemetry = agent.telemetry();
+        let spans = telemetry.under(path);
+        spans.into_iter().find(|span| span.kind == Kind::Server).cloned()
+    })
+}
+
+#[test]
+fn a_process_in_a_pod_has_the_pods_names() {
+    let container = "0".repeat(64);
+    let Some(cgroup) = Cgroup::make(&format!("kubepods/burstable/pod{UID}/{container}")) else {
+        return skip("kubernetes", "no cgroup v2 that can be written");
+    };
+    let Some(scenario) = Scenario::begin("kubernetes", &["curl"]) else { return };
+    let server = ApiServer::start(vec![pod(&labels(None))]);
+    let url = format!("http://{}", server.address);
+    let agent = Agent::run(
+        &scenario,
+        &[
+            "--kubernetes",
+            &url,
+            "--kubernetes-node=node-1",
+            "--kubernetes-label=tier",
+            "--include=python3*",
+        ],
+    );
+    let state = |what: &str| {
+        until(what, PATIENCE, || (agent.status()["kubernetes"]["state"] == what).then_some(()));
+    };
+    state("current");
+
+    // Started after the pod became known, as it is in a cluster: its first span has the names.
+    let port = free_port();
+    let number = port.to_string();
+    let arguments = ["--port", &number];
+    let program = Python::serve(&scenario, "pod", "server.py", &arguments, &cgroup.wrap());
+    let span = asked(&scenario, &agent, port, "/first");
+    for (key, expected) in [
+        ("service.name", "web"),
+        ("service.namespace", "shop"),
+        ("service.version", "1.4.2"),
+        ("k8s.namespace.name", "shop"),
+        ("k8s.pod.name", "web-6d9f5c7b8-x2k4q"),
+        ("k8s.pod.uid", UID),
+        ("k8s.node.name", "node-1"),
+        ("k8s.deployment.name", "web"),
+        ("k8s.replicaset.name", "web-6d9f5c7b8"),
+        ("k8s.container.name", "app"),
+        ("k8s.pod.label.tier", "front"),
+        ("container.id", &container),
+        ("container.image.name", "registry.example/shop/web"),
+    ] {
+        assert_eq!(span.resource.get(key), Some(&Value::from(expected)), "{key}");
+    }
+
+    server.put(pod(&labels(Some("front"))));
+    let mut round = 0;
+    until("the new name", PATIENCE, || {
+        round += 1;
+        let span = asked(&scenario, &agent, port, &format!("/relabelled{round}"));
+        (span.resource["service.name"] == "front").then_some(())
+    });
+
+    server.gone(true);
+    state("degraded");
+    let span = asked(&scenario, &agent, port, "/without");
+    assert_eq!(span.resource["service.name"], "front", "what is known stays");
+    server.gone(false);
+    state("current");
+    drop(program);
+    let report = agent.stop();
+    assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
+}
