@@ -5,188 +5,301 @@
 PROGRAMS is a directory with kube-apiserver and the like, IMAGE the archive of `cargo xtask image`.
 """
 
-import json, os, pathlib, shutil, subprocess, sys, tempfile, time, urllib.request
+import json, os, pathlib, signal, sys, tempfile, time, urllib.request
 
-from cluster import NODE, Cluster
+import machine, pods
+from cluster import Cluster
+from spans import Spans
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART, MANIFESTS = ROOT / "deploy/helm/kernspan", ROOT / "deploy/kubernetes/kernspan.yaml"
-IMAGE = "localhost/busybox:1"
+ACCOUNT = "system:serviceaccount:kernspan:kernspan"
 
-# A server and its client in one container.
-ALONE = ("httpd -p 127.0.0.1:8080 -h /www; while :; do wget -q -O /dev/null http://127.0.0.1:8080/{0}; "
-         "sleep 0.5; done")
-
-
-def say(text):
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
-
-def busybox(directory):
-    """The image of every pod, and what they pause with: Debian's static busybox."""
-    tree, archive = directory / "busybox", directory / "busybox.tar"
-    (tree / "bin").mkdir(parents=True)
-    (tree / "www").mkdir()
-    shutil.copy("/bin/busybox", tree / "bin")
-    for applet in ("sh", "httpd", "wget", "sleep"):
-        (tree / "bin" / applet).symlink_to("busybox")
-    for name in ("hello", "db", "report", "late"):
-        (tree / "www" / name).write_text(name)
-    buildah = ["buildah", "--storage-driver", "vfs", "--root", directory / "b", "--runroot", directory / "br"]
-    call = lambda *words: subprocess.check_output([*buildah, *words], text=True).strip()
-    container = call("from", "scratch")
-    call("copy", "--quiet", container, tree, "/")
-    call("config", "--cmd", '["/bin/sleep","2147483647"]', container)
-    call("commit", "--quiet", "--rm", container, f"oci-archive:{archive}:{IMAGE}")
-    return archive
+# The test's own network: whatever the environment says of proxies.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Run:
     def __init__(self, cluster, helm, collector, directory):
-        self.cluster, self.helm, self.dir = cluster, helm, directory
-        self.config = {"max-memory": "256MiB", "include": ["busybox"], "kubernetes-label": ["tier"]}
+        self.cluster, self.helm, self.dir, self.shown = cluster, helm, directory, []
+        self.spans = Spans(directory / "traces.jsonl")
+        # Of this machine's programs, those that run in the pods; all else is as the chart has it.
+        self.config = {"max-memory": "256MiB", "include": ["/usr/bin/python3*", "busybox"],
+                       "kubernetes-label": ["tier"]}
         text = (ROOT / "deploy/collector/config.yaml").read_text().replace("127.0.0.1:431", "0.0.0.0:431")
         (directory / "collector.yaml").write_text(text)
         cluster.env["KERNSPAN_OUT"] = str(directory)
         cluster.start("collector", collector, "--config", directory / "collector.yaml")
 
-    def spans(self, since=0.0):
-        """(kind, parent, id, path, resource) of all spans that began after a time."""
-        found = []
-        for line in (self.dir / "traces.jsonl").read_text().splitlines():
-            try:
-                groups = json.loads(line)["resourceSpans"]
-            except ValueError:
-                continue  # the last one, half written
-            for group in groups:
-                resource = {a["key"]: next(iter(a["value"].values()), "") for a in group["resource"]["attributes"]}
-                for span in (span for scope in group["scopeSpans"] for span in scope["spans"]):
-                    if int(span["startTimeUnixNano"]) >= since * 1e9:
-                        found.append((span["kind"], span.get("parentSpanId", ""), span["spanId"], span["traceId"], resource))
-        return found
+    def show(self, what, result):
+        self.shown.append((what, str(result)))
+        print(f"{time.strftime('%H:%M:%S')} {what}: {result}", flush=True)
 
     def seen(self, what, since=0.0, limit=90, **expected):
-        """Waits for a span whose resource is as expected (`_` for `.`)."""
-        expected = {key.replace("_", "."): value for key, value in expected.items()}
-        fits = lambda resource: all(resource.get(key) == value for key, value in expected.items())
-        found = self.cluster.until(what, lambda: [s for s in self.spans(since) if fits(s[4])], limit)
-        say(f"{what}: {len(found)} spans")
-        return found
+        """Waits for spans of such a resource."""
+        return self.cluster.until(what, lambda: self.spans.like(since, **expected), limit)
 
     def status(self):
-        pod = self.agents()[0]
-        with urllib.request.urlopen(f"http://{pod['status']['podIP']}:9464/status", timeout=5) as answer:
+        address = self.agent()["status"]["podIP"]
+        with OPENER.open(f"http://{address}:9464/status", timeout=5) as answer:
             return json.load(answer)
 
     def agents(self):
-        return self.cluster.get("pods", "-n", "kernspan", "-l", "app.kubernetes.io/name=kernspan")["items"]
+        words = ("pods", "-n", "kernspan", "-l", "app.kubernetes.io/name=kernspan")
+        return self.cluster.get(*words)["items"]
 
-    def install(self, verb):
-        values = json.dumps(self.config)
+    def agent(self):
+        """The one that runs; as it was last seen where the API server is away."""
+        try:
+            self.known = [pod for pod in self.agents() if "deletionTimestamp" not in pod["metadata"]][0]
+        except RuntimeError:
+            pass
+        return self.known
+
+    def names_are(self, state, limit=120):
+        address = self.known["status"]["podIP"]
+
+        def report():
+            with OPENER.open(f"http://{address}:9464/status", timeout=5) as answer:
+                return json.load(answer)["kubernetes"]
+
+        return self.cluster.until(f"names are {state}", lambda: report()["state"] == state and report(), limit)
+
+    def release(self, verb):
         self.cluster.run(self.helm, verb, "kernspan", CHART, "--namespace", "kernspan",
-                         "--set", f"otlp.endpoint=http://{NODE}:4317", "--set-json", f"config={values}")
+                         "--set-json", f"config={json.dumps(self.config)}")
         self.cluster.kubectl("-n", "kernspan", "rollout", "status", "daemonset/kernspan", "--timeout=120s")
+        self.agent()
 
-    def shop(self, *words, **options):
-        return self.cluster.kubectl("-n", "shop", *words, **options)
+    def shop(self, *words, text=None):
+        return self.cluster.kubectl("-n", "shop", *words, text=text)
 
-    def workload(self, kind, name, script, **more):
-        template = {"metadata": {"labels": {"app": name, "tier": "front"}},
-                    "spec": {"terminationGracePeriodSeconds": 1, "containers": [
-                        {"name": f"{name}-main", "image": IMAGE, "command": ["/bin/sh", "-c", script]}]}}
-        spec = {"selector": {"matchLabels": {"app": name}}, "template": template, **more}
-        self.shop("apply", "-f", "-", text=json.dumps(
-            {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
+    def apply(self, *words, **options):
+        self.shop("apply", "-f", "-", text=pods.workload(*words, **options))
+
+    def address(self, name):
+        words = ("get", "pods", "-l", f"app={name}", "-o", "jsonpath={.items[0].status.podIP}")
+        return self.cluster.until(f"an address of {name}", lambda: self.shop(*words))
 
     # -- what is shown
 
-    def begins(self):
+    def chart_and_manifests(self):
+        self.cluster.run(self.helm, "lint", "--strict", CHART)
         for name in ("kernspan", "shop"):
             self.cluster.kubectl("create", "namespace", name)
             self.cluster.until("a service account", lambda: self.cluster.kubectl("-n", name, "get", "sa", "default"))
-        text = self.cluster.kubectl("apply", "--dry-run=server", "-f", MANIFESTS)
-        assert "daemonset.apps/kernspan created (server dry run)" in text, text
-        self.install("install")
-        self.cluster.until("names are current", lambda: self.status()["kubernetes"]["state"] == "current")
-        assert self.status()["lacking"] == [], self.status()["lacking"]
-        say("helm install: the DaemonSet is up, its names are current, it lacks nothing")
+        lines = self.cluster.kubectl("apply", "--dry-run=server", "-f", MANIFESTS).splitlines()
+        assert "daemonset.apps/kernspan created (server dry run)" in lines, lines
+        assert all(line.endswith("(server dry run)") for line in lines), lines
+        self.show("helm lint, server-side dry run", f"{len(lines)} objects of the plain manifests admitted")
+
+    def installed(self):
+        began = time.time()
+        self.release("install")
+        took = time.time() - began
+        self.names_are("current")
+        lacking = self.status()["lacking"]
+        assert lacking == [], lacking
+        self.show("helm install", f"the DaemonSet is ready after {took:.1f} s, names are current, it lacks nothing")
+
+    def rights(self):
+        def may(verb, what, *more):
+            words = ("auth", "can-i", verb, what, "--as", ACCOUNT, "-A", *more)
+            try:
+                return self.cluster.kubectl(*words).strip() == "yes"
+            except RuntimeError:  # it ends with 1 where the answer is no
+                return False
+
+        needs = [("list", "pods"), ("watch", "pods"), ("get", "replicasets.apps"), ("get", "jobs.batch")]
+        others = [("get", "secrets"), ("list", "secrets"), ("get", "configmaps"), ("delete", "pods"),
+                  ("create", "pods"), ("list", "nodes"), ("get", "pods/log"), ("list", "jobs.batch")]
+        assert all(may(*right) for right in needs), [right for right in needs if not may(*right)]
+        assert not any(may(*right) for right in others), [right for right in others if may(*right)]
+        self.show("rights", f"the {len(needs)} that it needs, none of {len(others)} others")
 
     def two_pods_are_one_trace(self):
-        self.workload("Deployment", "web", "httpd -f -p 8080 -h /www")
-        pod = lambda: self.shop("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.podIP}")
-        address = self.cluster.until("an address", pod)
-        call = f"while :; do wget -q -O /dev/null http://{address}:8080/hello; sleep 0.3; done"
-        self.workload("Deployment", "caller", call)
-        self.seen("the server's pod", service_name="web", k8s_namespace_name="shop",
-                  k8s_deployment_name="web", k8s_container_name="web-main", k8s_node_name="node-1")
-        clients = {span[2]: span for span in self.seen("the client's pod", service_name="caller")}
-        joined = [(clients[s[1]], s) for s in self.spans() if s[1] in clients and s[4].get("service.name") == "web"]
-        assert joined and all(client[3] == server[3] for client, server in joined), "no trace of both"
-        for span in joined[-1]:
+        """front → back → front, begun by another container of front's pod: six spans."""
+        self.created = time.time()
+        self.apply("Deployment", "back", [pods.service("back-main")])
+        back = self.address("back")
+        path = f"{back}/$POD_IP/end"
+        self.apply("Deployment", "front", [pods.service("front-main"), pods.caller("load", path)])
+        front = self.address("front")
+        six = self.cluster.until("a trace of both pods", lambda: self.whole_trace(since=self.created))
+        expected = [
+            ("front", "load", False, f"/{back}/{front}/end"), ("front", "front-main", True, f"/{back}/{front}/end"),
+            ("front", "front-main", False, f"/{front}/end"), ("back", "back-main", True, f"/{front}/end"),
+            ("back", "back-main", False, "/end"), ("front", "front-main", True, "/end"),
+        ]
+        found = [(s["k8s.deployment.name"], s["k8s.container.name"], s.server, s.path) for s in six]
+        assert found == expected, found
+        for span in six:
+            assert span["service.name"] == span["k8s.deployment.name"], span
+            assert span["k8s.namespace.name"] == span["service.namespace"] == "shop", span
+            assert span["k8s.node.name"] == "node-1" and span["k8s.pod.label.tier"] == "front", span
             for key in ("k8s.pod.name", "k8s.pod.uid", "k8s.replicaset.name", "container.id", "container.image.name"):
-                assert span[4].get(key), (key, span[4])
-        say(f"two pods, one trace: {len(joined)} times")
+                assert span[key], (key, span.resource)
+            pod = self.cluster.get("pod", "-n", "shop", span["k8s.pod.name"])
+            assert pod["metadata"]["uid"] == span["k8s.pod.uid"], span
+            ids = {c["containerID"].split("://")[1]: c["name"] for c in pod["status"]["containerStatuses"]}
+            assert ids[span["container.id"]] == span["k8s.container.name"], (ids, span.resource)
+        print("\n".join(f"  {'  ' * depth}{span}" for depth, span in enumerate(six)))
+        self.show("two pods that call each other", "one trace, 6 spans in a line, 1 root, 3 containers; uids, container ids "
+                  "and owner as the API server has them")
+
+    def whole_trace(self, since):
+        """Six spans from the root down, each the child of the one before, with all names."""
+        for spans in self.spans.traces(since).values():
+            below = {span.parent: span for span in spans}
+            line, at = [], ""
+            while at in below and len(line) <= len(spans):
+                line.append(below[at])
+                at = below[at].id
+            if len(spans) == len(line) == 6 and all(span["k8s.container.name"] for span in line):
+                return line
+        return None
 
     def owners(self):
-        self.workload("StatefulSet", "db", ALONE.format("db"), serviceName="db")
-        self.seen("a stateful set", k8s_statefulset_name="db", service_name="db", k8s_pod_label_tier="front")
-        self.workload("DaemonSet", "log", ALONE.format("db"))
-        self.seen("a daemon set", k8s_daemonset_name="log", service_name="log")
-        self.shop("create", "cronjob", "report", f"--image={IMAGE}", "--schedule=0 0 1 1 *", "--",
-                  "/bin/sh", "-c", ALONE.format("report"))
+        self.apply("StatefulSet", "db", [pods.shell("db-main", pods.ALONE.format("db"))], serviceName="db")
+        self.apply("DaemonSet", "log", [pods.shell("log-main", pods.ALONE.format("log"))])
+        report = pods.shell("report-main", pods.ALONE.format("report"))
+        self.shop("apply", "-f", "-", text=pods.job_of("report", "0 0 1 1 *", report))
         self.shop("create", "job", "report-now", "--from=cronjob/report")
+        self.seen("a stateful set", k8s_statefulset_name="db", service_name="db", k8s_pod_name="db-0")
+        self.seen("a daemon set", k8s_daemonset_name="log", service_name="log")
         self.seen("a cron job", k8s_cronjob_name="report", k8s_job_name="report-now", service_name="report")
+        self.show("pods are added", "StatefulSet, DaemonSet, Job of a CronJob: owners named, services named after them")
 
-    def relabelled_and_removed(self):
-        self.shop("label", "pods", "-l", "app=web", "app.kubernetes.io/name=front")
-        self.seen("a pod that was relabelled", since=time.time(), service_name="front", k8s_deployment_name="web")
+    def relabelled(self):
+        began = time.time()
+        self.shop("label", "pods", "-l", "app=front", "app.kubernetes.io/name=checkout")
+        span = self.seen("a pod that was relabelled", since=began, service_name="checkout", k8s_deployment_name="front")[0]
+        self.show("a pod is relabelled", f"its spans' service has the new name after {span.start - began:.1f} s")
+
+    def removed(self):
         before = self.status()["kubernetes"]["pods"]
         self.shop("delete", "daemonset/log", "--wait")
-        self.cluster.until("a pod less", lambda: self.status()["kubernetes"]["pods"] < before)
+        self.cluster.until("a pod less", lambda: self.status()["kubernetes"]["pods"] == before - 1)
+        gone = time.time()
+        time.sleep(3)
+        late = self.spans.like(since=gone, k8s_daemonset_name="log")
+        assert not late, late[0]
+        self.show("a pod is removed", f"the agent knows {before - 1} pods instead of {before}; nothing of it any more")
 
     def without_the_api_server(self, seconds):
-        agent = self.agents()[0]["status"]["podIP"]
-        state = lambda: json.load(urllib.request.urlopen(f"http://{agent}:9464/status", timeout=5))["kubernetes"]["state"]
+        self.agent()
         self.cluster.end("kube-apiserver")
-        self.cluster.until("degraded", lambda: state() == "degraded")
-        time.sleep(seconds)
-        self.seen("names without the API server", since=time.time() - 5, service_name="front")
+        began = time.time()
+        why = self.names_are("degraded")["why"]
+        degraded = time.time() - began
+        # Its kubelet starts the container again by itself: a container that the API server never saw.
+        old = self.spans.like(service_name="back")[-1]
+        os.kill(int(old["process.pid"]), signal.SIGKILL)
+        fits = lambda span: span["container.id"] != old["container.id"]
+        new = self.cluster.until("a new container", lambda: list(filter(fits, self.spans.like(began, service_name="back"))))[0]
+        assert new["k8s.pod.name"] == old["k8s.pod.name"], new
+        time.sleep(max(0, began + seconds - time.time()))
+        named = self.seen("names without the API server", since=time.time() - 5, service_name="checkout")
+        away = time.time() - began
         self.cluster.api_server()
-        self.cluster.until("the API server", lambda: self.cluster.kubectl("get", "--raw", "/readyz") == "ok")
-        self.cluster.until("current", lambda: state() == "current")
-        self.workload("StatefulSet", "late", ALONE.format("late"), serviceName="late")
-        self.seen("a pod that came after", service_name="late")
+        back = time.time()
+        self.names_are("current")
+        current = time.time() - back
+        self.apply("StatefulSet", "late", [pods.shell("late-main", pods.ALONE.format("late"))], serviceName="late")
+        self.seen("a pod that came after", service_name="late", k8s_statefulset_name="late")
+        self.show("the API server is away", f"{away:.0f} s: degraded after {degraded:.1f} s ({why}); pods keep their names "
+                  f"({len(named)} spans in the last 5 s), also in a container that the kubelet restarted meanwhile")
+        self.show("it is back", f"current {current:.1f} s after its /readyz; a new pod is named")
+
+    def hung_api_server(self):
+        self.agent()
+        self.cluster.signal("kube-apiserver", signal.SIGSTOP)
+        began = time.time()
+        self.names_are("degraded", limit=90)
+        degraded = time.time() - began
+        self.cluster.signal("kube-apiserver", signal.SIGCONT)
+        self.names_are("current", limit=90)
+        self.show("the API server hangs (SIGSTOP)", f"noticed after {degraded:.0f} s, current again when it goes on")
+
+    def every_span_was_named(self):
+        """Since the pods were made: of a pod's process never one without the pod's names."""
+        of_pods = [span for span in self.spans.now() if span.start >= self.created and span["k8s.pod.uid"]]
+        unnamed = [span for span in of_pods if not span["k8s.pod.name"]]
+        no_container = [span for span in of_pods if not span["k8s.container.name"]]
+        assert of_pods and not unnamed, f"{len(unnamed)} of {len(of_pods)}, for example {unnamed[:1][0].resource}"
+        self.show("spans of pods until here", f"{len(of_pods)}, {len(unnamed)} without their pod's name, "
+                  f"{len(no_container)} without their container's (a pod with several, in its first second)")
 
     def rolled_out(self):
-        before = self.agents()[0]["metadata"]["name"]
+        before = self.agent()["metadata"]["name"]
         self.config["log-level"] = "debug"
-        self.install("upgrade")
-        names = lambda: [pod["metadata"]["name"] for pod in self.agents()]
-        self.cluster.until("another agent", lambda: before not in names())
-        self.seen("spans of the new agent", since=time.time(), service_name="db")
+        began = time.time()
+        self.release("upgrade")
+        after = self.cluster.until("another agent", lambda: self.agent()["metadata"]["name"])
+        assert after != before, after
+        self.names_are("current")
+        ready = time.time()
+        self.cluster.until("a whole trace of the new agent", lambda: self.whole_trace(since=ready))
+        spans = sorted((span.end for span in self.spans.now() if span.end >= began - 5))
+        gap = max(late - early for early, late in zip(spans, spans[1:]))
+        ids = [span.id for span in self.spans.now()]
+        assert len(ids) == len(set(ids)), "a span was told twice"
+        unnamed = [s for s in self.spans.like(since=began) if s["k8s.pod.uid"] and not s["k8s.pod.name"]]
+        self.show("the agent is rolled out", f"{before} → {after} in {ready - began:.1f} s; longest time without a span "
+                  f"{gap:.1f} s; no span twice; {len(unnamed)} spans without their pod's name")
+        assert not unnamed, unnamed[0].resource
+
+    def removed_again(self):
+        self.cluster.run(self.helm, "uninstall", "kernspan", "--namespace", "kernspan", "--wait")
+        left = self.cluster.kubectl("get", "clusterrole,clusterrolebinding,priorityclass", "-o", "name")
+        assert "kernspan" not in left, left
+        self.cluster.until("no pod of it", lambda: not self.agents())
+        self.show("helm uninstall", "no object of it is left")
+
+    def all(self):
+        self.chart_and_manifests()
+        self.installed()
+        self.rights()
+        self.two_pods_are_one_trace()
+        self.owners()
+        self.relabelled()
+        self.removed()
+        self.without_the_api_server(int(os.environ.get("KERNSPAN_ABSENT", "60")))
+        self.hung_api_server()
+        self.every_span_was_named()
+        self.rolled_out()
+        self.removed_again()
+        width = max(len(what) for what, _ in self.shown)
+        print("\nk8s: all shown\n" + "\n".join(f"  {what:{width}}  {result}" for what, result in self.shown))
+
+
+def why_not(cluster):
+    for words in (("get", "events", "-A"), ("get", "pods", "-A", "-o", "wide"),
+                  ("logs", "-n", "kernspan", "daemonset/kernspan", "--tail=30")):
+        try:
+            print(cluster.kubectl(*words)[-3000:])
+        except RuntimeError as error:
+            print(error)
+    for log in sorted(cluster.dir.glob("*.log")):
+        print(f"-- {log.name}\n{log.read_text(errors='replace')[-600:]}")
 
 
 def main(programs, helm, collector, image):
+    machine.end_with_parent()
     directory = pathlib.Path(tempfile.mkdtemp(prefix="kernspan-k8s-"))
     cluster = Cluster(programs, directory)
     try:
-        cluster.up([busybox(directory), image])
-        say("a node is ready")
+        began = time.time()
+        cluster.up([pods.image(directory), image])
         run = Run(cluster, helm, collector, directory)
-        run.begins()
-        run.two_pods_are_one_trace()
-        run.owners()
-        run.relabelled_and_removed()
-        run.without_the_api_server(int(os.environ.get("KERNSPAN_ABSENT", "60")))
-        run.rolled_out()
-        say("k8s: all shown")
-    except BaseException:
-        print(cluster.kubectl("get", "events", "-A", check=False)[-3000:])
-        print(cluster.kubectl("logs", "-n", "kernspan", "daemonset/kernspan", "--tail=30", check=False))
+        run.show("a node", f"ready after {time.time() - began:.0f} s")
+        run.all()
+    except Exception:
+        why_not(cluster)
         raise
     finally:
-        cluster.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+        machine.ignore_signals()
+        cluster.down()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ pub struct Options {
     /// Seconds without the API server.
     #[arg(long, default_value_t = 60)]
     absent: u32,
+    /// An archive of `cargo xtask image` that is built already.
+    #[arg(long)]
+    image: Option<PathBuf>,
 }
 
 /// Builds what is missing, and runs it.
@@ -44,7 +47,11 @@ pub fn run(options: &Options) -> Result<()> {
     let programs = programs()?;
     let collector = receivers::collector();
     ensure!(collector.is_file(), "no Collector: cargo xtask setup builds it where Go is");
-    let (helm, image) = (chart::helm()?, image::build(None)?);
+    let helm = chart::helm()?;
+    let image = match &options.image {
+        Some(archive) => archive.canonicalize().with_context(|| archive.display().to_string())?,
+        None => image::build(None)?,
+    };
     let script = paths::root().join("tests/k8s/run.py");
     let mut python = command("unshare", ["--net", "--mount", "--propagation", "private"]);
     python.args(["python3", "-u", "-B"]).arg(script).args([programs, helm, collector, image]);

@@ -341,7 +341,7 @@ fn an_owner_that_could_not_be_asked_for_is_known_with_the_next_change() {
     server.put("ADDED", pod(1, "Job"));
     let run = Run::with(server, None);
     let made = (OwnerKind::Job, "made".to_owned());
-    assert_eq!(run.known().owners, [made.clone()]);
+    assert_eq!(run.known().owners.as_slice(), std::slice::from_ref(&made));
     run.watches();
     let job = json!({"metadata": {"ownerReferences": [
         {"kind": "CronJob", "name": "report", "uid": "8", "controller": true},
