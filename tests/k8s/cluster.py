@@ -26,6 +26,11 @@ class Cluster:
     def signal(self, name, number):
         self.processes[name].send_signal(number)
 
+    def kill(self, name):
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
     def end(self, name):
         process = self.processes.pop(name)
         process.terminate()

@@ -73,6 +73,7 @@ class Machine:
 
     def restore(self):
         end_cgroups(self.cgroup)
+        bury()
         for line in reversed(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()):
             at = line.split()[4]
             if at.startswith(f"{self.dir}/") or at in DIRECTORIES:
@@ -104,6 +105,15 @@ def end_cgroups(name):
         time.sleep(0.1)
 
 
+def bury():
+    """Takes the exit codes of all that has ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
 def sweep():
     """What a run left behind that was killed: its number is in the names."""
     for root in hierarchies():
@@ -114,9 +124,12 @@ def sweep():
 
 
 def end_with_parent():
-    """Whoever started this may be killed: then it ends too, and cleans up."""
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Whoever started this may be killed: then it ends too, and cleans up. Children of its children
+    that outlive those are its own to bury, since not every machine's first process does."""
+    PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def ended(*_):
         raise SystemExit("ended by a signal")

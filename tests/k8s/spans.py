@@ -1,6 +1,6 @@
 """What the agent sent: spans out of the Collector's file, which holds what arrived."""
 
-import json
+import json, urllib.parse
 
 
 class Span:
@@ -8,7 +8,8 @@ class Span:
         self.id, self.trace, self.parent = span["spanId"], span["traceId"], span.get("parentSpanId", "")
         self.server = span["kind"] == 2
         self.start, self.end = int(span["startTimeUnixNano"]) / 1e9, int(span["endTimeUnixNano"]) / 1e9
-        self.path = attributes(span).get("url.path", "")
+        told = attributes(span)  # a client knows the whole URL
+        self.path = told.get("url.path") or urllib.parse.urlsplit(told.get("url.full", "")).path
         self.resource = resource
 
     def __getitem__(self, key):
@@ -17,6 +18,8 @@ class Span:
     def __str__(self):
         side = "server" if self.server else "client"
         return f"{side} {self['service.name']} ({self['k8s.pod.name']}/{self['k8s.container.name']}) {self.path}"
+
+    __repr__ = __str__
 
 
 def attributes(holder):
