@@ -9,9 +9,9 @@ TOKEN = "admin-of-this-run"
 
 
 class Cluster:
-    def __init__(self, programs, directory):
-        self.programs, self.dir = pathlib.Path(programs), pathlib.Path(directory)
-        self.machine = Machine(self.dir)
+    def __init__(self, programs):
+        self.programs, self.machine = pathlib.Path(programs), Machine()
+        self.dir = self.machine.dir
         self.processes = {}
         self.env = dict(os.environ, KUBECONFIG=str(self.dir / "admin.conf"), HELM_CACHE_HOME=str(self.dir / "helm"))
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):

@@ -5,7 +5,7 @@ addresses and mounts with them. Process numbers are the host's: an agent that wa
 to see all of them. So processes are ended by the cgroups in which they were started.
 """
 
-import ctypes, os, pathlib, re, shutil, signal, subprocess, time
+import ctypes, os, pathlib, re, shutil, signal, subprocess, tempfile, time
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 PREFIX = "kernspan-k8s-"
@@ -39,8 +39,8 @@ def run(*words, **options):
 
 
 class Machine:
-    def __init__(self, directory):
-        self.dir = directory
+    def __init__(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.cgroup = f"{PREFIX}{os.getpid()}"
         # Not where a cgroup has to be told its processors before it takes a process.
         root = next(root for root in hierarchies() if root.name != "cpuset")
@@ -116,11 +116,15 @@ def bury():
 
 def sweep():
     """What a run left behind that was killed: its number is in the names."""
-    for root in hierarchies():
-        for path in root.glob(f"{PREFIX}*"):
-            number = re.match(rf"{PREFIX}(\d+)", path.name)
-            if number and not os.path.exists(f"/proc/{number[1]}"):
-                end_cgroups(f"{PREFIX}{number[1]}")
+    groups = [path for root in hierarchies() for path in root.glob(f"{PREFIX}*")]
+    directories = list(pathlib.Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+    for path in groups + directories:
+        number = re.match(rf"{PREFIX}(\d+)", path.name)
+        if number and not os.path.exists(f"/proc/{number[1]}"):
+            print(f"{path}: left behind by a run that was killed", flush=True)
+            end_cgroups(f"{PREFIX}{number[1]}")
+            if path in directories:
+                shutil.rmtree(path)
 
 
 def end_with_parent():

@@ -5,7 +5,7 @@
 PROGRAMS is a directory with kube-apiserver and the like, IMAGE the archive of `cargo xtask image`.
 """
 
-import json, os, pathlib, signal, sys, tempfile, time, urllib.request
+import json, os, pathlib, signal, sys, time, urllib.request
 
 import machine, pods
 from cluster import Cluster
@@ -20,8 +20,9 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Run:
-    def __init__(self, cluster, helm, collector, directory):
-        self.cluster, self.helm, self.dir, self.shown = cluster, helm, directory, []
+    def __init__(self, cluster, helm, collector):
+        self.cluster, self.helm, self.shown = cluster, helm, []
+        directory = cluster.dir
         self.spans = Spans(directory / "traces.jsonl")
         # Of this machine's programs, those that run in the pods; all else is as the chart has it.
         self.config = {"max-memory": "256MiB", "include": ["/usr/bin/python3*", "busybox"],
@@ -292,12 +293,11 @@ def why_not(cluster):
 
 def main(programs, helm, collector, image):
     machine.end_with_parent()
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="kernspan-k8s-"))
-    cluster = Cluster(programs, directory)
+    cluster = Cluster(programs)
     try:
         began = time.time()
-        cluster.up([pods.image(directory), image])
-        run = Run(cluster, helm, collector, directory)
+        cluster.up([pods.image(cluster.dir), image])
+        run = Run(cluster, helm, collector)
         run.show("a node", f"ready after {time.time() - began:.0f} s")
         run.all()
     except Exception:

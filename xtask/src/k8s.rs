@@ -54,7 +54,10 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let script = paths::root().join("tests/k8s/run.py");
     let mut python = command("unshare", ["--net", "--mount", "--propagation", "private"]);
-    python.args(["python3", "-u", "-B"]).arg(script).args([programs, helm, collector, image]);
+    python
+        .args(["/usr/bin/python3", "-u", "-B"])
+        .arg(script)
+        .args([programs, helm, collector, image]);
     command::run(python.env("KERNSPAN_ABSENT", options.absent.to_string()))
 }
 
