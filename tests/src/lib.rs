@@ -23,9 +23,11 @@
 //! `KERNSPAN_REQUIRE=1` (a scenario that cannot run fails instead of being skipped).
 
 pub mod agent;
+pub mod api_server;
 pub mod budget;
 pub mod case;
 pub mod certificates;
+pub mod cgroup;
 pub mod client;
 pub mod clients;
 pub mod collector;

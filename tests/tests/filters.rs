@@ -1,13 +1,13 @@
 //! What is selected is seen, and nothing else; connections older than the agent are seen too.
 
 use kernspan_tests::agent::{Agent, Report};
+use kernspan_tests::cgroup::Cgroup;
 use kernspan_tests::client::curl;
 use kernspan_tests::ledger::Ledger;
 use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{Process, free_port};
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::Scenario;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -160,7 +160,7 @@ fn a_socket_that_two_processes_use_is_seen_in_the_selected_one() {
 
 #[test]
 fn a_cgroup_is_selected_with_all_below_it() {
-    let Some(cgroup) = Cgroup::make() else {
+    let Some(cgroup) = Cgroup::make("inner") else {
         return kernspan_tests::scenario::skip(
             "filters cgroup",
             "no cgroup v2 that can be written",
@@ -169,41 +169,9 @@ fn a_cgroup_is_selected_with_all_below_it() {
     let Some(scenario) = Scenario::begin("filters cgroup", &["curl"]) else { return };
     let two = Two::start(&scenario);
     cgroup.take(two.servers[1].pid());
-    let path = cgroup.path.parent().unwrap_or(&cgroup.path).display().to_string();
+    let path = cgroup.parent().display().to_string();
     assert_eq!(counts(&two.report(&scenario, &["--cgroup", &path])), [0, 0, 0, 10]);
     drop(two);
-}
-
-/// A cgroup below another one, both removed when dropped.
-struct Cgroup {
-    path: PathBuf,
-}
-
-impl Cgroup {
-    fn make() -> Option<Cgroup> {
-        let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
-        let root = root.into_iter().find(|root| root.join("cgroup.procs").exists())?;
-        let path = root.join(format!("kernspan-tests-{}", std::process::id())).join("inner");
-        std::fs::create_dir_all(&path).ok()?;
-        Some(Cgroup { path })
-    }
-
-    fn take(&self, pid: u32) {
-        std::fs::write(self.path.join("cgroup.procs"), pid.to_string()).expect("a process moved");
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // A cgroup can go once its last process has been reaped.
-        for _ in 0..100 {
-            let outer = self.path.parent().unwrap_or(&self.path);
-            if std::fs::remove_dir(&self.path).is_ok() && std::fs::remove_dir(outer).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod deb;
 mod demo;
 mod fuzz;
 mod image;
+mod k8s;
 mod paths;
 mod promises;
 mod service;
@@ -59,6 +60,8 @@ enum Task {
     Image(image::Options),
     /// Check the Helm chart, and that the plain manifests are what it gives.
     Chart(chart::Options),
+    /// Show the image and the chart on a real Kubernetes of one node.
+    K8s(k8s::Options),
     /// Build the Debian package.
     Deb(deb::Options),
     /// Check that every promise in docs/promises.md names an existing test.
@@ -88,6 +91,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fuzz(options) => fuzz::run(&options)?,
         Task::Image(options) => image::run(&options)?,
         Task::Chart(options) => chart::run(&options)?,
+        Task::K8s(options) => k8s::run(&options)?,
         Task::Deb(options) => deb::run(&options)?,
         Task::Promises => promises::run()?,
     }

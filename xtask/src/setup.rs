@@ -2,9 +2,9 @@
 //!
 //! Each part looks first and acts only then, so that a second run is quick and changes nothing.
 
-mod debian;
+pub mod debian;
 mod pip;
-mod receivers;
+pub mod receivers;
 mod rust;
 pub mod toolchain;
 

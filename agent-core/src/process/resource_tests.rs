@@ -178,7 +178,7 @@ fn a_pod_names_its_processes_unless_they_name_themselves() {
     pods.apply(PodChange::known(testing::pod()));
     let of = |environment: &[(&str, &str)]| {
         let facts = ProcessFacts { cgroup: testing::cgroup(), ..facts(environment) };
-        let workload = pods.find(&place(&facts.cgroup));
+        let workload = pods.find(&place(&facts.cgroup), &facts.comm);
         resource_attributes(&facts, &host(), &NameRules::default(), workload.as_ref())
     };
     let quiet = of(&[]);

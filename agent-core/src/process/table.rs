@@ -89,7 +89,7 @@ impl Version {
             return;
         }
         self.looked = pods.generation();
-        let found = pods.find(&place(&self.facts.cgroup));
+        let found = pods.find(&place(&self.facts.cgroup), &self.facts.comm);
         if found.is_some() && found != self.workload {
             self.workload = found;
             self.resource = None;

@@ -9,6 +9,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::{Certificate, RequestBuilder, Response, redirect};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// Largest answer that is no watch: a list of all pods of a node. A pod has some 10 KiB, etcd takes
 /// no object of more than 1.5 MiB.
@@ -23,7 +24,8 @@ const MAX_FILE: u64 = 1 << 20;
 /// Time for an answer that is no watch.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Dead connections of a watch, on which nothing may come for minutes, are noticed by these.
+/// Dead connections of a watch, on which nothing may come for minutes, are noticed by these: of a host
+/// that is gone by TCP's, of a server that hangs by HTTP/2's.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Only names, owners and the like of an object.
@@ -67,7 +69,9 @@ impl Client {
     pub async fn watch(&self, path: &str, time: Duration) -> Result<Lines, Fault> {
         self.knowledge.asked();
         let request = self.request(path, WHOLE).timeout(time + ANSWER);
-        match self.send(request).await {
+        // The server says at once that it watches: only what it then sees may take its time.
+        let begun = timeout(ANSWER, self.send(request)).await;
+        match begun.unwrap_or_else(|_| Err(silent())) {
             Ok(response) => Ok(Lines { response, buffer: BytesMut::new(), searched: 0 }),
             Err(fault) => {
                 self.knowledge.failed(&fault);
@@ -117,6 +121,10 @@ pub fn fault(status: u16, why: String) -> Fault {
     if status == 410 { Fault::Expired } else { Fault::Refused(status, why) }
 }
 
+fn silent() -> Fault {
+    Fault::Unreachable(format!("no answer within {} s", ANSWER.as_secs()))
+}
+
 fn unreachable(why: reqwest::Error) -> Fault {
     Fault::Unreachable(error_chain(&why.without_url()))
 }
@@ -126,6 +134,8 @@ fn http(access: &Access) -> Result<reqwest::Client, String> {
         .user_agent(USER_AGENT)
         .connect_timeout(Duration::from_secs(5))
         .tcp_keepalive(KEEPALIVE)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .http2_keep_alive_timeout(KEEPALIVE)
         .no_proxy()
         // Another server would get the token.
         .redirect(redirect::Policy::none());

@@ -5,6 +5,7 @@
 //! an object. Without the right to ask, or an answer, the maker stands alone.
 
 use super::client::{Client, METADATA};
+use super::knowledge::Fault;
 use super::object::{Metadata, Owner, Partial};
 use super::pod;
 use agent_core::process::kubernetes::OwnerKind;
@@ -39,7 +40,8 @@ impl Owners {
         owners
     }
 
-    /// Asks once; a failure too is remembered until the next list.
+    /// Asks once; a refusal too is remembered, until the next list. Of a server that is away the pod's
+    /// next change asks again.
     async fn ask(
         &mut self,
         group: &str,
@@ -54,8 +56,15 @@ impl Owners {
         if self.known.len() >= MAX_MAKERS {
             self.known.clear();
         }
-        let above = above(group, plural, owner, metadata, client).await;
-        self.known.insert(owner.uid.clone(), above.clone());
+        let asked = above(group, plural, owner, metadata, client).await;
+        let passes = asked.as_ref().is_err_and(|fault| {
+            tracing::debug!("Kubernetes: the owner of {}: {fault}", owner.name);
+            !matches!(fault, Fault::Refused(401 | 403 | 404, _))
+        });
+        let above = asked.ok().flatten();
+        if !passes {
+            self.known.insert(owner.uid.clone(), above.clone());
+        }
         above
     }
 
@@ -71,24 +80,18 @@ async fn above(
     owner: &Owner,
     metadata: &Metadata,
     client: &Client,
-) -> Option<Named> {
+) -> Result<Option<Named>, Fault> {
     // They go into a path.
     let plain = |name: &str| {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
         !name.is_empty() && !name.contains("..") && name.chars().all(fits)
     };
     if !plain(&metadata.namespace) || !plain(&owner.name) {
-        return None;
+        return Ok(None);
     }
     let path = format!("/apis/{group}/namespaces/{}/{plural}/{}", metadata.namespace, owner.name);
-    let answer = match client.get(&path, METADATA).await {
-        Ok(answer) => answer,
-        Err(fault) => {
-            tracing::debug!("Kubernetes: the owner of {}: {fault}", owner.name);
-            return None;
-        }
-    };
-    let object: Partial = serde_json::from_slice(&answer).ok()?;
-    let maker = pod::controller(&object.metadata)?;
-    Some((OwnerKind::of(&maker.kind)?, maker.name.clone()))
+    let answer = client.get(&path, METADATA).await?;
+    let object: Partial = serde_json::from_slice(&answer).unwrap_or_default();
+    let maker = pod::controller(&object.metadata);
+    Ok(maker.and_then(|maker| Some((OwnerKind::of(&maker.kind)?, maker.name.clone()))))
 }

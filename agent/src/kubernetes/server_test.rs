@@ -17,6 +17,8 @@ struct Cluster {
     pods: Vec<Value>,
     /// By path.
     others: Vec<(String, Value)>,
+    /// Status of what is not there.
+    missing: u16,
     version: u64,
     /// Status of all answers, 200 by default; 0: connections are cut.
     status: u16,
@@ -33,8 +35,12 @@ impl Server {
     fn start() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let cluster =
-            Arc::new(Mutex::new(Cluster { status: 200, version: 1, ..Cluster::default() }));
+        let cluster = Arc::new(Mutex::new(Cluster {
+            status: 200,
+            missing: 403,
+            version: 1,
+            ..Cluster::default()
+        }));
         let served = Arc::clone(&cluster);
         // Ends with the test's process.
         std::thread::spawn(move || {
@@ -120,7 +126,7 @@ fn answer(stream: TcpStream, cluster: &mut Cluster) {
     }
     match cluster.body(&path) {
         Some(body) => send(200, &body.to_string()),
-        None => send(403, "{}"),
+        None => send(cluster.missing, "{}"),
     }
 }
 
@@ -273,7 +279,8 @@ fn a_version_that_is_too_old_is_followed_by_a_list() {
     run.server.tell(&json!({"type": "ERROR", "object": {"code": 410, "message": "too old"}}));
     assert_eq!(run.known().name, "pod-3");
     assert_eq!(run.next(), PodChange::Gone(gone.uid));
-    assert_eq!(run.server.asked("resourceVersion=0"), 2);
+    assert_eq!(run.server.asked("resourceVersion=0"), 1);
+    assert_eq!(run.server.asked("Failed HTTP"), 1, "this list is of now, out of nobody's memory");
     run.watches();
     run.end();
 }
@@ -336,5 +343,23 @@ fn the_owner_of_a_job_is_asked_for_once_and_left_out_where_that_is_forbidden() {
     assert_eq!(found[2].owners, [(OwnerKind::ReplicaSet, "made".to_owned())]);
     assert_eq!(run.server.asked("/jobs/made"), 1);
     run.watches();
+    run.end();
+}
+
+#[test]
+fn an_owner_that_could_not_be_asked_for_is_known_with_the_next_change() {
+    let server = Server::start();
+    server.cluster().missing = 503;
+    server.put("ADDED", pod(1, "Job"));
+    let run = Run::with(server, None);
+    let made = (OwnerKind::Job, "made".to_owned());
+    assert_eq!(run.known().owners.as_slice(), std::slice::from_ref(&made));
+    run.watches();
+    let job = json!({"metadata": {"ownerReferences": [
+        {"kind": "CronJob", "name": "report", "uid": "8", "controller": true},
+    ]}});
+    run.server.cluster().others.push(("/apis/batch/v1/namespaces/shop/jobs/made".to_owned(), job));
+    run.server.put("MODIFIED", pod(1, "Job"));
+    assert_eq!(run.known().owners, [made, (OwnerKind::CronJob, "report".to_owned())]);
     run.end();
 }

@@ -33,6 +33,8 @@ pub struct Watch {
     owners: Owners,
     knowledge: Arc<Knowledge>,
     pause: Duration,
+    /// The next list has to be of now.
+    fresh: bool,
 }
 
 /// Why a list or watch ended.
@@ -66,7 +68,8 @@ impl Watch {
         let ended = ["Succeeded", "Failed"].map(|phase| format!("%2Cstatus.phase%21%3D{phase}"));
         let selector = format!("fieldSelector=spec.nodeName%3D{node}{}", ended.concat());
         let owners = Owners::default();
-        Watch { client, selector, rules, cache, owners, knowledge, pause: FIRST_PAUSE }
+        let (pause, fresh) = (FIRST_PAUSE, false);
+        Watch { client, selector, rules, cache, owners, knowledge, pause, fresh }
     }
 
     /// Until the assembler has ended.
@@ -80,7 +83,10 @@ impl Watch {
             match ended {
                 End::Closed => return,
                 // Not a fault of anybody: what was missed is in the next list.
-                End::Fault(Fault::Expired) => sleep(SHORT.saturating_sub(began.elapsed())).await,
+                End::Fault(Fault::Expired) => {
+                    self.fresh = true;
+                    sleep(SHORT.saturating_sub(began.elapsed())).await;
+                }
                 End::Fault(fault) => self.wait_after(&fault).await,
             }
         }
@@ -118,8 +124,10 @@ impl Watch {
 
     /// All pods; gives the version that they are of.
     async fn list(&mut self) -> Result<String, End> {
-        // Version 0: out of the server's memory, as new as that is. All agents list at a roll-out.
-        let path = format!("/api/v1/pods?{}&resourceVersion=0", self.selector);
+        // Version 0: out of the server's memory, as new as that is. All agents list at a roll-out. Where
+        // a version was too old, what another server has in memory may be as old.
+        let version = if self.fresh { "" } else { "&resourceVersion=0" };
+        let path = format!("/api/v1/pods?{}{version}", self.selector);
         let answer = self.client.get(&path, WHOLE).await?;
         let list: PodList = serde_json::from_slice(&answer)
             .map_err(|why| Fault::Unreachable(format!("its list of pods is none: {why}")))?;
@@ -136,6 +144,7 @@ impl Watch {
             let why = "its list of pods has no version to watch from".to_owned();
             return Err(Fault::Unreachable(why).into());
         }
+        self.fresh = false;
         self.is_current();
         Ok(version)
     }

@@ -11,7 +11,7 @@ const COLLECTOR: &str = "0.159.0";
 const JAEGER: &str = "1.76.0";
 
 /// The OpenTelemetry Collector, once it is built.
-fn collector() -> PathBuf {
+pub fn collector() -> PathBuf {
     paths::cache("collector").join(COLLECTOR).join("otelcol")
 }
 

@@ -130,7 +130,7 @@ mod tests {
     fn attributes(pod: Pod) -> BTreeMap<String, String> {
         let mut table = PodTable::default();
         table.apply(PodChange::known(pod));
-        let workload = table.find(&place(&cgroup())).unwrap();
+        let workload = table.find(&place(&cgroup()), "nginx").unwrap();
         let mut claims = BTreeMap::new();
         let mut facts = BTreeMap::new();
         let claim = |key: &str, value: &str| {

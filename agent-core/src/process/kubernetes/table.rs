@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// many. A pod is about 2 KiB.
 const MAX_PODS: usize = 1024;
 
+/// What every runtime calls the program that holds a pod's namespaces (`registry.k8s.io/pause`).
+const PAUSE: &str = "pause";
+
 /// Pods by uid.
 #[derive(Default)]
 pub struct PodTable {
@@ -43,17 +46,14 @@ impl Workload {
         self.pod.containers.get(self.container?)
     }
 
-    fn new(pod: &Arc<Pod>, place: &Place<'_>) -> Workload {
+    fn new(pod: &Arc<Pod>, place: &Place<'_>, comm: &str) -> Workload {
         let is_of = |container: &PodContainer| {
             place.containers.iter().any(|id| !id.is_empty() && *id == container.id)
         };
         let by_id = pod.containers.iter().position(is_of);
-        // With one container there is nothing to choose; but its pause process is none of it, so
-        // that an id which is known has to be the process's.
-        let only = match pod.containers.as_slice() {
-            [only] if only.id.is_empty() => Some(0),
-            _ => None,
-        };
+        // With one container there is nothing to choose, also where its id is another since the
+        // kubelet has started it again. But what holds the pod's namespaces is none of its containers.
+        let only = (pod.containers.len() == 1 && comm != PAUSE).then_some(0);
         Workload { pod: Arc::clone(pod), container: by_id.or(only) }
     }
 }
@@ -74,11 +74,11 @@ impl PodTable {
     }
 
     /// The innermost pod around a process that is known. None inside it may be: a cluster whose
-    /// nodes are pods of this one.
-    pub fn find(&self, place: &Place<'_>) -> Option<Workload> {
+    /// nodes are pods of this one. `comm` is the process's task name.
+    pub fn find(&self, place: &Place<'_>, comm: &str) -> Option<Workload> {
         let known = |uid| self.pods.get(uid).or_else(|| self.pods.get(self.of_files.get(uid)?));
         let pod = place.pods.iter().find_map(known)?;
-        Some(Workload::new(pod, place))
+        Some(Workload::new(pod, place, comm))
     }
 
     /// The account of this table.
@@ -133,7 +133,11 @@ mod tests {
     use crate::process::place;
 
     fn find(table: &PodTable, cgroup: &str) -> Option<(String, Option<String>)> {
-        let found = table.find(&place(cgroup))?;
+        called(table, cgroup, "nginx")
+    }
+
+    fn called(table: &PodTable, cgroup: &str, comm: &str) -> Option<(String, Option<String>)> {
+        let found = table.find(&place(cgroup), comm)?;
         let container = found.container().map(|container| container.name.clone());
         Some((found.pod.name.clone(), container))
     }
@@ -156,8 +160,12 @@ mod tests {
         one.containers[0].id.clear();
         table.apply(PodChange::known(one));
         assert_eq!(find(&table, &other), Some((name.clone(), Some("app".into()))), "the only one");
+        assert_eq!(called(&table, &other, PAUSE), Some((name.clone(), None)), "who holds the pod");
         table.apply(PodChange::known(pod()));
-        assert_eq!(find(&table, &other), Some((name, None)), "its pause process");
+        assert_eq!(find(&table, &other), Some((name.clone(), Some("app".into()))), "started again");
+        assert_eq!(called(&table, &other, PAUSE), Some((name.clone(), None)), "who holds the pod");
+        let program = Some((name, Some("app".into())));
+        assert_eq!(called(&table, &cgroup(), PAUSE), program, "a program of this name");
 
         table.apply(PodChange::Gone(uid()));
         assert_eq!(find(&table, &cgroup()), None);
