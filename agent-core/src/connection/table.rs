@@ -89,6 +89,10 @@ impl Table {
             .map(|flow| flow.cookie)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.slots.iter_mut().flatten()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.slots.iter().flatten()
     }
