@@ -41,6 +41,7 @@ pub mod route;
 pub mod trace;
 
 pub mod flow;
+pub mod traffic;
 
 pub mod otlp;
 pub mod recording;

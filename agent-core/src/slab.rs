@@ -78,6 +78,10 @@ impl<T> Slab<T> {
         self.pages.iter().flatten().flatten()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.pages.iter_mut().flatten().flatten()
+    }
+
     fn slot(&mut self, index: u32) -> Option<&mut Option<T>> {
         let (page, slot) = place(index);
         self.pages.get_mut(page)?.get_mut(slot)

@@ -1,4 +1,4 @@
-//! The admin endpoint of `--listen`: `/livez`, `/readyz`, `/metrics`, `/status`.
+//! The admin endpoint of `--listen`: `/livez`, `/readyz`, `/metrics`, `/status`, `/processes`.
 //!
 //! Read-only and without secrets, but without authentication too: it is off unless asked for.
 
@@ -19,6 +19,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use page::Page;
 use std::sync::Arc;
+use std::time::Duration;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -36,6 +37,16 @@ pub trait StatusSource: Send + Sync + 'static {
 
     /// What `/status` shows: version, uptime, hooks, ledger, memory, connections by kind.
     fn status(&self) -> serde_json::Value;
+
+    /// Somebody asks for [`StatusSource::processes`]. Gives what to ask with.
+    fn ask(&self) -> u64 {
+        0
+    }
+
+    /// What `/processes` shows, once it is younger than the question.
+    fn processes(&self, _asked: u64) -> Option<serde_json::Value> {
+        None
+    }
 
     /// Numbers for `/metrics` that are not in the ledger.
     fn gauges(&self) -> Vec<Gauge> {
@@ -80,8 +91,45 @@ pub fn ledger_json(entries: &[Entry]) -> serde_json::Value {
 /// What an answer consists of: most are there as a whole.
 type AnswerBody = Either<Full<Bytes>, Page>;
 
+/// How long an answer about processes is waited for: names are made once a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The answer, where it takes a while.
+async fn answer_in_time(
+    method: &Method,
+    path: &str,
+    source: &dyn StatusSource,
+) -> Response<AnswerBody> {
+    if path == "/processes" && *method == Method::GET {
+        return processes(source).await;
+    }
+    answer(method, path, source)
+}
+
+async fn processes(source: &dyn StatusSource) -> Response<AnswerBody> {
+    let asked = source.ask();
+    let found = async {
+        loop {
+            match source.processes(asked) {
+                Some(found) => return found,
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, found).await {
+        Ok(found) => response(StatusCode::OK, "application/json", format!("{found:#}\n")),
+        Err(_) => {
+            let why = "the agent is too busy, or just starting\n".to_owned();
+            response(StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
+        }
+    }
+}
+
 fn answer(method: &Method, path: &str, source: &dyn StatusSource) -> Response<AnswerBody> {
-    let known = matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/status");
+    let known = matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/status" | "/processes");
     if !known {
         return response(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".to_owned());
     }
@@ -102,10 +150,16 @@ fn answer(method: &Method, path: &str, source: &dyn StatusSource) -> Response<An
         "/metrics" => {
             with_body(StatusCode::OK, metrics::CONTENT_TYPE, Either::Right(metrics_page(source)))
         }
+        // Asked for by HEAD: nobody waits for what is not sent.
+        "/processes" => response(StatusCode::OK, "application/json", String::new()),
         "/status" => {
             response(StatusCode::OK, "application/json", format!("{:#}\n", source.status()))
         }
-        _ => response(StatusCode::OK, TEXT, "/livez\n/readyz\n/metrics\n/status\n".to_owned()),
+        _ => response(
+            StatusCode::OK,
+            TEXT,
+            "/livez\n/readyz\n/metrics\n/status\n/processes\n".to_owned(),
+        ),
     }
 }
 

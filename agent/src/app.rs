@@ -42,6 +42,7 @@ mod shared;
 mod silence;
 mod status;
 mod threads;
+mod traffic;
 mod usage;
 
 use crate::cli::{Command, Failure};
@@ -57,7 +58,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Record(record) => live::record(&record),
         Command::Replay(replay) => replay::run(&replay),
         Command::Flows(asked) => flows::list(&asked),
-        Command::Doctor { json, btf } => doctor::run(json, btf.as_deref()),
+        Command::Doctor(asked) => doctor::run(&asked),
         Command::CheckConfig { file, settings } => check::run(&file, &settings),
         Command::Version => Ok(()),
     }

@@ -11,11 +11,12 @@ pub use failure::Failure;
 pub use flows::Flows;
 
 use crate::config::given::AsTyped;
-use crate::config::{self, Environment, Resolved, Settings, Source};
+use crate::config::{self, Environment, Resolved, Settings, Source, value};
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Version, as `kernspan version` and the admin endpoint say it.
@@ -34,13 +35,8 @@ pub enum Command {
     Replay(Box<Replay>),
     /// Conversations that live.
     Flows(Box<Flows>),
-    /// What this kernel offers.
-    Doctor {
-        /// JSON instead of text.
-        json: bool,
-        /// File with the kernel's type information.
-        btf: Option<PathBuf>,
-    },
+    /// What this kernel offers, and what is seen of the programs that run.
+    Doctor(Box<Doctor>),
     /// A configuration that is right in itself.
     CheckConfig {
         /// The file.
@@ -61,6 +57,30 @@ pub struct Run {
     pub given: AsTyped,
     /// Where they come from.
     pub source: Source,
+}
+
+/// `kernspan doctor`.
+#[derive(Debug)]
+pub struct Doctor {
+    /// JSON instead of text.
+    pub json: bool,
+    /// File with the kernel's type information.
+    pub btf: Option<PathBuf>,
+    /// All processes, not only those that show something.
+    pub all: bool,
+    /// Where bytes are learnt of.
+    pub watch: Watch,
+}
+
+/// Who has watched what programs move.
+#[derive(Debug)]
+pub enum Watch {
+    /// An agent that runs on this host, if there is one.
+    Found,
+    /// The agent that listens there.
+    Agent(SocketAddr),
+    /// Probes of its own, for so long.
+    Own(Duration, Box<Settings>),
 }
 
 /// `kernspan record`.
@@ -145,8 +165,37 @@ fn understand(command: args::Command, env: Environment<'_>) -> Result<Command, c
             Command::CheckConfig { file, settings: Box::new(settings) }
         }
         args::Command::Flows(asked) => Command::Flows(Box::new(flows::understand(asked)?)),
-        args::Command::Doctor { json, btf } => Command::Doctor { json, btf },
+        args::Command::Doctor { json, btf, all, agent, watch } => {
+            let watch = watching(&agent, &watch, btf.as_deref(), env)?;
+            Command::Doctor(Box::new(Doctor { json, btf, all, watch }))
+        }
         args::Command::Version => Command::Version,
+    })
+}
+
+/// Who has watched, for `kernspan doctor`.
+fn watching(
+    agent: &[String],
+    time: &[String],
+    btf: Option<&Path>,
+    env: Environment<'_>,
+) -> Result<Watch, config::Problems> {
+    let mut problems = config::Problems::default();
+    let mut read = read::Read { problems: &mut problems };
+    let agent = read.one("agent", agent, value::listen);
+    let time = read.one("for", time, |text| {
+        value::duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "10s")
+    });
+    problems.or(())?;
+    Ok(match (agent, time) {
+        (Some(address), _) => Watch::Agent(address),
+        (None, None) => Watch::Found,
+        (None, Some(time)) => {
+            let mut flags = vec![("output", vec!["none".to_owned()])];
+            flags.extend(btf.map(|path| ("btf", vec![path.to_string_lossy().into_owned()])));
+            let settings = config::load(flags, &[], env)?.settings;
+            Watch::Own(time, Box::new(screens::silent(settings)))
+        }
     })
 }
 

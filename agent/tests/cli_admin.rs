@@ -7,7 +7,7 @@ use agent_core::ledger::{Entry, Side};
 use agent_core::request::{BOUNDS, Bucketed, Number, Numbers};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 #[derive(Default)]
 struct Source {
     ready: AtomicBool,
+    looks: AtomicU64,
 }
 
 impl StatusSource for Source {
@@ -33,6 +34,16 @@ impl StatusSource for Source {
 
     fn status(&self) -> serde_json::Value {
         serde_json::json!({"ledger": admin::ledger_json(&self.ledger())})
+    }
+
+    fn ask(&self) -> u64 {
+        5
+    }
+
+    /// At the third look.
+    fn processes(&self, asked: u64) -> Option<serde_json::Value> {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        (looks >= 2).then(|| serde_json::json!({"asked": asked}))
     }
 
     fn gauges(&self) -> Vec<Gauge> {
@@ -107,8 +118,9 @@ async fn every_page_answers() {
         ("type", "GET", "/metrics", "200 OK", "text/plain; version=0.0.4"),
         ("not ready metric", "GET", "/metrics", "200 OK", "kernspan_ready 0\n"),
         ("status", "GET", "/status", "200 OK", "\"cause\": \"ring_full\""),
+        ("processes, once they are known", "GET", "/processes", "200 OK", "\"asked\": 5"),
         ("query is ignored", "GET", "/livez?verbose", "200 OK", "live\n"),
-        ("list", "GET", "/", "200 OK", "/status\n"),
+        ("list", "GET", "/", "200 OK", "/status\n/processes\n"),
         ("unknown", "GET", "/livez/", "404 Not Found", ""),
         ("unknown post", "POST", "/x", "404 Not Found", ""),
         ("post", "POST", "/metrics", "405 Method", "allow: GET, HEAD\r\n"),

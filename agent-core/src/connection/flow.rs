@@ -2,6 +2,7 @@
 
 mod encrypted;
 mod speech;
+mod tally;
 mod waiting;
 
 use super::classify::Kind;
@@ -17,8 +18,10 @@ use crate::message::{Endpoints, Failure, Marks, Thread};
 use crate::protocol::http1::Http1;
 use crate::protocol::tls::{Facts, Handshake};
 use crate::protocol::{Direction, Segment};
+use crate::traffic::Class;
 use agent_common::record::{self, direction, flag, role};
 use agent_common::settings::socket_verdict;
+use tally::Tally;
 
 /// Records on a muted connection after which the kernel is told again: its verdict may have been
 /// lost, or not have arrived.
@@ -56,6 +59,8 @@ pub(super) struct Flow {
     marks: Marks,
     /// What a handshake said.
     facts: Option<Box<Facts>>,
+    /// Which of its bytes are accounted for.
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -90,6 +95,7 @@ impl Flow {
             ciphertext: 0,
             marks: Marks::new(),
             facts: None,
+            tally: Tally::default(),
         }
     }
 
@@ -153,6 +159,7 @@ impl Flow {
             self.peer = record.peer_cookie;
         }
         self.from_start |= record.role != role::UNKNOWN;
+        self.tally.whole |= record.role != role::UNKNOWN;
         self.role_told |= record.role != role::UNKNOWN;
         if !self.plain {
             self.stream(Direction::Send).hint(record.send_position);
@@ -309,6 +316,7 @@ impl Flow {
             if again {
                 step.out.verdict(self.cookie, self.verdict(kind));
             }
+            self.settle_stray(kind, u64::from(record.header.total_len), step.work);
             return step.work.counts.muted += 1;
         }
         let len = u64::from(record.header.total_len);
@@ -334,6 +342,7 @@ impl Flow {
                 step.work.counts.resynchronised += 1;
                 self.restart(record.header.boot_ns, step);
                 self.streams = [Stream::default(); 2];
+                self.tally.forget_positions();
                 self.deliver(way, record, bytes, 0, step);
             }
         }
@@ -359,7 +368,11 @@ impl Flow {
                     let stream = self.stream(way);
                     stream.is_first(segment.position)
                 };
+                self.tally_begins(way, segment.position);
                 self.stream(way).reach(segment.position.wrapping_add(len));
+                if header.flags & flag::UNREACHABLE != 0 {
+                    self.settle_unseen(Class::Unreachable, len, step.work);
+                }
                 self.segment(&segment, turn, first, step);
             }
             (false, true) => step.work.counts.used += 1,

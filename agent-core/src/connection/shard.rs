@@ -12,6 +12,7 @@ use crate::id::IdKey;
 use crate::ledger::{Entry, Side};
 use crate::message::{Signal, Started};
 use crate::protocol::{Direction, Read};
+use crate::traffic::Findings;
 use agent_common::record::{self, flag};
 
 /// Connections that may wait for a record at once; the longest waiting is released beyond it.
@@ -40,6 +41,9 @@ pub struct ShardConfig {
     pub unix_idle_ns: u64,
     /// Silence after which any connection counts as closed, ns: its close event may be lost.
     pub idle_ns: u64,
+    /// Conversations are counted by the kernel: what TCP connections move that are muted is told by these, and by
+    /// no record.
+    pub conversations: bool,
 }
 
 impl Default for ShardConfig {
@@ -51,6 +55,7 @@ impl Default for ShardConfig {
             reorder_ns: 2_000_000,
             unix_idle_ns: 600_000_000_000,
             idle_ns: 7_200_000_000_000,
+            conversations: false,
         }
     }
 }
@@ -243,6 +248,14 @@ impl Shard {
             counts.add(flow.kind());
         }
         by_process.into_iter().collect()
+    }
+
+    /// What bytes have become since this was last asked, until `now_boot_ns`. Looks at every connection, as
+    /// [`Shard::census`] does.
+    pub fn findings(&mut self, now_boot_ns: u64) -> Findings {
+        let work = &mut self.work;
+        self.table.iter_mut().for_each(|flow| flow.settle_until(now_boot_ns, work));
+        std::mem::take(&mut self.work.findings)
     }
 
     fn payload(&mut self, record: &record::Payload, bytes: &[u8], out: &mut impl ShardOutput) {

@@ -76,6 +76,10 @@ impl Table {
             .map(|flow| flow.cookie)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.flows.iter_mut()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.flows.iter()
     }

@@ -5,6 +5,7 @@ mod encrypted;
 mod forged;
 mod published;
 mod shed;
+mod traffic;
 
 use super::*;
 use crate::event::ProcessKey;

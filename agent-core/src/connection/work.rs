@@ -3,6 +3,7 @@
 use super::counts::Counts;
 use super::shard::ShardConfig;
 use crate::protocol::http1::Http1;
+use crate::traffic::Findings;
 use std::collections::VecDeque;
 
 /// Spare protocol states. More connections than this rarely open between two that close.
@@ -17,6 +18,8 @@ pub(super) struct Work {
     pub(super) held_bytes: usize,
     /// Connections that wait for a record, by deadline (boot-time ns), with their cookies.
     pub(super) waits: VecDeque<(u64, u64)>,
+    /// What their bytes were.
+    pub(super) findings: Findings,
     #[expect(clippy::vec_box, reason = "boxes are what is reused")]
     spare: Vec<Box<Http1>>,
 }

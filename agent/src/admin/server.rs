@@ -3,7 +3,7 @@
 //! A connection that has to wait stays in the kernel's backlog: nothing is allocated for it. Half
 //! full, connections close after one answer, so that idle ones do not keep others out.
 
-use super::{AnswerBody, StatusSource, answer};
+use super::{AnswerBody, StatusSource, answer_in_time};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -120,8 +120,12 @@ async fn connection(
     stop: impl Future<Output = ()>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), source.as_ref());
-        async move { Ok::<Response<AnswerBody>, Infallible>(response) }
+        let source = Arc::clone(&source);
+        async move {
+            let (method, path) = (request.method(), request.uri().path());
+            let response = answer_in_time(method, path, source.as_ref()).await;
+            Ok::<Response<AnswerBody>, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -12,6 +12,7 @@ use super::{
     rings::Rings,
     shared::{Shared, Thread, log_ledger, log_rings},
     threads::{FlowMaps, Parts, Threads, joined, spawn},
+    traffic::filters,
 };
 use crate::cli::Failure;
 use crate::config::{Probe, Settings};
@@ -128,6 +129,8 @@ impl Agent {
         let programs = RunTimes::of(&loaded);
         let counters = Some(maps.counters);
         let shared = Arc::new(Shared::new(loaded.features.clone(), counters, Misses::of(&loaded)));
+        let _ = shared.traffic.filters.set(filters(&settings.selection));
+        shared.traffic.conversations.store(flow_maps.is_some(), Ordering::Relaxed);
         if waits {
             shared.report(Window { from_ns: u64::MAX, ..Window::default() });
         }

@@ -232,11 +232,26 @@ impl Assembly {
         if let Some(text) = self.silence.note(&self.shared.census(), super::status::task_name) {
             self.outputs.note(&text);
         }
+        self.name_processes();
         self.shared.publish(Thread::Assembler, self.assembler.ledger());
         let mut entries = Vec::new();
         self.outputs.ledger(&mut entries);
         self.shared.publish(Thread::Outputs, entries);
         self.end_without_readers();
+    }
+
+    /// Names of the processes of which something can be said, where somebody asks.
+    fn name_processes(&mut self) {
+        let now = boot_ns();
+        if !self.shared.traffic.wants_names(now) {
+            return;
+        }
+        let processes = self.shared.traffic.processes(&self.shared.census());
+        let names = processes
+            .into_iter()
+            .filter_map(|process| Some((process, self.assembler.known_resource(process, now)?)));
+        let names = names.collect();
+        self.shared.traffic.name(now, names);
     }
 
     /// `kernspan run | head`: when the last reader of the last output is gone, so is the purpose.

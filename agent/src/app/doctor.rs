@@ -1,30 +1,47 @@
-//! `kernspan doctor`: what this kernel offers, found out by loading and attaching everything once.
+//! `kernspan doctor`: what this kernel offers, found out by loading and attaching everything once; and what the
+//! programs are that run, and what an agent sees of them.
+
+mod agent;
+mod programs;
+mod watch;
 
 use super::{privilege, rings::Rings};
-use crate::cli::Failure;
+use crate::cli::doctor::advice::advice;
+use crate::cli::doctor::programs::Programs;
 use crate::cli::doctor::{Fact, HookReport, Report};
+use crate::cli::{Doctor, Failure, Watch};
 use crate::probe::attach;
 use crate::probe::load::{FeatureReport, LoadConfig, load};
 use crate::probe::plan::{Feature, PLAN};
 use crate::probe::running::BTF_PATH;
 use crate::process::io_uring;
-use crate::uprobe::survey;
+use crate::uprobe::survey::{self, Use};
 use agent_common::settings::{MAX_CAPTURE, Settings};
 use std::path::Path;
 
 /// Prints the report.
 ///
 /// # Errors
-/// Missing capabilities, or standard output.
-pub fn run(json: bool, btf: Option<&Path>) -> Result<(), Failure> {
-    let report = examine(btf);
-    let text = if json { format!("{:#}\n", report.to_json()) } else { report.to_text() };
+/// Missing capabilities, an agent that is to be asked and does not answer, or standard output.
+pub fn run(asked: &Doctor) -> Result<(), Failure> {
+    let uses = survey::uses();
+    // Before programs of its own are loaded: they are no matter of the agent's.
+    let seen = match &asked.watch {
+        Watch::Found => agent::found()?,
+        Watch::Agent(address) => agent::ask(*address)?,
+        Watch::Own(time, settings) => watch::watch(*time, settings)?,
+    };
+    let users = io_uring::with_rings();
+    let programs = programs::gather(seen, &uses, &users);
+    let report =
+        Report { all: asked.all, ..examine(asked.btf.as_deref(), &uses, &users, programs) };
+    let text = if asked.json { format!("{:#}\n", report.to_json()) } else { report.to_text() };
     crate::cli::print(&text)
         .map_err(|error| anyhow::Error::new(error).context("standard output"))?;
     Ok(())
 }
 
-fn examine(btf: Option<&Path>) -> Report {
+fn examine(btf: Option<&Path>, uses: &[Use], users: &[u32], programs: Programs) -> Report {
     let uname = rustix::system::uname();
     let mut facts = vec![
         existing(
@@ -39,13 +56,14 @@ fn examine(btf: Option<&Path>) -> Report {
             "--cgroup selects nothing, and UDP sockets that are not connected have no peers",
         ),
     ];
-    facts.extend(privilege::lacking().into_iter().map(|(name, without)| Fact {
-        name: name.to_owned(),
+    let lacking = privilege::lacking();
+    facts.extend(lacking.iter().map(|(name, without)| Fact {
+        name: (*name).to_owned(),
         available: false,
         detail: format!("not held; {without}"),
     }));
-    facts.extend(uncovered_fact());
-    let hooks = match load(crate::probe::OBJECTS, &everything(btf)) {
+    facts.extend(uncovered_fact(uses));
+    let hooks: Vec<HookReport> = match load(crate::probe::OBJECTS, &everything(btf)) {
         Ok(loaded) => loaded.features.iter().map(hook_report).collect(),
         Err(error) => {
             facts.push(Fact {
@@ -60,8 +78,11 @@ fn examine(btf: Option<&Path>) -> Report {
         kernel: uname.release().to_string_lossy().into_owned(),
         arch: uname.machine().to_string_lossy().into_owned(),
         facts,
+        advice: advice(&programs, &hooks, &lacking),
         hooks,
-        io_uring: io_uring_users(),
+        io_uring: users.iter().map(|tgid| (*tgid, super::status::task_name(*tgid))).collect(),
+        programs,
+        all: false,
     }
 }
 
@@ -111,28 +132,22 @@ fn existing(name: &str, path: &Path, without: &str) -> Fact {
     Fact { name: name.to_owned(), available, detail }
 }
 
-/// Who uses io_uring: what it receives is seen only through packets, and what it sends on unix sockets not
-/// at all.
-fn io_uring_users() -> Vec<(u32, String)> {
-    let name = |tgid| (tgid, super::status::task_name(tgid));
-    io_uring::with_rings().into_iter().map(name).collect()
-}
-
 /// Programs named in a fact; the rest are counted.
 const MOST_NAMED: usize = 16;
 
 /// Who uses a TLS library that is not covered, where anybody does.
-fn uncovered_fact() -> Option<Fact> {
-    let uncovered = survey::uncovered();
+fn uncovered_fact(uses: &[Use]) -> Option<Fact> {
+    let uncovered = uses.iter().filter_map(|one| Some((one, one.blind.as_ref()?)));
+    let uncovered: Vec<_> = uncovered.collect();
     if uncovered.is_empty() {
         return None;
     }
     let mut detail: Vec<_> = uncovered
         .iter()
         .take(MOST_NAMED)
-        .map(|one| {
+        .map(|(one, why)| {
             let name = super::status::task_name(one.pid);
-            format!("{name} ({}): {} ({})", one.pid, one.library, one.why)
+            format!("{name} ({}): {} ({why})", one.pid, one.library)
         })
         .collect();
     if uncovered.len() > MOST_NAMED {

@@ -60,12 +60,7 @@ fn watch(
     privilege::check()?;
     privilege::warn();
     crate::export::install_crypto();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("kernspan-io")
-        .enable_all()
-        .build()
-        .map_err(|error| anyhow::Error::new(error).context("starting the runtime"))?;
+    let runtime = start_runtime()?;
     let server = match settings.listen {
         Some(address) => Some(runtime.block_on(async { admin::bind(address) }).map_err(operator)?),
         None => None,
@@ -147,7 +142,18 @@ pub fn operator(error: impl std::fmt::Display) -> Failure {
     Failure::Operator(error.to_string())
 }
 
-fn random_key() -> Result<IdKey, Failure> {
+/// What waits for the network.
+pub fn start_runtime() -> Result<Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("kernspan-io")
+        .enable_all()
+        .build();
+    built.map_err(|error| anyhow::Error::new(error).context("starting the runtime").into())
+}
+
+/// A key that nobody knows.
+pub fn random_key() -> Result<IdKey, Failure> {
     let mut key = [0; 16];
     getrandom::fill(&mut key)
         .map_err(|error| anyhow::anyhow!("the kernel gives no random bytes: {error}"))?;

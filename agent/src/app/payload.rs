@@ -357,6 +357,7 @@ impl<D: Downstream> State<D> {
         self.outlet.downstream.tick(now);
         if now.saturating_sub(self.housekept) >= HOUSEKEEPING_NS {
             self.housekept = now;
+            self.shared.traffic.take(self.shard.findings(now), now);
             self.publish();
         }
     }

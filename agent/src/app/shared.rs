@@ -1,6 +1,6 @@
 //! What the threads of a run share: a stop flag, and copies of their accounts for whoever asks.
 
-use super::{clock::boot_ns, packets::InKernel};
+use super::{clock::boot_ns, packets::InKernel, traffic::Traffic};
 use crate::kubernetes::Knowledge;
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
 use crate::uprobe::knowledge;
@@ -51,6 +51,8 @@ pub struct Shared {
     pub in_kernel: OnceLock<InKernel>,
     /// How it goes with the API server; unset in a replay.
     pub kubernetes: OnceLock<Arc<Knowledge>>,
+    /// What bytes of processes have become.
+    pub traffic: Traffic,
     counters: Mutex<Option<Counters>>,
     misses: Misses,
     accounts: Mutex<BTreeMap<Thread, Vec<Entry>>>,
@@ -72,6 +74,7 @@ impl Shared {
             libraries: knowledge::Shared::default(),
             in_kernel: OnceLock::new(),
             kubernetes: OnceLock::new(),
+            traffic: Traffic::default(),
             counters: Mutex::new(counters),
             misses,
             accounts: Mutex::default(),
@@ -139,6 +142,7 @@ impl Shared {
         let mut entries = self.kernel_ledger();
         entries.extend(self.misses.ledger());
         entries.extend(self.libraries.ledger());
+        entries.extend(self.traffic.ledger());
         if let Some(kubernetes) = self.kubernetes.get() {
             entries.extend(kubernetes.ledger());
         }

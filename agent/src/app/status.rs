@@ -1,5 +1,7 @@
 //! What the admin endpoint tells about a run.
 
+pub mod processes;
+
 use super::{doctor::hook_report, packets::InKernel, reload::Reloads, shared::Shared};
 use crate::admin::{Gauge, StatusSource, ledger_json};
 use agent_core::flow::metrics::Sample;
@@ -84,6 +86,14 @@ impl StatusSource for Status {
 
     fn requests(&self) -> Arc<Numbers> {
         self.run.get().requests()
+    }
+
+    fn ask(&self) -> u64 {
+        self.run.get().traffic.ask()
+    }
+
+    fn processes(&self, asked: u64) -> Option<Value> {
+        processes::to_json(&self.run.get(), asked)
     }
 
     fn status(&self) -> Value {

@@ -160,7 +160,10 @@ impl Threads {
             None => None,
         };
         let common = Common {
-            config: shard_config(settings, payload_rings.len(), id_key),
+            config: ShardConfig {
+                conversations: flows.is_some(),
+                ..shard_config(settings, payload_rings.len(), id_key)
+            },
             own: parts.own,
             verdicts: parts.verdicts,
             alarm: parts.alarm,

@@ -105,7 +105,7 @@ pub enum Command {
         #[command(flatten)]
         otlp: Otlp,
     },
-    /// Say what this kernel offers, which hook each feature gets, and why
+    /// Say what this kernel offers, what the running programs are, what of their bytes is seen, and what to do
     #[command(after_help = examples::DOCTOR_EXAMPLES)]
     Doctor {
         /// As JSON
@@ -114,6 +114,15 @@ pub enum Command {
         /// Type information of this kernel, where it ships none
         #[arg(long, value_name = "FILE")]
         btf: Option<PathBuf>,
+        /// Show all processes, also those without traffic or TLS
+        #[arg(long)]
+        all: bool,
+        /// Where an agent listens that is to be asked [default: one that runs on this host]
+        #[arg(long, value_name = "HOST:PORT", conflicts_with = "watch")]
+        agent: Vec<String>,
+        /// Watch for so long, and ask no agent
+        #[arg(long = "for", value_name = "TIME")]
+        watch: Vec<String>,
     },
     /// Look at a configuration file without using it
     #[command(after_help = examples::CONFIG_EXAMPLES, arg_required_else_help = true)]

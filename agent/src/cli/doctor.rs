@@ -1,5 +1,11 @@
-//! `kernspan doctor`: what this kernel offers, the hook each feature got and why, what is missing.
+//! `kernspan doctor`: what this kernel offers, the hook each feature got and why, what is missing; what the programs
+//! that run are to the agent, and what can be done about what it does not see.
 
+pub mod advice;
+pub mod programs;
+
+use advice::Advice;
+use programs::Programs;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -16,6 +22,12 @@ pub struct Report {
     pub hooks: Vec<HookReport>,
     /// Processes that use io_uring, with their names.
     pub io_uring: Vec<(u32, String)>,
+    /// What runs; nothing where nobody asked.
+    pub programs: Programs,
+    /// What can be done.
+    pub advice: Vec<Advice>,
+    /// Programs that show nothing are shown as well.
+    pub all: bool,
 }
 
 /// Something that the kernel has or has not.
@@ -81,6 +93,13 @@ impl Report {
             (all, off) if all == off => writeln!(text, "\nNo feature can be loaded here."),
             (all, off) => writeln!(text, "\n{off} of {all} features off."),
         };
+        if !self.programs.programs.is_empty() {
+            self.programs.write(&mut text, self.all);
+        }
+        if !self.advice.is_empty() {
+            text.push_str("\nWhat to do\n");
+            self.advice.iter().for_each(|advice| paragraph(&mut text, &advice.to_text()));
+        }
         text
     }
 
@@ -134,6 +153,8 @@ impl Report {
                 .iter()
                 .map(|(pid, comm)| json!({"pid": pid, "comm": comm}))
                 .collect::<Vec<_>>(),
+            "programs": self.programs.to_json(),
+            "advice": self.advice.iter().map(Advice::to_json).collect::<Vec<_>>(),
         })
     }
 }
@@ -174,6 +195,28 @@ fn line(text: &mut String, start: &str, end: &str) {
     let line = format!("{start}{}", clean(end));
     text.push_str(line.trim_end());
     text.push('\n');
+}
+
+/// Longest line of a paragraph.
+const WIDTH: usize = 96;
+
+/// Text in lines that fit a terminal, the first with a mark.
+fn paragraph(text: &mut String, what: &str) {
+    let mut row = "  - ".to_owned();
+    let mut is_empty = true;
+    for word in clean(what).split_whitespace() {
+        if !is_empty && row.chars().count() + 1 + word.chars().count() > WIDTH {
+            line(text, &row, "");
+            row = "    ".to_owned();
+            is_empty = true;
+        }
+        if !is_empty {
+            row.push(' ');
+        }
+        row.push_str(word);
+        is_empty = false;
+    }
+    line(text, &row, "");
 }
 
 fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
@@ -224,6 +267,7 @@ mod tests {
                 },
             ],
             io_uring: vec![(7, "db\u{7}".to_owned())],
+            ..Report::default()
         }
     }
 

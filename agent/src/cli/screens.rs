@@ -82,6 +82,17 @@ fn settings(
     }
 }
 
+/// Settings of a run of which nothing leaves, and that speaks up only when something fails.
+pub fn silent(settings: Settings) -> Settings {
+    Settings {
+        process_metrics: None,
+        request_metrics: None,
+        listen: None,
+        log_level: LogLevel::Error,
+        ..settings
+    }
+}
+
 fn only(probes: Vec<Probe>, wanted: &[Probe]) -> Vec<Probe> {
     probes.into_iter().filter(|probe| wanted.contains(probe)).collect()
 }

@@ -1,46 +1,69 @@
-//! What is not covered among all that runs now, without probing anything: for `doctor`.
+//! What is covered and what is not among all that runs now, without probing anything: for `doctor`.
 
 use super::{
     find,
-    knowledge::{Uncovered, Why},
+    knowledge::Why,
     open,
     service::MAX_ATTACHED,
-    target::{FileKey, examine},
+    target::{FileKey, Findings, examine},
 };
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Files that have been looked into.
 #[derive(Default)]
 struct Survey {
-    known: HashMap<FileKey, (Vec<&'static str>, Why)>,
+    known: HashMap<FileKey, Looked>,
     /// Files that an agent would probe.
     probed: usize,
 }
 
+/// What is in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Looked {
+    covered: Vec<&'static str>,
+    blind: Vec<&'static str>,
+    /// Why these are.
+    why: Why,
+}
+
+/// A library that a process uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Process.
+    pub pid: u32,
+    /// Library.
+    pub library: &'static str,
+    /// Its file.
+    pub path: PathBuf,
+    /// What is in the way of reading it; nothing where an agent reads it.
+    pub blind: Option<Why>,
+}
+
 impl Survey {
-    /// What of a file is not covered, and why. Each is looked into once.
-    fn look(&mut self, file: &File, path: &Path, most: usize) -> &(Vec<&'static str>, Why) {
-        const NOTHING: &(Vec<&str>, Why) = &(Vec::new(), Why::Unknown);
+    /// What of a file is covered and what is not, and why. Each is looked into once.
+    fn look(&mut self, file: &File, path: &Path, most: usize) -> &Looked {
+        const NOTHING: &Looked =
+            &Looked { covered: Vec::new(), blind: Vec::new(), why: Why::Unknown };
         let Some(key) = FileKey::of(file) else { return NOTHING };
         let probed = &mut self.probed;
         self.known.entry(key).or_insert_with(|| {
-            let findings = examine(file, path);
-            if findings.sites.is_empty() {
-                return (findings.blind, Why::Unknown);
+            let Findings { covered, blind, sites, .. } = examine(file, path);
+            if sites.is_empty() {
+                return Looked { covered: Vec::new(), blind, why: Why::Unknown };
             }
             *probed += 1;
             match *probed > most {
-                true => (findings.covered, Why::TooMany),
-                false => (findings.blind, Why::Unknown),
+                true => Looked { covered: Vec::new(), blind: covered, why: Why::TooMany },
+                false => Looked { covered, blind, why: Why::Unknown },
             }
         })
     }
 }
 
-/// Processes that use a library which is not covered. What the kernel refuses is known to an agent alone.
-pub fn uncovered() -> Vec<Uncovered> {
+/// The TLS libraries that each process uses. What the kernel refuses is known to an agent alone.
+pub fn uses() -> Vec<Use> {
     let mut survey = Survey::default();
     let (mut found, mut named) = (Vec::new(), HashSet::new());
     // As the agent does it, these come first.
@@ -51,15 +74,17 @@ pub fn uncovered() -> Vec<Uncovered> {
     }
     for mapping in find::mapped() {
         let Some(file) = mapping.open() else { continue };
-        let (libraries, why) = survey.look(&file, &mapping.path, MAX_ATTACHED);
+        let Looked { covered, blind, why } = survey.look(&file, &mapping.path, MAX_ATTACHED);
+        let covered = covered.iter().map(|library| (*library, None));
+        let blind = blind.iter().map(|library| (*library, Some(why)));
         // One that has many copies of a library is named once.
-        let new = libraries.iter().filter(|library| named.insert((mapping.pid, **library)));
-        found.extend(new.map(|library| Uncovered {
+        let all = covered.chain(blind);
+        let new = all.filter(|(library, why)| named.insert((mapping.pid, *library, why.is_some())));
+        found.extend(new.map(|(library, why)| Use {
             pid: mapping.pid,
             library,
             path: mapping.path.clone(),
-            file: None,
-            why: why.clone(),
+            blind: why.cloned(),
         }));
     }
     found
@@ -87,7 +112,9 @@ mod tests {
             }
             survey.look(&File::open(&path).unwrap(), &path, 1).clone()
         };
-        let (covered, over) = ((vec![], Why::Unknown), (vec!["OpenSSL"], Why::TooMany));
+        let looked = |covered, blind, why| Looked { covered, blind, why };
+        let covered = looked(vec!["OpenSSL"], vec![], Why::Unknown);
+        let over = looked(vec![], vec!["OpenSSL"], Why::TooMany);
         assert_eq!(look("one"), covered);
         assert_eq!(look("two"), over);
         // Each counts once.

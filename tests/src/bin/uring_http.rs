@@ -1,5 +1,5 @@
 //! A small HTTP/1.1 server and client, by io_uring or by ordinary calls, these also over MPTCP:
-//! `uring_http serve uring|plain|mptcp PORT`,
+//! `uring_http serve uring|plain|mptcp PORT`, `uring_http serve uring-unix PATH`,
 //! `uring_http ask uring|plain|mptcp PORT CONNECTIONS REQUESTS`.
 //!
 //! The server by io_uring is one thread with one ring for all connections. The client asks on so many
@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::Duration;
 
@@ -28,12 +29,13 @@ fn main() -> io::Result<()> {
     let number = |text: &str| text.parse::<usize>().map_err(io::Error::other);
     let port = |text: &str| text.parse::<u16>().map_err(io::Error::other);
     match words[..] {
+        ["serve", "uring-unix", path] => serve_uring(&UnixListener::bind(path)?, false),
         ["serve", how, at] => {
             let listener = match how {
                 "mptcp" => sys::mptcp_listener(port(at)?)?,
                 _ => TcpListener::bind(("127.0.0.1", port(at)?))?,
             };
-            if how == "uring" { serve_uring(&listener) } else { serve_plain(&listener) }
+            if how == "uring" { serve_uring(&listener, true) } else { serve_plain(&listener) }
         }
         ["ask", how, at, connections, requests] => {
             let (at, requests, how) = (port(at)?, number(requests)?, how.to_owned());
@@ -106,7 +108,8 @@ const ACCEPT: u64 = 0;
 const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
 
-fn serve_uring(listener: &TcpListener) -> io::Result<()> {
+/// Of either family: sockets are told to io_uring by their numbers. Those of unix know no zero-copy sends.
+fn serve_uring(listener: &impl AsRawFd, zero_copy: bool) -> io::Result<()> {
     let mut ring = IoUring::new(256)?;
     let mut served: HashMap<u32, Served> = HashMap::new();
     let accept = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).build();
@@ -143,7 +146,7 @@ fn serve_uring(listener: &TcpListener) -> io::Result<()> {
                         let (room, got) = (&one.room[..], result as usize);
                         one.text.extend_from_slice(&room[..got]);
                     }
-                    respond(&mut ring, &mut served, slot)?;
+                    respond(&mut ring, &mut served, slot, zero_copy)?;
                 }
                 // The notice of a zero-copy send follows its result.
                 _ if io_uring::cqueue::notif(flags) => {}
@@ -160,12 +163,17 @@ fn receive(ring: &mut IoUring, served: &mut HashMap<u32, Served>, slot: u32) -> 
     push(ring, &entry.user_data(RECEIVE | u64::from(slot)))
 }
 
-/// Every second answer goes by a zero-copy send.
-fn respond(ring: &mut IoUring, served: &mut HashMap<u32, Served>, slot: u32) -> io::Result<()> {
+/// Every second answer goes by a zero-copy send, where there are such.
+fn respond(
+    ring: &mut IoUring,
+    served: &mut HashMap<u32, Served>,
+    slot: u32,
+    zero_copy: bool,
+) -> io::Result<()> {
     let Some(one) = served.get_mut(&slot) else { return Ok(()) };
     let Some((whole, answer)) = answer(&one.text) else { return receive(ring, served, slot) };
     one.text.drain(..whole);
-    let zero_copy = one.answer.len() % 2 == 0;
+    let zero_copy = zero_copy && one.answer.len() % 2 == 0;
     one.answer = answer;
     let fd = types::Fd(one.socket.as_raw_fd());
     let (start, len) = (one.answer.as_ptr(), one.answer.len() as u32);

@@ -86,6 +86,7 @@ impl Flow {
     fn begin_plain<O: ShardOutput>(&mut self, record: &record::Payload, step: &mut Step<'_, O>) {
         self.release(step);
         self.learn();
+        self.settle_plain(step.work);
         self.drop_protocol(record.header.boot_ns, Failure::Unobserved, step);
         self.phase = Phase::Undecided(Undecided::default());
         self.streams = [Stream::default(); 2];

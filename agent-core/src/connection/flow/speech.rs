@@ -9,6 +9,7 @@ use crate::connection::undecided::{Outcome, Undecided};
 use crate::connection::work::Step;
 use crate::message::{Failure, Role, Signal};
 use crate::protocol::{Direction, Input, Progress, Read, Segment};
+use crate::traffic::Class;
 use agent_common::settings::socket_verdict;
 
 impl Flow {
@@ -33,6 +34,7 @@ impl Flow {
         let dropped = undecided.dropped();
         counts.held -= dropped;
         counts.unclassified += dropped;
+        self.tally.judged(segment, first, &outcome);
         match outcome {
             Outcome::Kept => {
                 counts.held += 1;
@@ -56,6 +58,7 @@ impl Flow {
     /// The connection speaks HTTP/1: hands over what was kept, then `segment`.
     pub(super) fn begin<O: ShardOutput>(&mut self, segment: &Segment<'_>, step: &mut Step<'_, O>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Http1(step.work.http1()));
+        self.settle_begun(step.work);
         let pending = match phase {
             Phase::Undecided(undecided) => undecided.into_pending(),
             _ => None,
@@ -110,7 +113,9 @@ impl Flow {
     pub(super) fn gap<O: ShardOutput>(&mut self, way: Direction, len: u64, step: &mut Step<'_, O>) {
         step.work.counts.gap(len);
         let position = self.stream(way).next();
+        self.tally_begins(way, position);
         self.stream(way).reach(position.wrapping_add(len));
+        self.settle_unseen(Class::Unreachable, len, step.work);
         match &mut self.phase {
             Phase::Undecided(undecided) => {
                 undecided.gap();
@@ -134,7 +139,9 @@ impl Flow {
         let Place::Ahead { gap: len } = self.stream(way).place(position) else { return };
         step.work.counts.shed_bytes = step.work.counts.shed_bytes.saturating_add(len);
         let first = self.stream(way).next();
+        self.tally_begins(way, first);
         self.stream(way).reach(position);
+        self.settle_unseen(Class::Shed, len, step.work);
         match &mut self.phase {
             Phase::Undecided(undecided) => {
                 undecided.gap();
@@ -174,6 +181,7 @@ impl Flow {
     /// Gives up what is open and waits for the next turn.
     pub(super) fn restart<O: ShardOutput>(&mut self, at: u64, step: &mut Step<'_, O>) {
         if !matches!(self.phase, Phase::Muted { .. }) {
+            self.settle_all(step.work);
             self.drop_protocol(at, Failure::Unobserved, step);
             self.phase = Phase::Undecided(Undecided::midway());
         }
@@ -181,6 +189,7 @@ impl Flow {
 
     pub(super) fn mute<O: ShardOutput>(&mut self, kind: Kind, step: &mut Step<'_, O>) {
         self.learn();
+        self.settle_muted(kind, step.work);
         self.drop_protocol(self.last_ns, Failure::Unobserved, step);
         self.phase = Phase::Muted { kind, strays: 0 };
         // A TLS library's plaintext may follow.
@@ -196,6 +205,7 @@ impl Flow {
         failure: Failure,
         step: &mut Step<'_, O>,
     ) {
+        self.settle_all(step.work);
         self.drop_protocol(at, failure, step);
         if self.identity.announced {
             step.out.signal(Signal::Gone { at, cookie: self.cookie });

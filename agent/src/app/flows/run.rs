@@ -3,6 +3,7 @@
 use super::report::Message;
 use crate::app::clock::boot_ns;
 use crate::app::shared::{Shared, Thread};
+use crate::app::traffic::moved;
 use crate::config::Settings;
 use crate::flow::datagrams::DatagramMap;
 use crate::flow::list;
@@ -27,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Changes handed on at once: the assembler works on other things in between.
 const BATCH: usize = 256;
+
+/// Living conversations whose bytes are told to the account of processes at once: as many as it follows.
+const MOST_LISTED: usize = 65_536;
 
 /// How often the account is published, ns.
 const HOUSEKEEPING_NS: u64 = 500_000_000;
@@ -186,6 +190,7 @@ struct Way {
     out: SyncSender<Message>,
     batch: Vec<FlowChange>,
     closed: bool,
+    shared: Arc<Shared>,
 }
 
 impl FlowThread {
@@ -204,6 +209,7 @@ impl FlowThread {
                 out: parts.out,
                 batch: Vec::new(),
                 closed: false,
+                shared: Arc::clone(&shared),
             },
             interval_ns: u64::try_from(settings.flows.interval.as_nanos()).unwrap_or(u64::MAX),
             shared,
@@ -219,7 +225,12 @@ impl FlowThread {
             let last = self.shared.stop.load(Ordering::Acquire);
             let now = boot_ns();
             let FlowThread { follower, way, .. } = &mut self;
-            follower.drain(&mut |change| way.give(change));
+            follower.drain(&mut |change| {
+                if change.conversation.transport == Transport::Tcp {
+                    way.shared.traffic.ended(&change.conversation);
+                }
+                way.give(change);
+            });
             let stage = Stage::at(now, self.shared.window());
             let turns = stage != before;
             before = stage;
@@ -233,6 +244,9 @@ impl FlowThread {
                 }
                 Stage::Over if turns => self.interval(now),
                 Stage::Reports | Stage::Over => {}
+            }
+            if self.shared.traffic.wants_list(now) {
+                self.look(now);
             }
             self.way.send_batch();
             if last || now.saturating_sub(housekept) >= HOUSEKEEPING_NS {
@@ -254,17 +268,29 @@ impl FlowThread {
 
     /// The run before reports what it has seen until now: nothing of it is this one's.
     fn take_over(&mut self, now: u64, stage: Stage) {
-        self.follower.look(now, |_| {});
+        self.look(now);
         self.follower.table.take_over();
         if stage == Stage::Reports {
             tracing::debug!("conversations are reported from here on");
         }
     }
 
+    /// Looks at all that live.
+    fn look(&mut self, now: u64) {
+        let mut living = Vec::new();
+        self.follower.look(now, |flow| {
+            let conversation = Conversation::from_record(flow);
+            if conversation.transport == Transport::Tcp && living.len() < MOST_LISTED {
+                living.push((flow.cookie, moved(&conversation.totals)));
+            }
+        });
+        self.shared.traffic.listed(living.into_iter(), now);
+    }
+
     /// Looks at all that live, and reports them.
     fn interval(&mut self, now: u64) {
+        self.look(now);
         let FlowThread { follower, way, .. } = self;
-        follower.look(now, |_| {});
         let Follower { table, names, datagrams, .. } = follower;
         table.report(now, names, &mut |change| way.give(change), &mut |id| datagrams.remove(id));
         way.send_batch();
@@ -276,6 +302,11 @@ impl Way {
     fn give(&mut self, change: FlowChange) {
         if is_own(&change.conversation, self.own) || !self.watched.takes(&change.conversation) {
             return;
+        }
+        if let (Transport::Udp, Some(process)) =
+            (change.conversation.transport, change.conversation.process)
+        {
+            self.shared.traffic.datagrams(process, &change.delta, boot_ns());
         }
         self.batch.push(change);
         if self.batch.len() >= BATCH {

@@ -64,6 +64,8 @@ watch: with --watch.";
 pub const DOCTOR_EXAMPLES: &str = "\
 Examples:
   sudo kernspan doctor
+  sudo kernspan doctor --for 10s
+      Without an agent that runs: watches by itself for a while
   sudo kernspan doctor --json | jq '.features[] | select(.hook == null)'";
 
 pub const TOP_EXAMPLES: &str = "\

@@ -1,0 +1,144 @@
+//! What runs: from /proc, from the libraries that are mapped, and from what an agent says.
+
+use super::watch::Answer;
+use crate::cli::doctor::programs::{Program, Programs, Seen, Tls};
+use crate::process::{ProcessReader, host_facts};
+use crate::uprobe::survey::Use;
+use agent_core::event::ProcessKey;
+use agent_core::process::{
+    HostFacts, NameRules, ProcessFacts, ResourceValue, identify, resource_attributes, start_tick,
+};
+use agent_core::traffic::{Bytes, Class};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// All processes that have a program, but for agents: kernel threads have none.
+pub fn gather(answer: Answer, uses: &[Use], rings: &[u32]) -> Programs {
+    let host = host_facts();
+    let facts = ProcessReader::default().scan().unwrap_or_default();
+    let is_agent = super::agent::is_agent();
+    let facts = facts.into_iter().filter(|facts| {
+        let pid = i32::try_from(facts.key.tgid).unwrap_or(0);
+        let is_program = !facts.executable.is_empty() || !facts.args.is_empty();
+        is_program && !is_agent(pid)
+    });
+    assemble(answer, facts, &host, uses, rings)
+}
+
+fn assemble(
+    answer: Answer,
+    facts: impl Iterator<Item = ProcessFacts>,
+    host: &HostFacts,
+    uses: &[Use],
+    rings: &[u32],
+) -> Programs {
+    let rings: HashSet<u32> = rings.iter().copied().collect();
+    let rows = answer.json.as_ref().and_then(|json| json["processes"].as_array());
+    let rows: HashMap<u32, &Value> =
+        rows.into_iter().flatten().filter_map(|row| Some((pid(row)?, row))).collect();
+    let watched = answer.json.is_some();
+    let programs = facts.map(|facts| {
+        let row = rows.get(&facts.key.tgid).copied().filter(|row| is_same(row, facts.key));
+        let pid = facts.key.tgid;
+        Program {
+            pid,
+            attributes: attributes(&facts, host, row),
+            tls: libraries(uses.iter().filter(|one| one.pid == pid), row),
+            io_uring: rings.contains(&pid),
+            seen: watched.then(|| row.map(seen).unwrap_or_default()),
+        }
+    });
+    let mut programs: Vec<Program> = programs.collect();
+    programs.sort_by_key(|program| program.pid);
+    let of = |key: &str| answer.json.as_ref().and_then(|json| json[key].as_array());
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let off = of("hooks").into_iter().flatten().filter(|hook| hook["on"] == false);
+    let off = off.filter_map(|hook| Some((text(&hook["feature"])?, text(&hook["why"])?)));
+    let mut remarks = answer.remarks;
+    if answer.json.as_ref().is_some_and(|json| json["conversations"] == false) {
+        remarks.push(
+            "conversations are not followed there: of connections that are not parsed only the first bytes are counted"
+                .to_owned(),
+        );
+    }
+    Programs {
+        seconds: answer.json.as_ref().and_then(|json| json["seconds"].as_u64()).unwrap_or(0),
+        source: answer.source,
+        filters: of("filters").into_iter().flatten().filter_map(text).collect(),
+        off: off.collect(),
+        programs,
+        remarks,
+    }
+}
+
+fn pid(row: &Value) -> Option<u32> {
+    row["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
+}
+
+/// The number has not been given to another process. An agent that knows a library only does not know the start.
+fn is_same(row: &Value, key: ProcessKey) -> bool {
+    let start_ns = row["start_ns"].as_u64().unwrap_or(0);
+    start_ns == 0 || start_tick(ProcessKey { start_ns, ..key }).abs_diff(start_tick(key)) <= 1
+}
+
+/// What the agent says, which knows pods and the operator's rules; else what /proc does.
+fn attributes(facts: &ProcessFacts, host: &HostFacts, row: Option<&Value>) -> Map<String, Value> {
+    let value = |value| match value {
+        ResourceValue::Str(text) => json!(text),
+        ResourceValue::Int(number) => json!(number),
+        ResourceValue::List(texts) => json!(texts),
+    };
+    let told = row.and_then(|row| row["resource"].as_object());
+    let all = match told {
+        Some(told) => told.clone(),
+        None => resource_attributes(facts, &identify(facts), host, &NameRules::default(), None)
+            .into_iter()
+            .map(|(key, of)| (key, value(of)))
+            .collect(),
+    };
+    let of_process = |key: &str| {
+        let dull =
+            ["host.", "os.", "telemetry.sdk.name", "telemetry.sdk.version", "telemetry.distro."];
+        !dull.iter().any(|start| key.starts_with(start))
+    };
+    all.into_iter().filter(|(key, _)| of_process(key)).collect()
+}
+
+/// Each library once: not read, where any of its copies is not.
+fn libraries<'a>(uses: impl Iterator<Item = &'a Use>, row: Option<&Value>) -> Vec<Tls> {
+    let mut found = BTreeMap::<String, Option<String>>::new();
+    for one in uses {
+        // Its own buffers are no library to speak of.
+        if one.library != "OpenSSL (libcrypto)" {
+            let why = one.blind.as_ref().map(ToString::to_string);
+            let known = found.entry(one.library.to_owned()).or_default();
+            *known = known.take().or(why);
+        }
+    }
+    let told = row.and_then(|row| row["uncovered"].as_array()).into_iter().flatten();
+    for one in told {
+        if let (Some(library), Some(why)) = (one["library"].as_str(), one["reason"].as_str()) {
+            found.insert(library.to_owned(), Some(why.to_owned()));
+        }
+    }
+    found.into_iter().map(|(library, blind)| Tls { library, blind }).collect()
+}
+
+fn seen(row: &Value) -> Seen {
+    let mut bytes = Bytes::default();
+    for class in Class::ALL {
+        bytes.add(class, row["bytes"][class.name()].as_u64().unwrap_or(0));
+    }
+    let protocols = row["protocols"].as_array().into_iter().flatten();
+    let in_kernel = |key: &str| row["in_kernel"][key].as_u64().unwrap_or(0);
+    Seen {
+        bytes,
+        protocols: protocols.filter_map(|name| Some(name.as_str()?.to_owned())).collect(),
+        packet_receives: in_kernel("packet_receives"),
+        unreachable_calls: in_kernel("unreachable_calls"),
+    }
+}
+
+#[cfg(test)]
+#[path = "programs_tests.rs"]
+mod tests;

@@ -1,0 +1,71 @@
+use super::*;
+use crate::cli::doctor::programs::Source;
+use crate::uprobe::knowledge::Why;
+use std::path::PathBuf;
+
+fn facts(tgid: u32, start_ns: u64, executable: &str) -> ProcessFacts {
+    let key = ProcessKey { tgid, start_ns };
+    ProcessFacts { key, executable: executable.to_owned(), ..ProcessFacts::default() }
+}
+
+fn library(pid: u32, library: &'static str, blind: Option<Why>) -> Use {
+    Use { pid, library, path: PathBuf::from("/lib/x"), blind }
+}
+
+#[test]
+fn an_agents_word_goes_to_the_process_that_it_is_about() {
+    const START: u64 = 5_000_000_000;
+    let json = json!({
+        "seconds": 50, "conversations": true, "filters": ["--port 80"],
+        "hooks": [{"feature": "sent pages", "on": false, "why": "too old"}, {"feature": "flows", "on": true}],
+        "processes": [
+            {"pid": 7, "start_ns": START + 3, "resource": {"service.name": "shop", "host.name": "h"},
+             "bytes": {"decoded": 5, "unknown": 6, "nonsense": 7}, "protocols": ["Redis"],
+             "in_kernel": {"packet_receives": 2, "unreachable_calls": 1}, "uncovered": []},
+            {"pid": 8, "start_ns": START, "bytes": {"decoded": 99}},
+            {"pid": 9, "start_ns": 0, "uncovered": [{"library": "GnuTLS", "reason": "refused"}]},
+            {"pid": "x"}, 5
+        ],
+    });
+    let answer =
+        Answer { source: Source::Agent("a".to_owned()), json: Some(json), remarks: vec![] };
+    // The number 8 has been given to another process since.
+    let facts = [
+        facts(9, START, "/usr/bin/nine"),
+        facts(7, START, "/usr/bin/seven"),
+        facts(8, 2 * START, "/usr/bin/eight"),
+    ];
+    let uses = [
+        library(9, "OpenSSL", None),
+        library(9, "OpenSSL (libcrypto)", None),
+        library(9, "GnuTLS", None),
+        library(8, "NSS", Some(Why::Unknown)),
+        library(8, "NSS", None),
+    ];
+    let found = assemble(answer, facts.into_iter(), &HostFacts::default(), &uses, &[8]);
+    assert_eq!(found.off, [("sent pages".to_owned(), "too old".to_owned())]);
+    assert_eq!((found.seconds, found.filters.len(), found.remarks.len()), (50, 1, 0));
+    let [seven, eight, nine] = &found.programs[..] else { panic!("{found:?}") };
+    let name = |program: &Program| program.attributes["service.name"].clone();
+    assert_eq!([name(seven), name(eight), name(nine)], ["shop", "eight", "nine"]);
+    assert!(!seven.attributes.contains_key("host.name"));
+    let seen = seven.seen.as_ref().expect("watched");
+    assert_eq!((seen.bytes.total(), seen.packet_receives, seen.unreachable_calls), (11, 2, 1));
+    assert_eq!(eight.seen, Some(Seen::default()), "another process's bytes are not its own");
+    assert!(eight.io_uring && !nine.io_uring);
+    let blind = |program: &Program| -> Vec<(String, bool)> {
+        program.tls.iter().map(|tls| (tls.library.clone(), tls.blind.is_some())).collect()
+    };
+    assert_eq!(blind(eight), [("NSS".to_owned(), true)], "one of two copies is not read");
+    assert_eq!(blind(nine), [("GnuTLS".to_owned(), true), ("OpenSSL".to_owned(), false)]);
+}
+
+#[test]
+fn without_an_agent_proc_says_who_they_are() {
+    let answer = Answer { remarks: vec!["no agent".to_owned()], ..Answer::default() };
+    let one = facts(7, 5, "/usr/sbin/nginx");
+    let found = assemble(answer, [one].into_iter(), &HostFacts::default(), &[], &[]);
+    assert_eq!((found.source, found.remarks.len()), (Source::Nobody, 1));
+    assert_eq!(found.programs[0].seen, None);
+    assert_eq!(found.programs[0].attributes["service.name"], "nginx");
+}
