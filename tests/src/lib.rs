@@ -14,7 +14,7 @@
 //! | [`servers`], [`clients`] | the matrix of those that people run |
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
-//! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`] | the judges |
+//! | [`counts`], [`links`], [`execs`], [`shapes`], [`streams`], [`delivery`], [`ledger`], [`series`] | the judges |
 //! | [`sys`], [`uring`], [`case`] | calls and logs of the workloads in `src/bin` |
 //!
 //! Run with `cargo test -p kernspan-tests` as root. Variables: `KERNSPAN_BIN` (the binary, default
@@ -51,6 +51,7 @@ pub mod prometheus;
 pub mod python;
 pub mod recording;
 pub mod scenario;
+pub mod series;
 pub mod servers;
 pub mod shapes;
 pub mod start;

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 const IMAGE: &str = concat!("localhost/kernspan:", env!("CARGO_PKG_VERSION"));
 
+/// What it goes by.
+const CONFIG: &str = "output: [\"json:/out/spans.json\"]\ninclude: [busybox]\n";
+
 /// Requests in the other container.
 const REQUESTS: usize = 20;
 
@@ -95,12 +98,18 @@ fn the_image_sees_another_container_with_the_listed_capabilities_alone() {
     std::fs::create_dir(scenario.path("out")).unwrap();
     let volume = format!("{}:/out", scenario.path("out").display());
     let listen = address.to_string();
-    let out = "json:/out/spans.json";
-    let arguments = ["run", "--output", out, "--listen", &listen, "--include", "busybox"];
+    let config = scenario.path("out/kernspan.yaml");
+    std::fs::write(&config, CONFIG).unwrap();
+    let arguments = ["run", "--config", "/out/kernspan.yaml", "--listen", &listen];
     let mut running = agent(&podman, &listed(), &["--volume", &volume], &arguments);
     until("the agent's /readyz", Duration::from_secs(60), || {
         assert!(running.is_running(), "it ended: {}", running.tail());
         http::get(address, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(())
+    });
+    // A second run beside the first needs no other right and no other system call.
+    std::fs::write(&config, format!("{CONFIG}head-bytes: 2048\n")).unwrap();
+    until("the changed file is in use", Duration::from_secs(60), || {
+        running.stderr().contains("the new configuration is in use").then_some(())
     });
     assert_eq!(status(address)["lacking"], serde_json::json!([]), "it has what it needs");
     for feature in status(address)["hooks"].as_array().expect("hooks") {

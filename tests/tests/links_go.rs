@@ -13,13 +13,13 @@ use std::time::Duration;
 /// Requests at once.
 const CONCURRENCY: &str = "64";
 
-/// When the services start.
+/// When the services start, of the agent.
 #[derive(Clone, Copy, PartialEq)]
 enum Start {
-    Before,
-    After,
-    /// … which has the image's rights only.
-    AfterConfined,
+    BeforeIt,
+    AfterIt,
+    /// After it, which has the image's rights only.
+    BesideOneConfined,
 }
 
 /// a → {b, c}, b → c, in `mode`; asks a by 64 clients at once and scores the agent's report.
@@ -55,15 +55,15 @@ fn run_over(
         ]
     };
     let (services, agent) = match start {
-        Start::Before => {
+        Start::BeforeIt => {
             let services = services();
             (services, Agent::run(scenario, &[]))
         }
-        Start::After => {
+        Start::AfterIt => {
             let agent = Agent::run(scenario, &[]);
             (services(), agent)
         }
-        Start::AfterConfined => {
+        Start::BesideOneConfined => {
             let agent = Agent::run_confined(scenario, &[]);
             (services(), agent)
         }
@@ -116,9 +116,9 @@ fn parents_of_goroutines_are_right() {
     let pie = ["-buildmode=pie", "-ldflags=-s -w"];
     let pie = build(&scenario, "pie", "local", &pie).expect("the same");
     for (program, mode, start) in [
-        (&plain, "goroutines", Start::Before),
-        (&stripped, "goroutines", Start::AfterConfined),
-        (&pie, "handler", Start::After),
+        (&plain, "goroutines", Start::BeforeIt),
+        (&stripped, "goroutines", Start::BesideOneConfined),
+        (&pie, "handler", Start::AfterIt),
     ] {
         let score = run(&scenario, program, mode, start);
         assert!(score.share() >= 0.995, "{mode}: {score:?}");
@@ -132,7 +132,7 @@ fn parents_of_goroutines_are_right_over_tls() {
     let Some(scenario) = Scenario::begin("links of goroutines over tls", &names) else { return };
     let certificates = Certificates::make(&scenario);
     let stripped = build(&scenario, "stripped", "local", &["-ldflags=-s -w"]).expect("go is there");
-    for (mode, start) in [("goroutines", Start::After), ("handler", Start::Before)] {
+    for (mode, start) in [("goroutines", Start::AfterIt), ("handler", Start::BeforeIt)] {
         let score = run_over(&scenario, &stripped, mode, start, Some(&certificates));
         assert!(score.share() >= 0.995, "{mode}: {score:?}");
     }
@@ -147,7 +147,7 @@ fn parents_are_right_with_older_toolchains() {
             say(&format!("{version} cannot be had here"));
             continue;
         };
-        let score = run(&scenario, &program, "goroutines", Start::Before);
+        let score = run(&scenario, &program, "goroutines", Start::BeforeIt);
         assert!(score.share() >= 0.995, "{version}: {score:?}");
     }
 }
@@ -157,6 +157,6 @@ fn parents_are_right_with_older_toolchains() {
 fn a_pool_of_workers_is_not_guessed() {
     let Some(scenario) = Scenario::begin("links of a worker pool", &["go"]) else { return };
     let program = build(&scenario, "plain", "local", &[]).expect("go is installed");
-    let score = run(&scenario, &program, "pool", Start::Before);
+    let score = run(&scenario, &program, "pool", Start::BeforeIt);
     assert_eq!(score.right, 0, "guessed: {score:?}");
 }

@@ -3,11 +3,10 @@
 use kernspan_tests::agent::Agent;
 use kernspan_tests::client::curl_with;
 use kernspan_tests::nginx::{Access, Location, Nginx};
-use kernspan_tests::otlp::Telemetry;
 use kernspan_tests::process::{free_port, until};
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, say, scaled};
-use serde_json::Value;
+use kernspan_tests::series::{CLIENT, SERVER, counted};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,8 +14,6 @@ const PROGRAMS: [&str; 3] = ["nginx", "curl", "python3"];
 const LIMIT: Duration = Duration::from_secs(30);
 /// The Python server's service: its script lies there.
 const PYTHON: &str = "workloads";
-const SERVER: &str = "http.server.request.duration";
-const CLIENT: &str = "http.client.request.duration";
 
 /// nginx with files, and with a Python server behind it.
 struct Servers {
@@ -45,51 +42,6 @@ impl Servers {
             curl_with(scenario, &[], &urls, width);
         }
     }
-}
-
-/// Counts by service, metric and status, out of all reports: added up when they are deltas, else the newest.
-fn counted(telemetry: &Telemetry, temporality: u64) -> BTreeMap<(String, String, i64), u64> {
-    let mut points: BTreeMap<String, ((String, String, i64), u64)> = BTreeMap::new();
-    for group in telemetry.metrics.iter().flat_map(|request| array(&request["resourceMetrics"])) {
-        let service = attribute(&group["resource"], "service.name").unwrap_or_default();
-        for metric in
-            array(&group["scopeMetrics"]).iter().flat_map(|scope| array(&scope["metrics"]))
-        {
-            let name = metric["name"].as_str().unwrap_or_default();
-            if ![SERVER, CLIENT].contains(&name) {
-                continue;
-            }
-            assert_eq!(metric["histogram"]["aggregationTemporality"], temporality);
-            for point in array(&metric["histogram"]["dataPoints"]) {
-                let status = attribute(point, "http.response.status_code").unwrap_or_default();
-                let count: u64 = text(&point["count"]).parse().expect("a count");
-                let buckets = array(&point["bucketCounts"]).iter().map(|n| text(n).parse::<u64>());
-                assert_eq!(buckets.map(|n| n.expect("a count")).sum::<u64>(), count);
-                let identity = format!("{} {name} {}", group["resource"], point["attributes"]);
-                let key = (service.clone(), name.to_owned(), status.parse().unwrap_or(0));
-                let known = points.entry(identity).or_insert((key, 0));
-                known.1 = if temporality == 1 { known.1 + count } else { count };
-            }
-        }
-    }
-    let mut sums = BTreeMap::new();
-    for (key, count) in points.into_values() {
-        *sums.entry(key).or_insert(0) += count;
-    }
-    sums
-}
-
-fn array(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn attribute(of: &Value, key: &str) -> Option<String> {
-    let found = array(&of["attributes"]).iter().find(|attribute| attribute["key"] == key)?;
-    found["value"].as_object()?.values().next().map(text)
 }
 
 fn by_status(log: &[Access]) -> BTreeMap<i64, u64> {
