@@ -32,6 +32,9 @@ const MOST_NAME: usize = 28;
 /// Goes to the upper left corner of a terminal and clears it (ECMA-48 CUP, ED).
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
+/// Says how many columns and lines a terminal has, if that is known.
+type Size = fn() -> Option<(usize, usize)>;
+
 /// What both directions of a service have done lately.
 #[derive(Default)]
 struct Row {
@@ -43,9 +46,8 @@ struct Row {
 /// See the module.
 pub struct TopOutput {
     writer: Writer,
-    /// Columns and lines of the terminal, asked anew for each screen; where there is one, each takes the place
-    /// of the one before.
-    terminal: Option<fn() -> Option<(usize, usize)>>,
+    /// Of the terminal, asked anew for each screen; where there is one, each takes the place of the one before.
+    terminal: Option<Size>,
     every_ns: u64,
     began_ns: u64,
     drawn_ns: u64,
@@ -59,7 +61,7 @@ impl TopOutput {
     /// # Errors
     /// Standard output is closed, or there can be no more threads.
     pub fn stdout(writing: Writing, every: Duration) -> io::Result<TopOutput> {
-        let terminal = io::stdout().is_terminal().then_some(size as fn() -> _);
+        let terminal = io::stdout().is_terminal().then_some(size as Size);
         let place = "standard output".to_owned();
         let writer = Writer::open(writing, place, writer::stdout()?, |_, text| Ok(text))?;
         Ok(TopOutput::new(writer, terminal, every))
@@ -71,11 +73,7 @@ impl TopOutput {
         TopOutput::new(writer, None, every)
     }
 
-    fn new(
-        writer: Writer,
-        terminal: Option<fn() -> Option<(usize, usize)>>,
-        every: Duration,
-    ) -> TopOutput {
+    fn new(writer: Writer, terminal: Option<Size>, every: Duration) -> TopOutput {
         TopOutput {
             writer,
             terminal,

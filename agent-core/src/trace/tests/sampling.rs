@@ -225,7 +225,7 @@ fn a_route_is_learnt_and_named_only_when_that_is_asked_for() {
 
 /// A trace from outside with a request that stays open, so that it is decided before those that come later.
 fn late_error(number: u64) -> Script {
-    let parent = format!("00-4bf92f3577b34da6{:016x}-00f067aa0ba902b7-01", number * 5 << 47);
+    let parent = format!("00-4bf92f3577b34da6{:016x}-00f067aa0ba902b7-01", (number * 5) << 47);
     let headers = [(Name::Traceparent, parent.as_str())];
     let mut script = Script::default();
     let (mut long, mut link) = (script.tcp(), script.tcp());
