@@ -32,6 +32,9 @@ const MOST_NAME: usize = 28;
 /// Goes to the upper left corner of a terminal and clears it (ECMA-48 CUP, ED).
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
+/// Says how many columns and lines a terminal has, if that is known.
+type Size = fn() -> Option<(usize, usize)>;
+
 /// What both directions of a service have done lately.
 #[derive(Default)]
 struct Row {
@@ -40,13 +43,10 @@ struct Row {
     in_flight: u64,
 }
 
-/// Columns and lines of the terminal, if there is one.
-type Size = fn() -> Option<(usize, usize)>;
-
 /// See the module.
 pub struct TopOutput {
     writer: Writer,
-    /// Asked anew for each screen; where there is a terminal, each takes the place of the one before.
+    /// Of the terminal, asked anew for each screen; where there is one, each takes the place of the one before.
     terminal: Option<Size>,
     every_ns: u64,
     began_ns: u64,

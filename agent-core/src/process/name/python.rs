@@ -55,11 +55,18 @@ pub(super) fn python(args: &[String], facts: &ProcessFacts) -> Option<Found> {
                 let module = value?;
                 return launched(module, rest, facts).or_else(|| Some(of_main(module, facts)));
             }
-            'c' => return None,
+            'c' => return worker(value?, facts),
             _ => {}
         }
     }
     None
+}
+
+/// A process of multiprocessing's (`uvicorn --workers 4`): what it runs comes by a pipe, and its directory is that of
+/// the program which started it. Any other code has no name.
+fn worker(code: &str, facts: &ProcessFacts) -> Option<Found> {
+    let directory = of_directory(&facts.working_directory)?;
+    code.starts_with("from multiprocessing.").then(|| Found::runs(directory))
 }
 
 /// `python -m shop.worker`: both parts name it.

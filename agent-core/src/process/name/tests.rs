@@ -40,6 +40,14 @@ fn a_process_is_named_after_what_it_runs() {
         (PY, "python3|-m|shop.main", "/", "shop"),
         (PY, "python3|-m|main", "/srv/cart", "cart"),
         (PY, "python3|-c|import x", "/", "python3.11"),
+        (PY, "python3|-c|import x", "/srv/shop", "python3.11"),
+        (
+            PY,
+            "python3|-c|from multiprocessing.spawn import spawn_main; spawn_main(5)|--multiprocessing-fork",
+            "/srv/shop",
+            "shop",
+        ),
+        (PY, "python3|-c|from multiprocessing.spawn import spawn_main", "/app", "python3.11"),
         (PY, "python3", "/", "python3.11"),
         (PY, "python3|manage.py|runserver", "/srv/blog", "blog"),
         (
