@@ -4,6 +4,7 @@
 use kernspan_tests::agent::{Agent, once};
 use kernspan_tests::certificates::Certificates;
 use kernspan_tests::client::curl_with;
+use kernspan_tests::https::{Program, SIZE as PAGE, Server};
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::process::{Process, free_ports, output, until};
 use kernspan_tests::scenario::{Scenario, crate_dir, say, skip};
@@ -72,8 +73,7 @@ fn start_redis(scenario: &Scenario, port: u16) -> Process {
 }
 
 /// A JVM that serves HTTPS; and where.
-fn start_java(scenario: &Scenario) -> (Process, String) {
-    let certificates = Certificates::make(scenario);
+fn start_java(scenario: &Scenario, certificates: &Certificates) -> (Process, String) {
     let keys = scenario.path("keys.p12").display().to_string();
     let mut export = Command::new("openssl");
     export.args(["pkcs12", "-export", "-passout", "pass:kernspan", "-out", &keys]);
@@ -139,7 +139,7 @@ fn doctor(scenario: &Scenario, arguments: &[&str]) -> Value {
 
 #[test]
 fn each_kind_of_service_is_named_rightly() {
-    let needed = ["nginx", "redis-server", "java", "openssl", "curl"];
+    let needed = ["nginx", "redis-server", "java", "openssl", "curl", "python3"];
     let Some(scenario) = Scenario::begin("doctor", &needed) else { return };
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     if disabled.is_ok_and(|value| value.trim() == "2") {
@@ -150,7 +150,9 @@ fn each_kind_of_service_is_named_rightly() {
     let nginx =
         Nginx::start(&scenario, &format!("127.0.0.1:{web}"), &[("/", Location::Static)], &[]);
     let redis = start_redis(&scenario, cache);
-    let (java, secure) = start_java(&scenario);
+    let certificates = Certificates::make(&scenario);
+    let (java, secure) = start_java(&scenario, &certificates);
+    let read = Server::start(&scenario, Program::Python, &certificates);
     let agent = Agent::run(&scenario, &[]);
     // After the agent, which looks for rings as they are made; and what is sent by it is not shown.
     let (uring, stream) = start_uring(&scenario);
@@ -171,7 +173,9 @@ fn each_kind_of_service_is_named_rightly() {
         ring.ask(&request(&number.to_string()), |answer| answer.ends_with(end.as_bytes()));
     }
     let url = format!("https://127.0.0.1:{secure}/doctor/size/{SIZE}");
-    curl_with(&scenario, &["--insecure", "--http1.1"], &vec![url; 10], 1);
+    for url in [url, read.url()] {
+        curl_with(&scenario, &["--insecure", "--http1.1"], &vec![url; 10], 1);
+    }
 
     let began = Instant::now();
     let told = doctor(&scenario, &["--agent", &agent.address().to_string()]);
@@ -203,6 +207,11 @@ fn each_kind_of_service_is_named_rightly() {
     assert_eq!(one["tls"][0]["read"], false);
     assert_eq!(one["resource"]["telemetry.sdk.language"], "java");
     assert!(is_advised(&told, "tls_java", one), "{:#}", told["advice"]);
+    // TLS that is read: all of the socket's bytes, and they are more than those of its plaintext.
+    let them: Vec<_> = read.pids().iter().map(|pid| process(&told, *pid)).collect();
+    let decoded: u64 = them.iter().map(|one| bytes(one, "decoded")).sum();
+    let all: u64 = them.iter().filter_map(|one| one["seen"]["total_bytes"].as_u64()).sum();
+    assert!(decoded == all && decoded > 10 * PAGE as u64, "TLS that is read: {them:#?}");
     // The one with a ring: what it receives is read from packets, what it sends on a unix socket is not.
     let one = process(&told, uring.pid());
     assert_eq!(one["io_uring"], true);

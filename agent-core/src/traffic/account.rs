@@ -21,6 +21,9 @@ const MAX_FOLLOWED: usize = 65_536;
 const MAX_ENDED: usize = 16_384;
 const WAIT_NS: u64 = 3_000_000_000;
 
+/// How often room is looked for where there is none, ns.
+const FULL_NS: u64 = 1_000_000_000;
+
 /// A connection that no listing has shown for so long has ended unseen.
 const UNSEEN_NS: u64 = 600_000_000_000;
 
@@ -138,7 +141,10 @@ impl Account {
 
     fn moved(&mut self, process: ProcessKey, moved: &Moved, now: u64) {
         if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&process) {
-            self.sweep(now);
+            // Not for each of those that find no room: it looks at all that have.
+            if now.saturating_sub(self.swept_ns) >= FULL_NS {
+                self.sweep(now);
+            }
             if self.processes.len() >= MAX_PROCESSES {
                 self.left_out += 1;
                 return;

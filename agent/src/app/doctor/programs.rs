@@ -19,8 +19,8 @@ pub fn gather(answer: Answer, uses: &[Use], rings: &[u32]) -> Programs {
     let is_agent = super::agent::is_agent();
     let facts = facts.into_iter().filter(|facts| {
         let pid = i32::try_from(facts.key.tgid).unwrap_or(0);
-        let is_program = !facts.executable.is_empty() || !facts.args.is_empty();
-        is_program && !is_agent(pid)
+        let has_program = !facts.executable.is_empty() || !facts.args.is_empty();
+        has_program && !is_agent(pid)
     });
     assemble(answer, facts, &host, uses, rings)
 }
@@ -54,15 +54,19 @@ fn assemble(
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let off = of("hooks").into_iter().flatten().filter(|hook| hook["on"] == false);
     let off = off.filter_map(|hook| Some((text(&hook["feature"])?, text(&hook["why"])?)));
+    let number = |key: &str| answer.json.as_ref().and_then(|json| json[key].as_u64()).unwrap_or(0);
     let mut remarks = answer.remarks;
     if answer.json.as_ref().is_some_and(|json| json["conversations"] == false) {
         remarks.push(
-            "conversations are not followed there: of connections that are not parsed only the first bytes are counted"
+            "conversations are not followed there: of connections that are not parsed only the \
+             first bytes are counted"
                 .to_owned(),
         );
     }
     Programs {
-        seconds: answer.json.as_ref().and_then(|json| json["seconds"].as_u64()).unwrap_or(0),
+        seconds: number("seconds"),
+        records_lost: number("records_lost"),
+        tls_sockets_without_room: number("tls_sockets_without_room"),
         source: answer.source,
         filters: of("filters").into_iter().flatten().filter_map(text).collect(),
         off: off.collect(),

@@ -16,7 +16,7 @@ fn library(pid: u32, library: &'static str, blind: Option<Why>) -> Use {
 fn an_agents_word_goes_to_the_process_that_it_is_about() {
     const START: u64 = 5_000_000_000;
     let json = json!({
-        "seconds": 50, "conversations": true, "filters": ["--port 80"],
+        "seconds": 50, "conversations": true, "filters": ["--port 80"], "records_lost": 3,
         "hooks": [{"feature": "sent pages", "on": false, "why": "too old"}, {"feature": "flows", "on": true}],
         "processes": [
             {"pid": 7, "start_ns": START + 3, "resource": {"service.name": "shop", "host.name": "h"},
@@ -44,6 +44,7 @@ fn an_agents_word_goes_to_the_process_that_it_is_about() {
     ];
     let found = assemble(answer, facts.into_iter(), &HostFacts::default(), &uses, &[8]);
     assert_eq!(found.off, [("sent pages".to_owned(), "too old".to_owned())]);
+    assert_eq!((found.records_lost, found.tls_sockets_without_room), (3, 0));
     assert_eq!((found.seconds, found.filters.len(), found.remarks.len()), (50, 1, 0));
     let [seven, eight, nine] = &found.programs[..] else { panic!("{found:?}") };
     let name = |program: &Program| program.attributes["service.name"].clone();

@@ -6,6 +6,7 @@ use crate::uprobe::knowledge::Uncovered;
 use agent_common::settings::InKernelUser;
 use agent_core::connection::KindCounts;
 use agent_core::event::ProcessKey;
+use agent_core::ledger::{Entry, Side};
 use agent_core::process::{Resource, ResourceValue};
 use agent_core::traffic::{Class, Moved};
 use serde_json::{Map, Value, json};
@@ -42,6 +43,7 @@ pub fn to_json(run: &Shared, asked: u64) -> Option<Value> {
         rows.entry(process).or_default().uncovered.push(uncovered);
     }
     rows.retain(|process, _| process.tgid != 0 && process.tgid != std::process::id());
+    let ledger = run.ledger();
     let processes =
         rows.iter().map(|(process, row)| row.to_json(*process, names.get(process).map(|r| &**r)));
     Some(json!({
@@ -49,6 +51,8 @@ pub fn to_json(run: &Shared, asked: u64) -> Option<Value> {
         "seconds": covers_ns / 1_000_000_000,
         "conversations": run.traffic.conversations.load(Ordering::Relaxed),
         "filters": run.traffic.filters.get(),
+        "records_lost": lost_in_rings(&ledger),
+        "tls_sockets_without_room": count_of(&ledger, Side::Info("tls_sockets_without_room")),
         "hooks": run.features.iter().map(|feature| json!({
             "feature": feature.name,
             "on": feature.is_active(),
@@ -56,6 +60,16 @@ pub fn to_json(run: &Shared, asked: u64) -> Option<Value> {
         })).collect::<Vec<_>>(),
         "processes": processes.collect::<Vec<_>>(),
     }))
+}
+
+/// Records for which the payload rings had no room, since the run began.
+fn lost_in_rings(ledger: &[Entry]) -> u64 {
+    let of_rings = ledger.iter().filter(|entry| entry.stage == "kernel_payload");
+    of_rings.filter(|entry| entry.side == Side::Lost("ring_full")).map(|entry| entry.count).sum()
+}
+
+fn count_of(ledger: &[Entry], side: Side) -> u64 {
+    ledger.iter().filter(|entry| entry.side == side).map(|entry| entry.count).sum()
 }
 
 impl Row {

@@ -50,12 +50,14 @@ impl Advice {
 pub fn advice(programs: &Programs, hooks: &[HookReport], lacking: &[(&str, &str)]) -> Vec<Advice> {
     let mut all = All::default();
     if programs.source == Source::Nobody {
-        all.add(None, Advice::new("no_agent", "start an agent with `kernspan run --listen 127.0.0.1:9464`, or watch for a while with `kernspan doctor --for 10s`, to know what becomes of their bytes"));
+        all.add(None, Advice::new("no_agent", "start an agent with `kernspan run --listen \
+        127.0.0.1:9464`, or watch for a while with `kernspan doctor --for 10s`, to know what becomes of their bytes"));
     }
     for (name, without) in lacking {
         let text = format!("run it with {name}: without it {without}");
         all.add(None, Advice::new("capability", text));
     }
+    of_agent(programs, &mut all);
     for group in programs.groups() {
         of_tls(&group, &mut all);
         of_bytes(&group, programs, hooks, &mut all);
@@ -86,6 +88,25 @@ impl All {
     }
 }
 
+/// What the agent had no room for.
+fn of_agent(programs: &Programs, all: &mut All) {
+    if programs.records_lost > 0 {
+        let text = format!(
+            "the agent has lost {} records for want of room: start it with a larger --ring-size",
+            programs.records_lost
+        );
+        all.add(None, Advice::new("ring_size", text));
+    }
+    if programs.tls_sockets_without_room > 0 {
+        let text = format!(
+            "the plaintext of {} sockets was not read for want of room: start the agent with a \
+             larger --max-memory",
+            programs.tls_sockets_without_room
+        );
+        all.add(None, Advice::new("max_memory", text));
+    }
+}
+
 /// Libraries that are used and not read.
 fn of_tls(group: &Group, all: &mut All) {
     for tls in &group.tls {
@@ -93,31 +114,37 @@ fn of_tls(group: &Group, all: &mut All) {
         let advice = match tls.library.as_str() {
             _ if why.contains("too many files") => Advice::new(
                 "tls_too_many_files",
-                "more files with TLS libraries are in use than carry probes: watch fewer programs (--include), or let containers share an image's layers",
+                "more files with TLS libraries are in use than carry probes: watch fewer programs \
+                 (--include), or let containers share an image's layers",
             ),
             _ if why.contains("refused by the kernel") => Advice::new(
                 "tls_refused",
                 format!(
-                    "the kernel refuses probes on {} ({why}): where it asks for CAP_SYS_ADMIN, run the agent with it",
+                    "the kernel refuses probes on {} ({why}): where it asks for CAP_SYS_ADMIN, \
+                     run the agent with it",
                     tls.library
                 ),
             ),
             "JSSE (Java)" => Advice::new(
                 "tls_java",
-                "TLS of the JVM is not read: end TLS in a proxy before it (nginx, Envoy), use a native provider (netty-tcnative), or report its requests by OpenTelemetry's Java agent",
+                "TLS of the JVM is not read: end TLS in a proxy before it (nginx, Envoy), use a \
+                 native provider (netty-tcnative), or report its requests by OpenTelemetry's Java agent",
             ),
             "rustls (no symbols)" => Advice::new(
                 "tls_stripped",
-                "its rustls is found by symbols: build it with `strip = \"debuginfo\"` (or none) in `[profile.release]`",
+                "its rustls is found by symbols: build it with `strip = \"debuginfo\"` (or none) \
+                 in `[profile.release]`",
             ),
             library if library.starts_with("BoringSSL") => Advice::new(
                 "tls_stripped",
-                "its BoringSSL was not recognised: build it with symbols, or with exported SSL_read and SSL_write",
+                "its BoringSSL was not recognised: build it with symbols, or with exported \
+                 SSL_read and SSL_write",
             ),
             library => Advice::new(
                 "tls_unknown",
                 format!(
-                    "{library} is not read ({why}): use OpenSSL, GnuTLS, NSS, rustls or BoringSSL with it, or end TLS in a proxy before it"
+                    "{library} is not read ({why}): use OpenSSL, GnuTLS, NSS, rustls or BoringSSL \
+                     with it, or end TLS in a proxy before it"
                 ),
             ),
         };
@@ -133,10 +160,12 @@ fn of_bytes(group: &Group, programs: &Programs, hooks: &[HookReport], all: &mut 
     if much(Class::Encrypted) && group.tls.iter().all(|tls| tls.blind.is_none()) {
         let text = match group.tls.is_empty() {
             true => {
-                "it moves TLS, and no library is found in it that is known: it may only pass TLS on (a tunnel or proxy), which is as it should be"
+                "it moves TLS, and no library is found in it that is known: it may only pass TLS \
+                 on (a tunnel or proxy), which is as it should be"
             }
             false => {
-                "it moves TLS that its library did not show: connections that are older than the agent show themselves when they are made anew; else it passes on TLS of others"
+                "it moves TLS that its library did not show: connections that are older than the \
+                 agent show themselves when they are made anew; else it passes on TLS of others"
             }
         };
         all.add(service, Advice::new("tls_not_shown", text));
@@ -148,10 +177,24 @@ fn of_bytes(group: &Group, programs: &Programs, hooks: &[HookReport], all: &mut 
         unreachable(group, programs, hooks, all);
     }
     if seen.bytes.of(Class::Shed) > 0 {
-        all.add(service, Advice::new("shed", "requests are left out to keep to a budget: raise --max-cpu or --max-request-rate, or --ring-size"));
+        all.add(
+            service,
+            Advice::new(
+                "shed",
+                "requests are left out to keep to a budget: raise \
+        --max-cpu or --max-request-rate, or --ring-size",
+            ),
+        );
     }
     if seen.bytes.of(Class::Datagrams) > seen.streams() {
-        all.add(service, Advice::new("datagrams", "it speaks UDP mostly, whose messages are counted and not read (QUIC with HTTP/3, DNS): `kernspan flows` shows them"));
+        all.add(
+            service,
+            Advice::new(
+                "datagrams",
+                "it speaks UDP mostly, whose messages are \
+        counted and not read (QUIC with HTTP/3, DNS): `kernspan flows` shows them",
+            ),
+        );
     }
 }
 
@@ -159,16 +202,19 @@ fn unknown(protocols: &[&str]) -> Advice {
     match protocols {
         [] => Advice::new(
             "protocol_unknown",
-            "its protocol is not known: bytes are counted only, and `kernspan flows` shows its conversations",
+            "its protocol is not known: bytes are counted only, and `kernspan flows` shows its \
+             conversations",
         ),
         ["HTTP/2"] => Advice::new(
             "protocol_not_parsed",
-            "HTTP/2 is not parsed: bytes are counted only; where HTTP/1.1 will do, its requests are seen",
+            "HTTP/2 is not parsed: bytes are counted only; where HTTP/1.1 will do, its requests \
+             are seen",
         ),
         names => Advice::new(
             "protocol_not_parsed",
             format!(
-                "{} is not parsed: bytes are counted only, and `kernspan flows` shows its conversations",
+                "{} is not parsed: bytes are counted only, and `kernspan flows` shows its \
+                 conversations",
                 names.join(", ")
             ),
         ),
@@ -184,8 +230,10 @@ fn unreachable(group: &Group, programs: &Programs, hooks: &[HookReport], all: &m
     };
     if group.io_uring {
         match off("received packets") {
-            Some(why) => all.add(service, Advice::new("io_uring_received", format!("what it receives by io_uring is not read here ({why}): use another kernel, or let it work without io_uring"))),
-            None => all.add(service, Advice::new("io_uring_unix", "what io_uring sends over unix sockets is not read: let it send by ordinary calls, or over TCP")),
+            Some(why) => all.add(service, Advice::new("io_uring_received", format!("what it \
+            receives by io_uring is not read here ({why}): use another kernel, or let it work without io_uring"))),
+            None => all.add(service, Advice::new("io_uring_unix", "what io_uring sends over unix \
+            sockets is not read: let it send by ordinary calls, or over TCP")),
         }
         return;
     }
@@ -199,7 +247,8 @@ fn unreachable(group: &Group, programs: &Programs, hooks: &[HookReport], all: &m
         );
         return;
     }
-    all.add(service, Advice::new("unreachable", "the kernel did not show these bytes, or records were lost: `payload_unreachable` and `sequence_gap` in the agent's /status say which; for lost records raise --ring-size"));
+    all.add(service, Advice::new("unreachable", "the kernel did not show these bytes, or records \
+    were lost: `payload_unreachable` and `sequence_gap` in the agent's /status say which; for lost records raise --ring-size"));
 }
 
 #[cfg(test)]

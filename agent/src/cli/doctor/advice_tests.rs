@@ -110,3 +110,13 @@ fn who_has_not_been_watched_and_what_doctor_lacks_is_said_first() {
     assert_eq!(codes(&told), ["no_agent", "capability"]);
     assert!(told[0].text.contains("--for 10s") && told[1].text.contains("CAP_NET_ADMIN"));
 }
+
+#[test]
+fn what_the_agent_had_no_room_for_says_which_room() {
+    let mut found = programs(vec![program(1, "web", &[])]);
+    (found.records_lost, found.tls_sockets_without_room) = (5, 7);
+    let told = advice(&found, &[], &[]);
+    assert_eq!(codes(&told), ["ring_size", "max_memory"]);
+    assert!(told[0].text.contains("5 records") && told[0].text.contains("--ring-size"));
+    assert!(told[1].text.contains("7 sockets") && told[1].text.contains("--max-memory"));
+}

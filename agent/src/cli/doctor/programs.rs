@@ -34,6 +34,10 @@ pub struct Programs {
     pub filters: Vec<String>,
     /// Hooks that the agent has not, with the reason.
     pub off: Vec<(String, String)>,
+    /// Records that the agent has lost for want of room in its rings.
+    pub records_lost: u64,
+    /// Sockets whose plaintext the agent had no room for.
+    pub tls_sockets_without_room: u64,
     /// Each of them.
     pub programs: Vec<Program>,
 }
@@ -282,6 +286,8 @@ impl Programs {
             "source": {"kind": kind, "address": address, "seconds": self.seconds},
             "remarks": self.remarks,
             "filters": self.filters,
+            "records_lost": self.records_lost,
+            "tls_sockets_without_room": self.tls_sockets_without_room,
             "processes": self.programs.iter().map(Program::to_json).collect::<Vec<_>>(),
         })
     }
