@@ -120,3 +120,4 @@ stops
 stays_down_after_a_mistake
 kill -TERM "$(cat "$work/nginx.pid")"
 echo "kernspan.service: ready, confined, $requests requests seen, stopped, not restarted in vain"
+. /run/tests/deb_check.sh

@@ -11,10 +11,11 @@ mod kernels;
 mod mirror;
 mod qemu;
 mod table;
+mod unit;
 
 use crate::build;
 use crate::paths;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use kernels::Kernel;
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ const CORE: &str = "core";
 /// Which kernels, and what to run.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// 5.10, 6.1, 6.12, newest, `systemd`: the unit in deploy, on 6.12, and `core`: the same spans
+    /// 5.10, 6.1, 6.12, newest, `systemd`: the unit in deploy and the Debian package, on 6.12, and `core`: the same spans
     /// under every plan of hooks, on 6.1 and later. All of them when none is given.
     kernels: Vec<String>,
     /// The core scenario under every plan, on the named kernels or all, 6.18 too; writes docs/support.md.
@@ -98,7 +99,7 @@ pub fn run_cli(options: &Options) -> Result<ExitCode> {
             core::run(core::Extent::Core, &[], &mut report)?;
         }
         if all || asked(SYSTEMD) {
-            report("vm systemd", unit(ONE));
+            report("vm systemd", unit::examine(unit::LIMIT));
         }
         return Ok(ExitCode::from(u8::from(failed > 0)));
     };
@@ -128,20 +129,8 @@ pub fn test(limit: Duration, mut report: impl FnMut(&str, Result<()>)) -> Result
     let started = Instant::now();
     scenario(&kernels::choose(&[])?, limit.min(LIMIT), &mut report)?;
     core::run(core::Extent::Core, &[], &mut report)?;
-    report("vm systemd", unit(limit.saturating_sub(started.elapsed()).min(ONE)));
-    Ok(())
-}
-
-/// Boots systemd with the unit in deploy and examines the service.
-fn unit(limit: Duration) -> Result<()> {
-    let agent = build::run()?;
-    let script = paths::root().join("tests/vm/systemd.sh");
-    let script = format!("exec sh '{}' '{}'", script.display(), agent.display());
-    let kernels = kernels::choose(&["6.12".to_owned()])?;
-    let kernel = kernels.first().context("no kernel 6.12")?;
-    let output = run(kernel, &script, limit)?;
-    print!("{}", output.text);
-    ensure!(output.status == 0, "kernspan.service: the examination ended with {}", output.status);
+    let left = limit.saturating_sub(started.elapsed()).min(unit::LIMIT);
+    report("vm systemd", unit::examine(left));
     Ok(())
 }
 
