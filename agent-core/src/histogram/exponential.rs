@@ -73,9 +73,11 @@ impl Exponential {
         self.zeros == 0 && self.counts.is_empty()
     }
 
-    /// Begins anew, with the width that was needed: what comes is likely to be as wide.
+    /// Begins anew, one step finer than was needed: what comes is likely to be as wide, and a single value
+    /// far from all others coarsens it for a while only.
     pub fn clear(&mut self) {
         self.counts.clear();
+        self.scale = FIRST_SCALE.min(self.scale + 1);
         (self.zeros, self.sum) = (0, 0.0);
     }
 
@@ -126,6 +128,22 @@ mod tests {
         }
         assert_eq!((index(2.0, 0), index(4.0, 0), index(4.1, 0), index(0.5, 0)), (0, 1, 2, -2));
         assert_eq!((index(2.0, 1), index(2.0, -1), index(5.0, -1)), (1, 0, 1));
+    }
+
+    #[test]
+    fn one_value_far_away_coarsens_for_a_while_only() {
+        let mut histogram = Exponential::default();
+        histogram.add(1e-9);
+        histogram.add(1e9);
+        let coarse = histogram.scale;
+        for _ in 0..20 {
+            histogram.clear();
+            assert!(histogram.is_empty());
+            histogram.add(0.1);
+            histogram.add(0.2);
+        }
+        // 160 buckets within one power of two.
+        assert!(coarse < 2 && histogram.scale == 7, "{coarse} {}", histogram.scale);
     }
 
     #[test]
