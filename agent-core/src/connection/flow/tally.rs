@@ -29,6 +29,8 @@ pub(super) struct Tally {
     pub(super) whole: bool,
     /// The account has been asked to follow it.
     followed: bool,
+    /// It is TLS, and its library has had time to show plaintext since it was muted.
+    waited: bool,
     /// Bytes were captured.
     readable: bool,
     /// What it speaks, where that has a name.
@@ -83,6 +85,12 @@ impl Flow {
             Phase::Http1(_) => self.settle(Class::Decoded, work),
             Phase::Undecided(_) if is_silent => self.settle(Class::Unknown, work),
             Phase::Handshake(_) if is_silent => self.settle(Class::Encrypted, work),
+            // Not at once: what its library shows next would be told too late of one that ends soon.
+            Phase::Muted { kind: Kind::Tls, .. }
+                if std::mem::replace(&mut self.tally.waited, true) =>
+            {
+                self.follow_encrypted(work);
+            }
             Phase::Undecided(_) | Phase::Handshake(_) | Phase::Muted { .. } => {}
         }
     }
@@ -96,6 +104,7 @@ impl Flow {
                 self.follow(Class::Unknown, self.tally.protocol, work);
             }
             Phase::Undecided(_) => self.settle(Class::Unknown, work),
+            Phase::Muted { kind: Kind::Tls, .. } => self.follow_encrypted(work),
             Phase::Muted { .. } => {}
         }
     }
@@ -124,7 +133,16 @@ impl Flow {
         if !self.tally.whole {
             self.settle(class, work);
         }
-        self.follow(class, self.tally.protocol, work);
+        if kind != Kind::Tls || self.plain {
+            self.follow(class, self.tally.protocol, work);
+        }
+    }
+
+    /// No library has shown its plaintext.
+    fn follow_encrypted(&mut self, work: &mut Work) {
+        if !self.unix && work.config.conversations && !self.tally.followed {
+            self.follow(Class::Encrypted, self.tally.protocol, work);
+        }
     }
 
     /// Plaintext begins: its streams are others, and ciphertext that waits for its class gets that of the plaintext.
