@@ -224,6 +224,10 @@ fn servers_under_load() {
         })
         .collect();
     let report = agent.stop();
+    let losses = report.ledger.losses();
+    if !losses.is_empty() {
+        say(&format!("matrix under load: lost on the way: {}", losses.join("; ")));
+    }
     for (server, counted) in servers.iter().zip(counted) {
         let name = server.server.name;
         let spans = report.telemetry.under(&format!("/{name}/"));
