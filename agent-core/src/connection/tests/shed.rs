@@ -114,7 +114,7 @@ fn the_end_of_a_socket_whose_last_requests_were_shed_is_no_gap() {
 
 #[test]
 fn ciphertext_that_was_shed_is_nothing_of_the_plaintext() {
-    let (mut tape, mut socket) = (Tape::default(), Socket::tcp(7, true));
+    let (mut tape, socket) = (Tape::default(), Socket::tcp(7, true));
     socket.open(&mut tape);
     let mut plain = Socket::tcp(7, true);
     plain.positions = [0, 0];
