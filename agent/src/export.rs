@@ -35,6 +35,7 @@ pub use queue::{Account, Connection};
 pub use top::TopOutput;
 pub use writer::Writing;
 
+pub(crate) use console::is_unsafe;
 pub(crate) use grpc::channel as grpc_channel;
 pub(crate) use http::client as http_client;
 

@@ -207,7 +207,8 @@ impl Flow {
     ) -> bool {
         self.last_ns = record.header.boot_ns;
         step.work.counts.used += 1;
-        if record.header.flags & flag::SHED != 0 {
+        // The socket's positions are those of its ciphertext: of plaintext they say nothing.
+        if record.header.flags & flag::SHED != 0 && !self.plain {
             self.release(step);
             for (way, end) in [
                 (Direction::Send, record.send_position),

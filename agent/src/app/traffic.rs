@@ -18,6 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 /// Who asks again within this time gets what was asked for before, ns.
 const AGAIN_NS: u64 = 500_000_000;
 
+/// So does who asks while that has no answer yet: each question would else put off the answer to those before it. A
+/// thread that is busy for longer is to begin anew, ns.
+const PENDING_NS: u64 = 2_000_000_000;
+
 /// Conversations are listed so long after somebody asks: the shards have spoken since, ns.
 const LIST_NS: u64 = 600_000_000;
 
@@ -76,9 +80,13 @@ impl Traffic {
 
     /// Somebody wants to know. Gives the time that the answer is to be younger than.
     pub fn ask(&self) -> u64 {
-        let now = boot_ns();
+        self.ask_at(boot_ns())
+    }
+
+    fn ask_at(&self, now: u64) -> u64 {
         let asked = self.asked_ns.load(Ordering::Acquire);
-        if now.saturating_sub(asked) < AGAIN_NS {
+        let again = if lock(&self.names).0 > asked { AGAIN_NS } else { PENDING_NS };
+        if asked != 0 && now.saturating_sub(asked) < again {
             return asked;
         }
         self.asked_ns.store(now, Ordering::Release);
@@ -166,6 +174,25 @@ mod tests {
         assert!(traffic.names(asked).is_none());
         traffic.name(later(asked), BTreeMap::new());
         assert!(traffic.names(asked).is_some() && !traffic.wants_names(later(asked)));
+    }
+
+    #[test]
+    fn who_asks_over_and_over_does_not_put_off_the_answer() {
+        let traffic = Traffic::default();
+        const BEGAN: u64 = 100_000_000_000;
+        let every = AGAIN_NS + 100_000_000;
+        // The assembler looks between two questions.
+        let answered = (0..5).find(|number| {
+            let now = BEGAN + number * every;
+            traffic.ask_at(now);
+            traffic.wants_names(now + every - 1)
+        });
+        assert_eq!(answered, Some(1));
+        let now = BEGAN + 2 * every;
+        traffic.name(now, BTreeMap::new());
+        assert_eq!(traffic.ask_at(now + 1), now + 1, "it has its answer: a new one is asked for");
+        // Nobody has an answer: a later question is one of its own.
+        assert_eq!(traffic.ask_at(now + PENDING_NS + 2), now + PENDING_NS + 2);
     }
 
     #[test]

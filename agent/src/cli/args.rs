@@ -118,7 +118,7 @@ pub enum Command {
         #[arg(long)]
         all: bool,
         /// Where an agent listens that is to be asked [default: one that runs on this host]
-        #[arg(long, value_name = "HOST:PORT", conflicts_with = "watch")]
+        #[arg(long, value_name = "IP:PORT", conflicts_with = "watch")]
         agent: Vec<String>,
         /// Watch for so long, and ask no agent
         #[arg(long = "for", value_name = "TIME")]

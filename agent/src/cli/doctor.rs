@@ -4,6 +4,7 @@
 pub mod advice;
 pub mod programs;
 
+use crate::export::is_unsafe;
 use advice::Advice;
 use programs::Programs;
 use serde_json::{Value, json};
@@ -223,9 +224,9 @@ fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
     texts.map(|text| text.chars().count()).max().unwrap_or(0)
 }
 
-/// A value from the kernel on one line, without what a terminal would obey.
+/// A value on one line, without what a terminal would obey: names and reasons are anybody's.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -244,7 +245,7 @@ mod tests {
             facts: vec![
                 fact("BTF", true, ""),
                 fact("ring buffer", true, "two rings of 8MiB"),
-                fact("kprobes", false, "not in\nthis\u{1b}[2J kernel"),
+                fact("kprobes", false, "not in\nthis\u{1b}[2J ker\u{202e}nel"),
             ],
             hooks: vec![
                 HookReport {
@@ -279,7 +280,7 @@ mod tests {
 This kernel offers
   yes  BTF
   yes  ring buffer  two rings of 8MiB
-  no   kprobes      not in this [2J kernel
+  no   kprobes      not in this [2J ker nel
 
 Features
   http   tracepoint: a, b; cgroup: c

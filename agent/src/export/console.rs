@@ -9,7 +9,7 @@ mod row;
 mod text;
 mod tree;
 
-pub use text::{Style, printable};
+pub use text::{Style, is_unsafe, printable};
 
 use super::Destination;
 use super::writer::{self, Chunk, Items, Of, Writer, Writing};

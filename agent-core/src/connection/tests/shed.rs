@@ -113,6 +113,34 @@ fn the_end_of_a_socket_whose_last_requests_were_shed_is_no_gap() {
 }
 
 #[test]
+fn ciphertext_that_was_shed_is_nothing_of_the_plaintext() {
+    let (mut tape, socket) = (Tape::default(), Socket::tcp(7, true));
+    socket.open(&mut tape);
+    let mut plain = Socket::tcp(7, true);
+    plain.positions = [0, 0];
+    plain.flags |= flag::PLAINTEXT | flag::COUNTED;
+    exchange(&mut tape, &mut plain, true, "/a", true);
+    // A handshake that came while the ring was nearly full.
+    let [send_position, receive_position] = plain.positions.map(|position| position + 4000);
+    tape.write(ProcessKey::default(), |header| {
+        let flags = flag::CLOSED | flag::SHED;
+        let header = Header { kind: kind::CLOSING, flags, ..header };
+        let closing = record::Closing {
+            header,
+            cookie: 7,
+            send_position,
+            receive_position,
+            ..record::Closing::default()
+        };
+        Slot::new(closing.as_bytes(), b"")
+    });
+    let mut shard = shard();
+    let kept = run(&mut shard, &tape.slots);
+    assert_eq!(outcome(&kept), (vec!["/a".to_owned()], vec![Some(200)]));
+    assert_eq!(count(&shard, "bytes", Side::Info("shed_bytes")), 0);
+}
+
+#[test]
 fn where_the_role_was_not_seen_the_kernel_is_told() {
     use agent_common::settings::socket_verdict::{ANSWERS, ASKS};
     for (why, server, known, expected) in [

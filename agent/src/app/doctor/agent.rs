@@ -8,8 +8,10 @@ use crate::export::{USER_AGENT, error_chain};
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process};
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Time for an answer: the agent makes one within two seconds.
@@ -30,6 +32,12 @@ pub fn found() -> Result<Answer, Failure> {
     let mut tried = 0;
     for process in agents() {
         let pid = process.pid();
+        if is_closed(&executable(pid), "kernspan") {
+            remarks.push(format!(
+                "process {pid} is called kernspan, and another user's: ask it by --agent, or as root"
+            ));
+            continue;
+        }
         if !same_network(&process) {
             remarks.push(format!(
                 "the agent {pid} is in another network namespace: ask it there, or by --agent"
@@ -85,7 +93,22 @@ fn agents() -> Vec<Process> {
     let Ok(all) = procfs::process::all_processes() else { return Vec::new() };
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let is_agent = is_agent();
-    all.flatten().filter(|process| process.pid() != own && is_agent(process.pid())).collect()
+    let may_be = |process: &Process| {
+        let comm = || process.stat().map(|stat| stat.comm).unwrap_or_default();
+        let pid = process.pid();
+        pid != own && (is_agent(pid) || is_closed(&executable(pid), &comm()))
+    };
+    all.flatten().filter(may_be).collect()
+}
+
+fn executable(pid: i32) -> std::io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/exe"))
+}
+
+/// It may be an agent, by its name, and this user may not look into it.
+fn is_closed(executable: &std::io::Result<PathBuf>, comm: &str) -> bool {
+    let denied = |error: &std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+    comm == "kernspan" && executable.as_ref().is_err_and(denied)
 }
 
 /// Whether a process runs this program, or one of its name.
@@ -94,7 +117,7 @@ pub fn is_agent() -> impl Fn(i32) -> bool {
     move |pid| {
         let path = format!("/proc/{pid}/exe");
         let same = std::fs::metadata(&path).map(|file| (file.dev(), file.ino())).ok();
-        let name = std::fs::read_link(&path).ok();
+        let name = executable(pid).ok();
         let named = name.as_deref().and_then(|path| path.file_name());
         (same.is_some() && same == own) || named.is_some_and(|name| name == "kernspan")
     }
@@ -176,6 +199,15 @@ mod tests {
         assert!(found.contains(&listener.local_addr().unwrap()), "{found:?}");
         let port = any.local_addr().unwrap().port();
         assert!(found.contains(&SocketAddr::from(([127, 0, 0, 1], port))), "{found:?}");
+    }
+
+    #[test]
+    fn an_agent_of_another_user_is_not_taken_for_none() {
+        let denied = || Err(ErrorKind::PermissionDenied.into());
+        assert!(is_closed(&denied(), "kernspan"));
+        assert!(!is_closed(&denied(), "nginx"));
+        assert!(!is_closed(&Err(ErrorKind::NotFound.into()), "kernspan"), "a kernel thread");
+        assert!(!is_closed(&Ok(PathBuf::from("/usr/bin/other")), "kernspan"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What runs: from /proc, from the libraries that are mapped, and from what an agent says.
 
 use super::watch::Answer;
-use crate::cli::doctor::programs::{Program, Programs, Seen, Tls};
+use crate::cli::doctor::programs::{Program, Programs, Seen, Tls, size};
 use crate::process::{ProcessReader, host_facts};
 use crate::uprobe::survey::Use;
 use agent_core::event::ProcessKey;
@@ -13,9 +13,11 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// All processes that have a program, but for agents: kernel threads have none.
-pub fn gather(answer: Answer, uses: &[Use], rings: &[u32]) -> Programs {
+pub fn gather(mut answer: Answer, uses: &[Use], rings: &[u32]) -> Programs {
     let host = host_facts();
     let facts = ProcessReader::default().scan().unwrap_or_default();
+    let living = facts.iter().map(|facts| facts.key.tgid).collect();
+    answer.remarks.extend(ended(answer.json.as_ref(), &living));
     let is_agent = super::agent::is_agent();
     let facts = facts.into_iter().filter(|facts| {
         let pid = i32::try_from(facts.key.tgid).unwrap_or(0);
@@ -23,6 +25,28 @@ pub fn gather(answer: Answer, uses: &[Use], rings: &[u32]) -> Programs {
         has_program && !is_agent(pid)
     });
     assemble(answer, facts, &host, uses, rings)
+}
+
+/// What those have moved that run no more: they have no line, and their bytes are in no share.
+fn ended(json: Option<&Value>, living: &HashSet<u32>) -> Option<String> {
+    let rows = json?["processes"].as_array()?;
+    let (mut count, mut moved) = (0_u64, Bytes::default());
+    for row in rows {
+        let is_over = pid(row).is_some_and(|pid| !living.contains(&pid));
+        // What another of these runs has sent to see what the kernel shows.
+        let is_agent = row["resource"]["process.executable.name"] == "kernspan";
+        let bytes = seen(row).bytes;
+        if is_over && !is_agent && bytes.total() > 0 {
+            count += 1;
+            moved.merge(&bytes);
+        }
+    }
+    let by_class = Class::ALL.into_iter().filter(|class| moved.of(*class) > 0);
+    let by_class: Vec<_> =
+        by_class.map(|class| format!("{} {}", size(moved.of(class)), class.name())).collect();
+    let who =
+        if count == 1 { "1 process that has" } else { &format!("{count} processes that have") };
+    (count > 0).then(|| format!("not below: {who} ended and moved {}", by_class.join(", ")))
 }
 
 fn assemble(

@@ -70,3 +70,24 @@ fn without_an_agent_proc_says_who_they_are() {
     assert_eq!(found.programs[0].seen, None);
     assert_eq!(found.programs[0].attributes["service.name"], "nginx");
 }
+
+#[test]
+fn who_has_ended_is_counted() {
+    let row = |pid: u32, name: &str, bytes: u64| {
+        json!({"pid": pid, "start_ns": 1, "resource": {"process.executable.name": name},
+               "bytes": {"decoded": bytes, "unknown": bytes / 100}})
+    };
+    let curl = |pid| row(pid, "curl", 1000);
+    let answer = |rows: &[Value]| json!({"processes": rows});
+    let living = HashSet::from([7]);
+    let told = |rows: &[Value]| ended(Some(&answer(rows)), &living);
+    assert_eq!(told(&[curl(7), row(8, "idle", 0), row(9, "kernspan", 8192)]), None);
+    assert_eq!(
+        told(&[curl(7), curl(8), curl(9)]).as_deref(),
+        Some("not below: 2 processes that have ended and moved 2.0 kB decoded, 20 B unknown")
+    );
+    let huge = json!({"pid": 10, "bytes": {"decoded": u64::MAX}});
+    assert!(told(&[huge.clone(), huge, curl(8)]).is_some());
+    assert_eq!(ended(None, &living), None);
+    assert_eq!(ended(Some(&json!({"processes": 5})), &living), None);
+}

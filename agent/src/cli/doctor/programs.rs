@@ -152,8 +152,9 @@ impl Seen {
     fn merge(&mut self, other: &Seen) {
         self.bytes.merge(&other.bytes);
         self.protocols.extend(other.protocols.iter().cloned());
-        self.packet_receives += other.packet_receives;
-        self.unreachable_calls += other.unreachable_calls;
+        // An agent says them: they may be anything.
+        self.packet_receives = self.packet_receives.saturating_add(other.packet_receives);
+        self.unreachable_calls = self.unreachable_calls.saturating_add(other.unreachable_calls);
     }
 
     /// Bytes of streams: what shares are shares of.
@@ -378,7 +379,8 @@ fn cut(text: &str, most: usize) -> String {
     }
 }
 
-fn size(bytes: u64) -> String {
+/// `812 B`, `1.2 kB`, `12 MB`.
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if bytes < 1000 {
         return format!("{bytes} B");

@@ -58,9 +58,10 @@ pub fn printable(text: &str, max: usize) -> String {
     out
 }
 
-fn is_unsafe(c: char) -> bool {
+/// What a terminal would obey, and what hides or reorders what stands beside it.
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `812 µs`, `12.8 ms`, `1.23 s`: three digits.
