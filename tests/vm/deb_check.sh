@@ -8,6 +8,7 @@ installs() {
     dpkg --force-unsafe-io --install "$1" >"$work/dpkg" 2>&1 || wrong "dpkg: $(cat "$work/dpkg")"
 }
 
+# Its answer is what counts: it fails as well for `disabled`, and complains of a unit that is gone.
 is_enabled() {
     systemctl is-enabled kernspan.service 2>/dev/null || true
 }

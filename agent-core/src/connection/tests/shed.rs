@@ -23,6 +23,22 @@ fn exchange(tape: &mut Tape, socket: &mut Socket, server: bool, path: &str, kept
     }
 }
 
+/// The end of socket 7, which says what it has moved, and that requests before it were shed.
+fn close_after_shed(tape: &mut Tape, [send_position, receive_position]: [u64; 2]) {
+    tape.write(ProcessKey::default(), |header| {
+        let flags = flag::CLOSED | flag::SHED;
+        let header = Header { kind: kind::CLOSING, flags, ..header };
+        let closing = record::Closing {
+            header,
+            cookie: 7,
+            send_position,
+            receive_position,
+            ..record::Closing::default()
+        };
+        Slot::new(closing.as_bytes(), b"")
+    });
+}
+
 fn outcome(kept: &Kept) -> (Vec<String>, Vec<Option<u16>>) {
     let path = |started: &Started| {
         String::from_utf8_lossy(started.head.get(Name::Path).unwrap_or_default()).into_owned()
@@ -92,19 +108,7 @@ fn the_end_of_a_socket_whose_last_requests_were_shed_is_no_gap() {
     socket.open(&mut tape);
     exchange(&mut tape, &mut socket, true, "/kept", true);
     exchange(&mut tape, &mut socket, true, "/shed", false);
-    let [send_position, receive_position] = socket.positions;
-    tape.write(ProcessKey::default(), |header| {
-        let flags = flag::CLOSED | flag::SHED;
-        let header = Header { kind: kind::CLOSING, flags, ..header };
-        let closing = record::Closing {
-            header,
-            cookie: 7,
-            send_position,
-            receive_position,
-            ..record::Closing::default()
-        };
-        Slot::new(closing.as_bytes(), b"")
-    });
+    close_after_shed(&mut tape, socket.positions);
     let mut shard = shard();
     let kept = run(&mut shard, &tape.slots);
     assert_eq!(outcome(&kept).0, ["/kept"]);
@@ -121,19 +125,7 @@ fn ciphertext_that_was_shed_is_nothing_of_the_plaintext() {
     plain.flags |= flag::PLAINTEXT | flag::COUNTED;
     exchange(&mut tape, &mut plain, true, "/a", true);
     // A handshake that came while the ring was nearly full.
-    let [send_position, receive_position] = plain.positions.map(|position| position + 4000);
-    tape.write(ProcessKey::default(), |header| {
-        let flags = flag::CLOSED | flag::SHED;
-        let header = Header { kind: kind::CLOSING, flags, ..header };
-        let closing = record::Closing {
-            header,
-            cookie: 7,
-            send_position,
-            receive_position,
-            ..record::Closing::default()
-        };
-        Slot::new(closing.as_bytes(), b"")
-    });
+    close_after_shed(&mut tape, plain.positions.map(|position| position + 4000));
     let mut shard = shard();
     let kept = run(&mut shard, &tape.slots);
     assert_eq!(outcome(&kept), (vec!["/a".to_owned()], vec![Some(200)]));
