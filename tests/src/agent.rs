@@ -181,6 +181,16 @@ impl Agent {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("/status: {error}\n{body}"))
     }
 
+    /// A feature of the hook plan is attached.
+    ///
+    /// # Panics
+    /// When `/status` has no hooks.
+    pub fn has(&self, feature: &str) -> bool {
+        let status = self.status();
+        let hooks = status["hooks"].as_array().expect("hooks");
+        hooks.iter().any(|hook| hook["feature"] == feature && !hook["hook"].is_null())
+    }
+
     /// What it has exported so far.
     pub fn telemetry(&self) -> Telemetry {
         Telemetry::load(&self.output)

@@ -10,7 +10,7 @@
 //! | [`scenario`] | permission to run, one at a time; temporary files; how much to do |
 //! | [`process`] | child processes that end with their owner |
 //! | [`agent`] | the binary under test |
-//! | [`nginx`], [`python`], [`golang`], [`https`], [`start`], [`netns`], [`overlay`], [`client`] | the programs beside it |
+//! | [`nginx`], [`python`], [`golang`], [`https`], [`jvm`], [`start`], [`netns`], [`overlay`], [`client`] | the programs beside it |
 //! | [`servers`], [`clients`] | the matrix of those that people run |
 //! | [`collector`], [`jaeger`], [`certificates`] | real receivers of OTLP |
 //! | [`otlp`], [`recording`] | what the agent wrote, typed |
@@ -39,6 +39,7 @@ pub mod golang;
 pub mod http;
 pub mod https;
 pub mod jaeger;
+pub mod jvm;
 pub mod ledger;
 pub mod links;
 pub mod netns;

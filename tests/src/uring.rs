@@ -35,6 +35,12 @@ pub enum Receive {
     Multishot,
 }
 
+/// This machine lets programs have rings.
+pub fn is_allowed() -> bool {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    !disabled.is_ok_and(|value| value.trim() == "2")
+}
+
 impl Send {
     /// All of them.
     pub const ALL: [Send; 7] = [

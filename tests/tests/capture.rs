@@ -8,6 +8,7 @@ use kernspan_tests::recording::Recording;
 use kernspan_tests::scenario::{Scenario, say};
 use kernspan_tests::streams::{self, Truth};
 use kernspan_tests::sys;
+use kernspan_tests::uring;
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ fn recorded_streams_are_what_the_sockets_moved() {
     let log = scenario.path("calls.log");
     let mut calls = Command::new(env!("CARGO_BIN_EXE_calls"));
     calls.arg(&log);
-    if has(&agent, "sent pages") {
+    if agent.has("sent pages") {
         calls.arg("pages");
     }
     Process::start(calls, scenario.dir(), "calls").succeed(Duration::from_secs(60));
@@ -31,7 +32,7 @@ fn recorded_streams_are_what_the_sockets_moved() {
 fn two_threads_on_one_socket_have_exact_positions() {
     let Some(scenario) = Scenario::begin("threads", &[]) else { return };
     let agent = recording(&scenario);
-    if !has(&agent, "send time") {
+    if !agent.has("send time") {
         drop(agent.stop());
         return kernspan_tests::scenario::skip(
             "threads",
@@ -50,7 +51,7 @@ fn two_threads_on_one_socket_have_exact_positions() {
 fn a_receive_with_a_time_limit_is_read_from_packets() {
     let Some(scenario) = Scenario::begin("timed", &[]) else { return };
     let agent = recording(&scenario);
-    if !has(&agent, "received packets") {
+    if !agent.has("received packets") {
         drop(agent.stop());
         return kernspan_tests::scenario::skip(
             "timed",
@@ -83,13 +84,12 @@ fn what_mptcp_moves_is_recorded() {
 
 #[test]
 fn what_io_uring_moves_is_recorded() {
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    if disabled.is_ok_and(|value| value.trim() == "2") {
+    if !uring::is_allowed() {
         return kernspan_tests::scenario::skip("rings", "io_uring is disabled on this machine");
     }
     let Some(scenario) = Scenario::begin("rings", &[]) else { return };
     let agent = recording(&scenario);
-    if !has(&agent, "sent pages") || !has(&agent, "received packets") {
+    if !agent.has("sent pages") || !agent.has("received packets") {
         drop(agent.stop());
         return kernspan_tests::scenario::skip(
             "rings",
@@ -113,12 +113,6 @@ fn recording(scenario: &Scenario) -> Agent {
 }
 
 /// The agent's feature is on.
-fn has(agent: &Agent, feature: &str) -> bool {
-    let status = agent.status();
-    let hooks = status["hooks"].as_array().expect("hooks");
-    hooks.iter().any(|hook| hook["feature"] == feature && !hook["hook"].is_null())
-}
-
 /// Compares the recording with the workload's log of so many streams.
 fn judge(scenario: &Scenario, agent: Agent, count: usize) -> Report {
     let report = agent.stop();

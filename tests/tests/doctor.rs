@@ -5,9 +5,11 @@ use kernspan_tests::agent::{Agent, once};
 use kernspan_tests::certificates::Certificates;
 use kernspan_tests::client::curl_with;
 use kernspan_tests::https::{Program, SIZE as PAGE, Server};
+use kernspan_tests::jvm::Jvm;
 use kernspan_tests::nginx::{Location, Nginx};
-use kernspan_tests::process::{Process, free_ports, output, until};
-use kernspan_tests::scenario::{Scenario, crate_dir, say, skip};
+use kernspan_tests::process::{Process, free_ports, until};
+use kernspan_tests::scenario::{Scenario, say, skip};
+use kernspan_tests::uring;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -72,24 +74,6 @@ fn start_redis(scenario: &Scenario, port: u16) -> Process {
     redis
 }
 
-/// A JVM that serves HTTPS; and where.
-fn start_java(scenario: &Scenario, certificates: &Certificates) -> (Process, String) {
-    let keys = scenario.path("keys.p12").display().to_string();
-    let mut export = Command::new("openssl");
-    export.args(["pkcs12", "-export", "-passout", "pass:kernspan", "-out", &keys]);
-    export.args(["-in", &certificates.file("server.crt")]);
-    output(export.args(["-inkey", &certificates.file("server.key")]));
-    let mut java = Command::new("java");
-    java.arg(crate_dir("workloads").join("Secure.java")).args([&keys, "kernspan"]);
-    let mut java = Process::start(java, scenario.dir(), "java");
-    let secure = until("the JVM", LIMIT, || {
-        assert!(java.is_running(), "{}", java.tail());
-        let said = java.stdout();
-        Some(said.strip_prefix("ready ")?.strip_suffix('\n')?.split_once(' ')?.1.to_owned())
-    });
-    (java, secure)
-}
-
 fn start_uring(scenario: &Scenario) -> (Process, UnixStream) {
     let path = scenario.path("ring.sock");
     let mut command = Command::new(env!("CARGO_BIN_EXE_uring_http"));
@@ -141,8 +125,7 @@ fn doctor(scenario: &Scenario, arguments: &[&str]) -> Value {
 fn each_kind_of_service_is_named_rightly() {
     let needed = ["nginx", "redis-server", "java", "openssl", "curl", "python3"];
     let Some(scenario) = Scenario::begin("doctor", &needed) else { return };
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    if disabled.is_ok_and(|value| value.trim() == "2") {
+    if !uring::is_allowed() {
         return skip("doctor", "io_uring is disabled on this machine");
     }
     let [web, cache] = free_ports();
@@ -151,7 +134,7 @@ fn each_kind_of_service_is_named_rightly() {
         Nginx::start(&scenario, &format!("127.0.0.1:{web}"), &[("/", Location::Static)], &[]);
     let redis = start_redis(&scenario, cache);
     let certificates = Certificates::make(&scenario);
-    let (java, secure) = start_java(&scenario, &certificates);
+    let Jvm { process: java, secure, .. } = Jvm::start(&scenario, &certificates);
     let read = Server::start(&scenario, Program::Python, &certificates);
     let agent = Agent::run(&scenario, &[]);
     // After the agent, which looks for rings as they are made; and what is sent by it is not shown.

@@ -6,6 +6,7 @@ use kernspan_tests::python::read_log;
 use kernspan_tests::recording::Recording;
 use kernspan_tests::scenario::{Scenario, say, scaled};
 use kernspan_tests::streams::find;
+use kernspan_tests::uring;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,8 +15,7 @@ const CANARY: &str = "canary-5f1c9be07a43d268-not-a-msg";
 
 #[test]
 fn a_strangers_buffer_is_never_read() {
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    if disabled.is_ok_and(|value| value.trim() == "2") {
+    if !uring::is_allowed() {
         return kernspan_tests::scenario::skip("guard", "io_uring is disabled on this machine");
     }
     let Some(scenario) = Scenario::begin("guard", &[]) else { return };

@@ -4,6 +4,7 @@
 use kernspan_tests::agent::Agent;
 use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::scenario::{Scenario, say, skip};
+use kernspan_tests::uring;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,16 +12,12 @@ const HOOK: &str = "skb_copy_datagram_iovec";
 
 #[test]
 fn packets_are_looked_at_only_while_a_process_has_use_for_it() {
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    if disabled.is_ok_and(|value| value.trim() == "2") {
+    if !uring::is_allowed() {
         return skip("packets", "io_uring is disabled on this machine");
     }
     let Some(scenario) = Scenario::begin("packets", &[]) else { return };
     let agent = Agent::run(&scenario, &[]);
-    let status = agent.status();
-    let hooks = status["hooks"].as_array().expect("hooks");
-    let packets = hooks.iter().find(|hook| hook["feature"] == "received packets");
-    if packets.is_none_or(|hook| hook["hook"].is_null()) {
+    if !agent.has("received packets") {
         drop(agent.stop());
         return skip("packets", "the kernel does not show received packets");
     }

@@ -6,6 +6,7 @@ use kernspan_tests::certificates::Certificates;
 use kernspan_tests::client::curl_with;
 use kernspan_tests::counts::{Request, judge};
 use kernspan_tests::https::{Program, SIZE, Server, lasting, unlike_tls};
+use kernspan_tests::jvm::Jvm;
 use kernspan_tests::ledger::Ledger;
 use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{Process, free_ports, output, until};
@@ -221,20 +222,7 @@ fn ask_by_curl(scenario: &Scenario, urls: &[String]) {
 fn a_jvm_is_named_and_its_plain_side_seen() {
     let Some(scenario) = Scenario::begin("tls jvm", &["java", "openssl", "curl"]) else { return };
     let certificates = Certificates::make(&scenario);
-    let keys = scenario.path("keys.p12").display().to_string();
-    let mut export = Command::new("openssl");
-    export.args(["pkcs12", "-export", "-passout", "pass:kernspan", "-out", &keys]);
-    export.args(["-in", &certificates.file("server.crt")]);
-    output(export.args(["-inkey", &certificates.file("server.key")]));
-    let mut java = Command::new("java");
-    java.arg(crate_dir("workloads").join("Secure.java")).args([&keys, "kernspan"]);
-    let mut java = Process::start(java, scenario.dir(), "java");
-    let (plain, secure) = until("the JVM is ready", LIMIT, || {
-        assert!(java.is_running(), "{}", java.tail());
-        let said = java.stdout();
-        let (plain, secure) = said.strip_prefix("ready ")?.strip_suffix('\n')?.split_once(' ')?;
-        Some((plain.to_owned(), secure.to_owned()))
-    });
+    let Jvm { process: java, plain, secure } = Jvm::start(&scenario, &certificates);
     let agent = Agent::run(&scenario, &[]);
     let count = scaled(10, 100);
     let clear = format!("http://127.0.0.1:{plain}/jvm-plain/size/{SIZE}");

@@ -6,6 +6,7 @@ use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::scenario::{Scenario, say, skip};
 use kernspan_tests::sys;
+use kernspan_tests::uring;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
@@ -18,16 +19,12 @@ type Content = (Kind, String, String, String, Option<i64>, String);
 
 #[test]
 fn spans_of_io_uring_are_those_of_ordinary_calls() {
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    if disabled.is_ok_and(|value| value.trim() == "2") {
+    if !uring::is_allowed() {
         return skip("uring_http", "io_uring is disabled on this machine");
     }
     let Some(scenario) = Scenario::begin("uring_http", &[]) else { return };
     let agent = Agent::run(&scenario, &[]);
-    let status = agent.status();
-    let hooks = status["hooks"].as_array().expect("hooks");
-    let packets = hooks.iter().find(|hook| hook["feature"] == "received packets");
-    if packets.is_none_or(|hook| hook["hook"].is_null()) {
+    if !agent.has("received packets") {
         drop(agent.stop());
         return skip("uring_http", "the kernel does not show received packets");
     }

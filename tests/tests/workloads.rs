@@ -8,6 +8,7 @@ use kernspan_tests::process::{Process, free_port};
 use kernspan_tests::python::{Python, read_log};
 use kernspan_tests::scenario::Scenario;
 use kernspan_tests::streams::{self, Piece};
+use kernspan_tests::uring;
 use std::process::Command;
 use std::time::Duration;
 
@@ -130,8 +131,7 @@ fn calls_move_what_they_log() {
 
 #[test]
 fn completions_run_inside_the_read() {
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    if disabled.is_ok_and(|value| value.trim() == "2") {
+    if !uring::is_allowed() {
         return kernspan_tests::scenario::skip("truth of guard", "io_uring is disabled");
     }
     let Some(scenario) = Scenario::begin_without_agent("truth of guard", &[]) else { return };
