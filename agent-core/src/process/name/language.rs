@@ -32,7 +32,8 @@ pub(super) const INTERPRETERS: &[Interpreter] = &[
     row(&["python"], Some("python"), Some("cpython"), python),
     row(&["pypy"], Some("python"), Some("pypy"), python),
     row(&["node", "nodejs"], Some("nodejs"), Some("nodejs"), node),
-    row(&["bun"], Some("nodejs"), Some("bun"), node),
+    // Its package on npm calls it that on Linux as well.
+    row(&["bun", "bun.exe"], Some("nodejs"), Some("bun"), node),
     row(&["deno"], Some("nodejs"), Some("deno"), node),
     row(&["java"], Some("java"), None, java),
     row(&["ruby"], Some("ruby"), Some("ruby"), ruby),

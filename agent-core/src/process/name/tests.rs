@@ -90,6 +90,7 @@ fn a_process_is_named_after_what_it_runs() {
         ("/home/app/.deno/bin/deno", "deno|task|start", "/srv/cart", "cart"),
         ("/usr/local/bin/bun", "bun|run|stock.ts", "/", "stock"),
         ("/usr/local/bin/bun", "bun|--hot|/srv/shop/index.ts", "/", "shop"),
+        ("/srv/node_modules/bun/bin/bun.exe", "bun|shop.js", "/srv", "shop"),
         (JAVA, "java|-Xmx1g|-jar|/srv/shop-1.2.3-SNAPSHOT.jar|--port=1", "/", "shop"),
         (JAVA, "java|-cp|a.jar:b.jar|com.acme.shop.Main|x", "/", "shop"),
         (JAVA, "java|-cp|a.jar|com.acme.ShopServer", "/", "ShopServer"),
