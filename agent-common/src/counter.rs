@@ -118,4 +118,6 @@ calls! {
     CLOSED_CALLS = "closed_calls",
     /// Bytes of those calls.
     CLOSED_BYTES = "closed_bytes",
+    /// Calls on sockets that are left out whole: by their ports, or because the agent is at the other end.
+    LEFT_OUT_CALLS = "left_out_calls",
 }

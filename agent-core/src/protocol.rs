@@ -116,6 +116,9 @@ pub trait Sink {
     /// A request begins whose start line is longer than what was captured: it stays without a
     /// span, because without the version nobody can tell that it is one.
     fn start_line_cut(&mut self) {}
+    /// Something was lost, after which nobody can tell what belongs to what: the rest of the connection
+    /// is not looked at.
+    fn not_followed_further(&mut self) {}
     /// Whether [`Sink::read`] is to be called.
     fn wants_reads(&self) -> bool {
         false

@@ -25,6 +25,29 @@ pub struct Ledger {
     pub lines: Vec<Line>,
 }
 
+/// Infos that say of calls, connections or requests that they were left out, beside those of muting and shedding.
+const LEFT_OUT: [&str; 19] = [
+    "sockets_without_storage",
+    "filtered_calls",
+    "left_out_calls",
+    "own_calls",
+    "other_sockets",
+    "payload_unreachable",
+    "memory_faults",
+    "closed_calls",
+    "unpaired_calls",
+    "resynchronised",
+    "held_too_much",
+    "expired_idle",
+    "not_followed_further",
+    "of_agents",
+    "start_line_too_long",
+    "gaps",
+    "evicted",
+    "end_without_start",
+    "forced",
+];
+
 impl Ledger {
     /// Reads the `ledger` of `/status`: a list of objects `stage`, `unit`, `side`, `cause`, `count`.
     ///
@@ -68,6 +91,20 @@ impl Ledger {
     pub fn losses(&self) -> Vec<String> {
         let lost = self.lines.iter().filter(|line| line.side == "lost" && line.count > 0);
         lost.map(|l| format!("{} {}: {} ({})", l.stage, l.unit, l.count, l.cause)).collect()
+    }
+
+    /// Every loss, and everything else for which a request may have no span: a text for each.
+    pub fn reasons(&self) -> Vec<String> {
+        let is_one = |line: &&Line| {
+            let cause = line.cause.as_str();
+            line.count > 0
+                && line.side == "info"
+                && (LEFT_OUT.contains(&cause)
+                    || ["muted_", "shed_"].iter().any(|prefix| cause.starts_with(prefix)))
+        };
+        let infos = self.lines.iter().filter(is_one);
+        let infos = infos.map(|l| format!("{} {}: {} ({})", l.stage, l.unit, l.count, l.cause));
+        self.losses().into_iter().chain(infos).collect()
     }
 
     /// Stages that do not balance: `in = out + held + lost`. A text for each, empty when all do.
@@ -140,6 +177,8 @@ mod tests {
         let counts = (ledger.count("ring", "records", "in"), ledger.lost());
         assert_eq!((counts, ledger.cause("muted_calls")), ((10, 3), 99));
         assert_eq!(ledger.losses(), ["ring records: 3 (sequence_gap)"]);
+        let reasons = ["ring records: 3 (sequence_gap)", "calls events: 99 (muted_calls)"];
+        assert_eq!(ledger.reasons(), reasons);
         assert_eq!(Ledger::from_log("stopping\n"), None);
         let broken = Ledger::from_log("ledger ring records: in 10, out 7").unwrap();
         assert_eq!(broken.imbalances().len(), 1);

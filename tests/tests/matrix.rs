@@ -161,15 +161,10 @@ fn judge_all(name: &str, report: &Report, servers: &[Running], asked: &[Asked]) 
     let shown = found.len().min(60);
     assert!(
         found.is_empty(),
-        "{name}, {}:\n{}\n{:?}",
+        "{name}, {}:\n{}\n{}",
         found.len(),
         found[..shown].join("\n"),
-        report
-            .ledger
-            .lines
-            .iter()
-            .filter(|line| line.side == "lost" && line.count > 0)
-            .collect::<Vec<_>>()
+        report.ledger.reasons().join("\n")
     );
     let requests: usize = asked.iter().map(Vec::len).sum();
     say(&format!("{name}: {} servers, {requests} requests, all pairs joined", servers.len()));
@@ -224,10 +219,13 @@ fn servers_under_load() {
         })
         .collect();
     let report = agent.stop();
-    let losses = report.ledger.losses();
-    if !losses.is_empty() {
-        say(&format!("matrix under load: lost on the way: {}", losses.join("; ")));
-    }
+    let reasons = report.ledger.reasons().join("; ");
+    say(&format!("matrix under load: left out or lost: {reasons}"));
+    let shed = report.ledger.cause("shed_requests_ring_nearly_full");
+    // Where a busy machine lets nobody write the file for half a second, its queue has no room for batches of
+    // both ends: counted, as ends that were shed are, and so many may be missing and no more.
+    let unwritten = report.ledger.count("json", "spans", "lost");
+    let mut missing = 0;
     for (server, counted) in servers.iter().zip(counted) {
         let name = server.server.name;
         let spans = report.telemetry.under(&format!("/{name}/"));
@@ -235,22 +233,32 @@ fn servers_under_load() {
         let (of_server, of_client): (Vec<&Span>, Vec<&Span>) =
             spans.partition(|span| span.kind == Kind::Server);
         let whole = of_client.iter().filter(|span| !span.error).count();
-        let shed = report.ledger.cause("shed_requests_ring_nearly_full");
         say(&format!(
             "matrix under load: {name}: {counted} answers, {whole} whole of {} client spans, {} server \
-             spans, {shed} shed",
+             spans, {shed} shed, {unwritten} spans unwritten",
             of_client.len(),
             of_server.len()
         ));
         assert!(counted > 0, "{name} answered nothing");
-        // Each connection may have one under way, and begin anew once more when its server closes it.
         let counted = usize::try_from(counted).unwrap_or(0);
+        missing += counted.saturating_sub(whole) + counted.saturating_sub(of_server.len());
+        // Each connection may have one under way, and begin anew once more when its server closes it.
         if shed == 0 {
-            assert!(whole.abs_diff(counted) <= WIDTH, "{name}: {whole} of {counted}");
+            let (whole_more, more) =
+                (whole.saturating_sub(counted), of_server.len().saturating_sub(counted));
+            assert!(whole_more <= WIDTH && more <= 2 * WIDTH, "{name}: {whole} of {counted}");
             assert!(of_client.len() - whole <= WIDTH, "{name}: cut spans");
-            assert!(of_server.len().abs_diff(counted) <= 2 * WIDTH, "{name}: server spans");
         }
-        let found = pairs(&of_server, &of_client);
-        assert!(found.is_empty(), "{name}:\n{}", found[..found.len().min(20)].join("\n"));
+        if shed == 0 && unwritten == 0 {
+            assert!(whole + WIDTH >= counted, "{name}: {whole} of {counted}: {reasons}");
+            assert!(of_server.len() + 2 * WIDTH >= counted, "{name}: server spans: {reasons}");
+        }
+        if unwritten == 0 {
+            let found = pairs(&of_server, &of_client);
+            assert!(found.is_empty(), "{name}:\n{}", found[..found.len().min(20)].join("\n"));
+        }
     }
+    let slack = 3 * WIDTH * servers.len();
+    let explained = usize::try_from(unwritten + shed).unwrap_or(usize::MAX).saturating_add(slack);
+    assert!(missing <= explained, "{missing} ends of requests are missing: {reasons}");
 }

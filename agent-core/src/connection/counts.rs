@@ -94,6 +94,8 @@ pub(super) struct Counts {
     pub(super) closed: u64,
     pub(super) expired: u64,
     pub(super) evicted: u64,
+    /// Connections that are not looked at any more, and why.
+    pub(super) muted_as: MutedAs,
 
     pub(super) started: u64,
     pub(super) finished: u64,
@@ -101,6 +103,44 @@ pub(super) struct Counts {
     pub(super) start_lines_cut: u64,
     /// Sends whose thread context did not come.
     pub(super) contexts_missing: u64,
+    /// Requests of agents, which are not reported.
+    pub(super) own_requests: u64,
+}
+
+/// Connections by what they were taken for when they were muted: whatever they say from there on is in no
+/// other account of requests.
+#[derive(Debug, Default)]
+pub(super) struct MutedAs {
+    tls: u64,
+    http2: u64,
+    upgraded: u64,
+    unknown: u64,
+    own: u64,
+    /// Spoke HTTP/1 without a doubt, and cannot be followed any more: of those that are upgraded or unknown.
+    pub(super) lost: u64,
+}
+
+impl MutedAs {
+    pub(super) fn add(&mut self, kind: Kind) {
+        *match kind {
+            Kind::Tls => &mut self.tls,
+            Kind::Http2 => &mut self.http2,
+            Kind::Upgraded => &mut self.upgraded,
+            Kind::Own => &mut self.own,
+            Kind::Unknown | Kind::Http1 => &mut self.unknown,
+        } += 1;
+    }
+
+    fn by_name(&self) -> [(&'static str, u64); 6] {
+        [
+            ("muted_tls", self.tls),
+            ("muted_http2", self.http2),
+            ("muted_upgraded", self.upgraded),
+            ("muted_unknown", self.unknown),
+            ("muted_own", self.own),
+            ("not_followed_further", self.lost),
+        ]
+    }
 }
 
 impl Counts {
@@ -112,7 +152,7 @@ impl Counts {
     /// The account. `open` connections and `requests` are counted afresh, so that the sum is a
     /// check and not a definition.
     pub(super) fn entries(&self, open: u64, requests: u64) -> Vec<Entry> {
-        let mut entries = Vec::with_capacity(32);
+        let mut entries = Vec::with_capacity(40);
         let mut push = |unit, side, count| {
             entries.push(Entry { stage: "connection", unit, side, count });
         };
@@ -137,11 +177,15 @@ impl Counts {
         push("connections", Side::Info("expired_idle"), self.expired);
         push("connections", Side::Info("resynchronised"), self.resynchronised);
         push("connections", Side::Info("held_too_much"), self.over_held);
+        for (name, count) in self.muted_as.by_name() {
+            push("connections", Side::Info(name), count);
+        }
         push("requests", Side::In, self.started);
         push("requests", Side::Out, self.finished);
         push("requests", Side::Held, requests);
         push("requests", Side::Info("start_line_too_long"), self.start_lines_cut);
         push("requests", Side::Info("thread_context_missing"), self.contexts_missing);
+        push("requests", Side::Info("of_agents"), self.own_requests);
         entries
     }
 }

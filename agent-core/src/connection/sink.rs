@@ -79,6 +79,7 @@ impl<O: ShardOutput> Sink for FlowSink<'_, O> {
     fn started(&mut self, mut started: Box<Started>) -> SpanId {
         self.identity.own |= is_export(&started.head);
         if self.identity.own {
+            self.counts.own_requests += 1;
             return UNREPORTED;
         }
         self.identity.announce(self.out);
@@ -110,6 +111,10 @@ impl<O: ShardOutput> Sink for FlowSink<'_, O> {
 
     fn start_line_cut(&mut self) {
         self.counts.start_lines_cut += 1;
+    }
+
+    fn not_followed_further(&mut self) {
+        self.counts.muted_as.lost += 1;
     }
 
     fn wants_reads(&self) -> bool {

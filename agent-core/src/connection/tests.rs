@@ -3,6 +3,7 @@
 mod closed;
 mod encrypted;
 mod forged;
+mod muted;
 mod published;
 mod shed;
 mod traffic;

@@ -73,23 +73,45 @@ impl ProcessFacts {
     /// What an exec record itself says, for a process that may be gone before /proc is read.
     /// `before` is the same process before its exec: what an exec leaves as it was comes from it.
     pub fn from_exec(exec: &Exec, args: &[u8], before: Option<&ProcessFacts>) -> ProcessFacts {
-        let same_user = before.filter(|before| before.user_id == exec.euid);
-        let executable = c_text(&exec.filename);
-        ProcessFacts {
+        let mut facts = ProcessFacts {
             key: ProcessKey { tgid: exec.header.tgid, start_ns: exec.header.start_ns },
             parent_tgid: exec.parent_tgid,
             since_ns: exec.header.boot_ns,
-            executable,
+            executable: c_text(&exec.filename),
             comm: c_text(&exec.comm),
             args: redact::args(&split_args(args)),
-            working_directory: before.map_or(String::new(), |b| b.working_directory.clone()),
-            environment: before.map_or(Vec::new(), |b| b.environment.clone()),
-            cgroup: before.map_or(String::new(), |b| b.cgroup.clone()),
             user_id: exec.euid,
-            user_name: same_user.map_or(String::new(), |before| before.user_name.clone()),
-            vpid: before.map_or(0, |before| before.vpid),
-            // Of whatever ran before.
-            go: String::new(),
+            // Of a toolchain nothing is known: what ran before had its own.
+            ..ProcessFacts::default()
+        };
+        if let Some(before) = before {
+            facts.take_over(before);
+        }
+        facts
+    }
+
+    /// /proc has said nothing of this: the process was gone before it was looked at. Each that lives has
+    /// a cgroup there.
+    pub fn is_unread(&self) -> bool {
+        self.cgroup.is_empty()
+    }
+
+    /// Takes what an exec leaves as it was, and what no record says, from the same process `before`.
+    pub(super) fn take_over(&mut self, before: &ProcessFacts) {
+        if self.working_directory.is_empty() {
+            self.working_directory.clone_from(&before.working_directory);
+        }
+        if self.environment.is_empty() {
+            self.environment.clone_from(&before.environment);
+        }
+        if self.cgroup.is_empty() {
+            self.cgroup.clone_from(&before.cgroup);
+        }
+        if self.user_name.is_empty() && self.user_id == before.user_id {
+            self.user_name.clone_from(&before.user_name);
+        }
+        if self.vpid == 0 {
+            self.vpid = before.vpid;
         }
     }
 

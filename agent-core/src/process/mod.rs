@@ -12,6 +12,7 @@
 mod container;
 mod exec;
 mod facts;
+mod interner;
 pub mod kubernetes;
 mod name;
 mod resource;

@@ -1,19 +1,17 @@
 //! Processes that live or lived a moment ago, and what they were when.
 
 use super::facts::{HostFacts, ProcessFacts, start_tick};
+use super::interner::Interner;
 use super::kubernetes::{PodChange, PodTable, Workload};
-use super::resource::{
-    Resource, ResourceValue, SharedResource, resource_attributes, service_attributes,
-};
+use super::resource::SharedResource;
 use super::{Identity, NameRules, identify, is_named_after, needs_parent, place};
 use crate::event::ProcessKey;
 use crate::ledger::{Entry, Side};
 use agent_common::record::Exec;
-use foldhash::fast::{FixedState, RandomState};
-use hashbrown::{HashMap, HashTable};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// How long facts outlive their process, record time: its last spans end and are settled later,
@@ -103,6 +101,7 @@ struct Counts {
     removed: u64,
     evicted: u64,
     unknown: u64,
+    unread: u64,
     dropped_versions: u64,
 }
 
@@ -134,7 +133,8 @@ impl ProcessTable {
     }
 
     /// Takes facts as they are from `facts.since_ns` on. Facts of the same time are replaced: what
-    /// /proc says is better than what an exec record says.
+    /// /proc says is better than what an exec record says. What /proc did not say in time is what it
+    /// was before the exec, whichever of the two comes first.
     pub fn insert(&mut self, facts: ProcessFacts) {
         let process = self.process(facts.key);
         process.versions.retain(|version| !version.unknown);
@@ -152,6 +152,7 @@ impl ProcessTable {
             process.versions.remove(at);
         }
         process.versions.insert(at, Version::new(facts));
+        process.complete(at);
         if process.versions.len() > MAX_VERSIONS {
             process.versions.remove(0);
             self.counts.dropped_versions += 1;
@@ -244,6 +245,7 @@ impl ProcessTable {
         let Some(version) = version else { return self.unknown(key, at_ns) };
         let named = named.unwrap_or_default();
         let Version { facts, workload, .. } = &*version;
+        self.counts.unread += u64::from(facts.is_unread());
         let made = interner.process(facts, &named, host, rules, workload.as_ref());
         version.resource = Some(Arc::clone(&made));
         made
@@ -282,6 +284,7 @@ impl ProcessTable {
             (Side::Held, held),
             (Side::Lost("evicted"), counts.evicted),
             (Side::Info("unknown"), counts.unknown),
+            (Side::Info("unread"), counts.unread),
             (Side::Info("dropped_versions"), counts.dropped_versions),
         ]
         .map(|(side, count)| Entry { stage: "process", unit: "processes", side, count })
@@ -368,6 +371,22 @@ impl Version {
 }
 
 impl Process {
+    /// Versions of which /proc said nothing, from this one on, have what the one before has: a program
+    /// that ended at once runs where its parent does.
+    fn complete(&mut self, from: usize) {
+        for at in from.max(1)..self.versions.len() {
+            let (before, rest) = self.versions.split_at_mut(at);
+            if let (Some(before), Some(version)) = (before.last(), rest.first_mut())
+                && version.facts.is_unread()
+                && !before.facts.is_unread()
+            {
+                version.facts.take_over(&before.facts);
+                version.resource = None;
+                version.looked = 0;
+            }
+        }
+    }
+
     /// Index of the version that held at a time.
     fn at(&self, at_ns: u64) -> usize {
         let later = self.versions.iter().rposition(|version| version.facts.since_ns <= at_ns);
@@ -377,63 +396,6 @@ impl Process {
 
 fn id(key: ProcessKey) -> Id {
     (key.tgid, start_tick(key))
-}
-
-/// Resources by their attributes.
-#[derive(Default)]
-struct Interner {
-    hasher: FixedState,
-    resources: HashTable<SharedResource>,
-    next_id: u32,
-    /// Size at which resources that nobody holds are dropped.
-    sweep_at: usize,
-}
-
-impl Interner {
-    fn process(
-        &mut self,
-        facts: &ProcessFacts,
-        named: &Identity,
-        host: &HostFacts,
-        rules: &NameRules,
-        workload: Option<&Workload>,
-    ) -> SharedResource {
-        let attributes = resource_attributes(facts, named, host, rules, workload);
-        let service = self.intern(service_attributes(&attributes, facts, host), None);
-        self.intern(attributes, Some(service))
-    }
-
-    fn intern(
-        &mut self,
-        attributes: Vec<(String, ResourceValue)>,
-        part_of: Option<SharedResource>,
-    ) -> SharedResource {
-        self.sweep();
-        let hash = self.hasher.hash_one(&attributes);
-        if let Some(found) = self.resources.find(hash, |known| known.attributes == attributes) {
-            return Arc::clone(found);
-        }
-        let service = attributes.iter().find_map(|(key, value)| match value {
-            ResourceValue::Str(text) if key == "service.name" => Some(text.clone()),
-            _ => None,
-        });
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1);
-        let service = service.unwrap_or_default();
-        let resource = Arc::new(Resource { id, service, attributes, part_of });
-        let hasher = &self.hasher;
-        let rehash = |known: &SharedResource| hasher.hash_one(&known.attributes);
-        self.resources.insert_unique(hash, Arc::clone(&resource), rehash);
-        resource
-    }
-
-    fn sweep(&mut self) {
-        if self.resources.len() < self.sweep_at.max(256) {
-            return;
-        }
-        self.resources.retain(|resource| Arc::strong_count(resource) > 1);
-        self.sweep_at = 2 * self.resources.len();
-    }
 }
 
 #[cfg(test)]

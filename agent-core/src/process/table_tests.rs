@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ledger::Side;
+use crate::process::{Resource, ResourceValue};
 use agent_common::record::{FILENAME_LEN, Header};
 
 const SECOND: u64 = 1_000_000_000;
@@ -132,6 +133,56 @@ fn facts_of_an_exec_replace_what_its_record_said_whichever_comes_first() {
     for table in [&mut after, &mut before] {
         assert_eq!(table.resource(shop, 4 * SECOND).service, "read");
     }
+}
+
+/// The facts of an exec come at once, and say nothing but what its record does; the fork has its turn later.
+#[test]
+fn a_program_that_was_gone_before_it_was_read_is_in_its_parents_container() {
+    let (shell, gone) = (key(10, SECOND), key(11, 2 * SECOND));
+    let container = "c1".repeat(32);
+    let record = exec(gone, 3 * SECOND, "/bin/wget");
+    let args = b"wget\0http://shop/\0";
+    let about_shell = ProcessFacts {
+        cgroup: format!("0::/docker/{container}\n"),
+        environment: vec![("OTEL_RESOURCE_ATTRIBUTES".into(), "team=blue".into())],
+        working_directory: "/srv".into(),
+        ..facts(shell, SECOND, "/bin/sh")
+    };
+    let of_gone = ProcessFacts::from_exec(&record, args, None);
+    assert!(of_gone.is_unread());
+    for asked_between in [false, true] {
+        let mut table = table(16);
+        table.insert(about_shell.clone());
+        table.insert(of_gone.clone());
+        if asked_between {
+            table.resource(gone, 4 * SECOND);
+        }
+        table.fork(shell, gone, 2 * SECOND);
+        table.exec(&record, args);
+        let resource = table.resource(gone, 4 * SECOND);
+        assert_eq!(resource.service, "wget");
+        for (name, value) in [("container.id", container.as_str()), ("team", "blue")] {
+            let wanted = (name.to_owned(), ResourceValue::Str(value.to_owned()));
+            assert!(resource.attributes.contains(&wanted), "{name}: {:?}", resource.attributes);
+        }
+        let known = table.facts(gone, 4 * SECOND).unwrap();
+        assert_eq!((known.working_directory.as_str(), known.parent_tgid), ("/srv", 1));
+        assert_eq!(count(&table, Side::Info("unread")), u64::from(asked_between));
+    }
+    // What has been read is not mixed with what was before.
+    let mut table = table(16);
+    table.insert(about_shell);
+    let elsewhere = ProcessFacts { cgroup: "0::/other\n".into(), ..of_gone };
+    table.insert(elsewhere);
+    table.fork(shell, gone, 2 * SECOND);
+    table.exec(&record, args);
+    let known = table.facts(gone, 4 * SECOND).unwrap();
+    assert_eq!((known.cgroup.as_str(), known.environment.len()), ("0::/other\n", 0));
+    // Of a stranger's child nobody can say where it ran: that is counted.
+    let stranger = key(20, SECOND);
+    table.insert(ProcessFacts::from_exec(&exec(stranger, 3 * SECOND, "/bin/wget"), args, None));
+    assert_eq!(table.resource(stranger, 4 * SECOND).service, "wget");
+    assert_eq!(count(&table, Side::Info("unread")), 1);
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl<D: Downstream> PayloadThread<D> {
 }
 
 /// Something is in the ring, or comes within `pause`.
-fn is_readable(ring: &RingBuf<MapData>, pause: Duration) -> bool {
+pub fn is_readable(ring: &RingBuf<MapData>, pause: Duration) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(ring.as_fd(), PollFlags::IN)];
     let timeout =
         Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };

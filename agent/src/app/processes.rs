@@ -4,7 +4,7 @@
 use super::{
     batch::Batch,
     clock::boot_ns,
-    payload::Pause,
+    payload::{Pause, is_readable},
     progress::Reading,
     recorder::Recorder,
     revisits::Revisits,
@@ -20,9 +20,7 @@ use agent_core::event::{Event, ProcessKey, decode};
 use agent_core::ledger::{Entry, Side};
 use agent_core::process::ProcessFacts;
 use aya::maps::{MapData, RingBuf};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashSet;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -138,6 +136,8 @@ struct Counts {
     records: u64,
     undecoded: u64,
     facts: u64,
+    /// Boot time (ns) of the latest record.
+    latest: u64,
 }
 
 impl ProcessThread {
@@ -165,11 +165,11 @@ impl ProcessThread {
             let began = boot_ns();
             let mut round = Batch::default();
             let before = counts.records;
-            self.drain(&mut round, &mut counts);
+            let until = self.drain(began, &mut round, &mut counts);
             self.revisit(began, &mut round);
             counts.facts += round.facts.len() as u64;
             if let Some(recorder) = &self.recorder {
-                recorder.tick(0, began);
+                recorder.tick(0, until);
             }
             if !round.is_empty() && self.out.send(round).is_err() {
                 // The assembler ends only after this thread: it panicked, and there is nobody left
@@ -180,7 +180,7 @@ impl ProcessThread {
             if last {
                 break;
             }
-            self.reading.is_done(began);
+            self.reading.is_done(until);
             if began.saturating_sub(housekept) >= HOUSEKEEPING_NS {
                 housekept = began;
                 self.publish(&counts);
@@ -190,12 +190,15 @@ impl ProcessThread {
         self.publish(&counts);
     }
 
-    fn drain(&mut self, round: &mut Batch, counts: &mut Counts) {
+    /// Empties the ring in a look that `began` then. Gives the time (boot time, ns) before which all that
+    /// was written has been taken: a slot that is reserved and not yet written hides what lies behind it.
+    fn drain(&mut self, began: u64, round: &mut Batch, counts: &mut Counts) -> u64 {
         let mut copies = Vec::new();
         while let Some(item) = self.ring.next() {
             counts.records += 1;
             match decode(&item) {
                 Ok(event) => {
+                    counts.latest = counts.latest.max(event.header().boot_ns);
                     if let Some(recorder) = &self.recorder {
                         recorder.process_record(&item, &event);
                     }
@@ -207,6 +210,7 @@ impl ProcessThread {
                 Err(_) => counts.undecoded += 1,
             }
         }
+        let until = if is_readable(&self.ring, Duration::ZERO) { counts.latest } else { began };
         for change in copies {
             if self.shared.drain_is_over() {
                 // The records themselves say enough to name the last processes.
@@ -214,12 +218,13 @@ impl ProcessThread {
             }
             self.follow(change, round);
         }
+        until
     }
 
     fn follow(&mut self, change: Change, round: &mut Batch) {
         match change {
             Change::Exec(exec, arguments) => {
-                let facts = self.reader.exec_facts(&exec, &arguments, None);
+                let facts = self.reader.exec_facts(&exec, &arguments);
                 self.revisits.executed(&facts, exec.header.boot_ns);
                 self.learn(facts, round);
             }
@@ -274,11 +279,7 @@ impl ProcessThread {
 
     /// Sleeps until the kernel side wakes it (an exec) or `pause` is over.
     fn wait(&self, pause: Duration) {
-        let mut fds = [PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)];
-        let timeout =
-            Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };
-        // An interrupted or failed wait is a short one.
-        let _ = poll(&mut fds, Some(&timeout));
+        is_readable(&self.ring, pause);
     }
 
     fn publish(&self, counts: &Counts) {
@@ -291,6 +292,7 @@ impl ProcessThread {
             entry("processes", Side::Info("looked_at_again"), self.revisits.looks),
             entry("processes", Side::Info("not_looked_at_again"), self.revisits.refused),
         ];
+        entries.extend(self.reader.counts().ledger());
         self.go.ledger(&mut entries);
         self.shared.publish(Thread::Processes, entries);
     }

@@ -12,6 +12,8 @@ pub struct ReadCounts {
     pub read: u64,
     /// Processes that were gone.
     pub gone: u64,
+    /// Processes that ended while they were looked at.
+    pub ending: u64,
     /// Another process has the number by now (or /proc is that of another pid or time namespace).
     pub other_start: u64,
     /// Processes whose `stat` could not be read or understood.
@@ -35,14 +37,15 @@ impl ReadCounts {
         }
     }
 
-    /// The account of this stage.
+    /// The account of this stage. Nothing is lost here: who is gone is known by its records.
     pub fn ledger(&self) -> Vec<Entry> {
         [
-            (Side::In, self.asked),
-            (Side::Out, self.read),
-            (Side::Lost("gone"), self.gone),
-            (Side::Lost("other_start"), self.other_start),
-            (Side::Lost("unreadable"), self.unreadable),
+            (Side::Info("asked"), self.asked),
+            (Side::Info("read"), self.read),
+            (Side::Info("gone"), self.gone),
+            (Side::Info("ending"), self.ending),
+            (Side::Info("other_start"), self.other_start),
+            (Side::Info("unreadable"), self.unreadable),
             (Side::Info("parts_denied"), self.denied),
             (Side::Info("parts_failed"), self.failed),
             (Side::Info("environments_cut"), self.environ_cut),

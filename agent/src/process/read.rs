@@ -42,7 +42,12 @@ pub(super) struct Stat {
     pub parent: u32,
     /// Since boot.
     pub start_ticks: u64,
+    /// It ends, or waits for its parent to notice: its memory is gone, and cgroup v1 shows the root.
+    pub ends: bool,
 }
+
+/// In `stat`'s flags: the task has begun to end (`PF_EXITING`). Before it gives anything up.
+const EXITING: u64 = 0x4;
 
 impl Default for ProcessReader {
     fn default() -> Self {
@@ -88,8 +93,8 @@ impl ProcessReader {
         self.counts
     }
 
-    /// Facts of a process as they are now, to hold from `since_ns` on. `None` when it is gone, or
-    /// when its number is another process's by now.
+    /// Facts of a process as they are now, to hold from `since_ns` on. `None` when it is gone or ends,
+    /// or when its number is another process's by now.
     pub fn facts(&mut self, key: ProcessKey, since_ns: u64) -> Option<ProcessFacts> {
         let (dir, stat) = self.open(key.tgid)?;
         let shown_ns = key.start_ns.saturating_add_signed(self.time_offset_ns);
@@ -98,6 +103,10 @@ impl ProcessReader {
             return None;
         }
         let facts = self.of_dir(&dir, stat, key, since_ns);
+        if self.ends(&dir) {
+            self.counts.ending += 1;
+            return None;
+        }
         self.counts.read += 1;
         Some(facts)
     }
@@ -113,14 +122,9 @@ impl ProcessReader {
     }
 
     /// Facts of a process that has called exec. What /proc says, where it still speaks of that
-    /// exec: the process may be gone, or have called exec again. `before` are the facts before.
-    pub fn exec_facts(
-        &mut self,
-        exec: &Exec,
-        args: &[u8],
-        before: Option<&ProcessFacts>,
-    ) -> ProcessFacts {
-        let mut said = ProcessFacts::from_exec(exec, args, before);
+    /// exec: the process may have called exec again. It may be gone ([`ProcessFacts::is_unread`]).
+    pub fn exec_facts(&mut self, exec: &Exec, args: &[u8]) -> ProcessFacts {
+        let mut said = ProcessFacts::from_exec(exec, args, None);
         // The record's own user, even when the process is gone or has become another user since.
         said.user_name = self.users.name(said.user_id).to_owned();
         let Some(read) = self.facts(said.key, said.since_ns) else { return said };
@@ -157,6 +161,12 @@ impl ProcessReader {
         let stat = parse_stat(&self.buffer);
         self.counts.unreadable += u64::from(stat.is_none());
         stat.map(|stat| (dir, stat))
+    }
+
+    /// What was read before this may be of a process that was about to end, and half of it missing.
+    fn ends(&mut self, dir: &ProcDir) -> bool {
+        let read = dir.read("stat", MAX_STATUS, &mut self.buffer);
+        read.is_err() || parse_stat(&self.buffer).is_none_or(|stat| stat.ends)
     }
 
     fn of_dir(
@@ -213,10 +223,13 @@ pub(super) fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let close = stat.iter().rposition(|&byte| byte == b')')?;
     let comm = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
     let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace().skip(1); // from field 4 on
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?; // field 3
     let parent = fields.next()?.parse().ok()?;
-    let start_ticks = fields.nth(22 - 5)?.parse().ok()?;
-    Some(Stat { comm, parent, start_ticks })
+    let flags: u64 = fields.nth(9 - 5)?.parse().ok()?;
+    let start_ticks = fields.nth(22 - 10)?.parse().ok()?;
+    let ends = matches!(state, "Z" | "X" | "x") || flags & EXITING != 0;
+    Some(Stat { comm, parent, start_ticks, ends })
 }
 
 /// Effective user, and the number in the innermost pid namespace (0 when it is `tgid`).

@@ -214,27 +214,44 @@ fn an_exec_is_told_by_proc_or_by_its_record() {
     let mut reader = ProcessReader::default();
 
     let record = exec_record(key, "sleep-by-record");
-    let read = reader.exec_facts(&record, b"sleep\x0067\0", None);
+    let read = reader.exec_facts(&record, b"sleep\x0067\0");
     assert!(read.executable.starts_with('/'), "of /proc: {}", read.executable);
     assert_eq!((read.since_ns, read.parent_tgid), (record.header.boot_ns, 77));
 
-    let earlier = reader.exec_facts(&record, b"sh\0-c\0exec sleep 67\0", None);
+    let earlier = reader.exec_facts(&record, b"sh\0-c\0exec sleep 67\0");
     assert_eq!(earlier.executable, "sleep-by-record", "/proc speaks of a later exec");
     assert_eq!(earlier.args, ["sh", "-c", "exec sleep 67"]);
     assert!(!earlier.working_directory.is_empty(), "what both share is of /proc");
 
     let as_daemon = Exec { euid: 1, ..record };
-    let other = reader.exec_facts(&as_daemon, b"sleep\x0067\0", None);
+    let other = reader.exec_facts(&as_daemon, b"sleep\x0067\0");
     assert_eq!((other.user_id, other.user_name.as_str()), (1, "daemon"), "number and name agree");
 
     running.0.kill().unwrap();
     running.0.wait().unwrap();
-    let gone = reader.exec_facts(&record, b"sleep\x0067\0", Some(&read));
+    let gone = reader.exec_facts(&record, b"sleep\x0067\0");
     assert_eq!(gone.executable, "sleep-by-record");
     assert_eq!(gone.args, ["sleep", "67"]);
-    assert_eq!((&gone.cgroup, &gone.working_directory), (&read.cgroup, &read.working_directory));
-    let stranger = reader.exec_facts(&as_daemon, b"sleep\x0067\0", None);
+    assert!(gone.is_unread() && !read.is_unread());
+    let stranger = reader.exec_facts(&as_daemon, b"sleep\x0067\0");
     assert_eq!(stranger.user_name, "daemon", "a process that was gone before it was looked at");
+}
+
+/// Its `stat` is there, and `exe`, `cmdline` and `environ` are empty; its cgroup is the root in version 1.
+#[test]
+fn a_process_that_has_ended_and_was_not_waited_for_is_not_read() {
+    let running = Running::start(&mut Command::new("true"));
+    let path = format!("/proc/{}/stat", running.0.id());
+    let start = Instant::now();
+    while !std::fs::read_to_string(&path).unwrap().contains(") Z ") {
+        assert!(start.elapsed() < Duration::from_secs(10), "it never ends");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let mut reader = ProcessReader::default();
+    assert_eq!(reader.facts(running.key(), 1), None);
+    assert_eq!((reader.counts().ending, reader.counts().read), (1, 0));
+    let said = reader.exec_facts(&exec_record(running.key(), "/bin/true"), b"true\0");
+    assert_eq!((said.executable.as_str(), said.is_unread()), ("/bin/true", true));
 }
 
 #[test]
@@ -242,6 +259,10 @@ fn lines_of_stat_and_status_are_understood() {
     let tail = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 8612 9 10";
     let stat = parse_stat(format!("12 (a) b (c) {tail}").as_bytes()).unwrap();
     assert_eq!((stat.comm.as_str(), stat.parent, stat.start_ticks), ("a) b (c", 7, 8612));
+    assert!(!stat.ends);
+    for tail in [tail.replacen('S', "Z", 1), tail.replace("4194560", "4194564")] {
+        assert!(parse_stat(format!("12 (a) {tail}").as_bytes()).unwrap().ends, "{tail}");
+    }
     for cut in ["", "12", "12 (a", "12 )a(", "12 (a) S", "12 (a) S x", "12 (a) S 7 1 1 0"] {
         assert_eq!(parse_stat(cut.as_bytes()), None, "{cut}");
     }

@@ -189,6 +189,9 @@ impl Flow {
 
     pub(super) fn mute<O: ShardOutput>(&mut self, kind: Kind, step: &mut Step<'_, O>) {
         self.learn();
+        if !matches!(&self.phase, Phase::Muted { kind: known, .. } if *known == kind) {
+            step.work.counts.muted_as.add(kind);
+        }
         self.settle_muted(kind, step.work);
         self.drop_protocol(self.last_ns, Failure::Unobserved, step);
         self.phase = Phase::Muted { kind, strays: 0 };

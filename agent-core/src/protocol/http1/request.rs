@@ -35,6 +35,7 @@ impl Http1 {
             return false;
         }
         if self.doubt.pipelined {
+            sink.not_followed_further();
             self.abandon(segment.first_ns, sink);
             return false;
         }
@@ -138,6 +139,7 @@ impl Http1 {
             return;
         }
         if self.doubt.pipelined {
+            sink.not_followed_further();
             return self.abandon(origin.first_ns, sink);
         }
         // The direction turned: whatever the response was, it is over.

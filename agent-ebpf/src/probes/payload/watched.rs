@@ -71,7 +71,11 @@ pub(super) fn watched(
         leave_out_own(sock, stream, state);
         return None;
     }
-    if !filter::watches(tgid, &mut state.judged) || state.has(flag::LEFT_OUT) {
+    if !filter::watches(tgid, &mut state.judged) {
+        return None;
+    }
+    if state.has(flag::LEFT_OUT) {
+        count(counter::LEFT_OUT_CALLS, 1);
         return None;
     }
     state.refresh_verdict();
