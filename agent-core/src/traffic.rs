@@ -122,9 +122,11 @@ pub struct Followed {
     pub class: Class,
     /// What they are of.
     pub protocols: Protocols,
-    /// Bytes of it that are accounted for already. `None`: it is older than the agent, whose counters nobody has
-    /// compared with its positions; what it moves before it is next listed is lost to the account.
-    pub counted: Option<u64>,
+    /// Bytes of it that are accounted for already.
+    pub counted: u64,
+    /// It was seen from its first byte. Else it is older than the agent, and what it had moved when conversations were
+    /// first listed is not the agent's.
+    pub whole: bool,
 }
 
 /// What a shard has found since it was last asked.
@@ -165,8 +167,8 @@ impl Findings {
             return;
         }
         if let Some(known) = self.followed.get_mut(&cookie) {
-            let counted = known.counted;
-            *known = Followed { counted, ..followed };
+            let (counted, whole) = (known.counted, known.whole);
+            *known = Followed { counted, whole, ..followed };
         } else if self.followed.len() < MAX_NEWLY_FOLLOWED {
             self.followed.insert(cookie, followed);
         } else {

@@ -182,7 +182,7 @@ fn watching(
 ) -> Result<Watch, config::Problems> {
     let mut problems = config::Problems::default();
     let mut read = read::Read { problems: &mut problems };
-    let agent = read.one("agent", agent, value::listen);
+    let agent = read.one("agent", agent, read::agent_address);
     let time = read.one("for", time, |text| {
         value::duration_within(text, Duration::from_secs(1), Duration::from_secs(3600), "10s")
     });

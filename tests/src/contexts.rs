@@ -98,6 +98,13 @@ impl Built {
         let ended = Process::start(command, scenario.dir(), "contexts").succeed(LIMIT);
         truths(&ended.stdout)
     }
+
+    /// Starts it with one request to `port`, for whose answer it waits.
+    pub fn start(&self, scenario: &Scenario, port: u16) -> Process {
+        let mut command = Command::new(&self.program);
+        command.args([&port.to_string(), "1", "1", "plain"]).args(&self.library);
+        Process::start(command, scenario.dir(), "contexts")
+    }
 }
 
 /// The same by `workloads/traced.py`, whose SDK is in the directory `sdk`.

@@ -34,6 +34,7 @@ pub mod collector;
 pub mod contexts;
 pub mod counts;
 pub mod delivery;
+pub mod doctor;
 pub mod execs;
 pub mod golang;
 pub mod http;

@@ -4,6 +4,7 @@
 use kernspan_tests::agent::{Agent, once};
 use kernspan_tests::certificates::Certificates;
 use kernspan_tests::client::curl_with;
+use kernspan_tests::doctor::{bytes, doctor, process};
 use kernspan_tests::https::{Program, SIZE as PAGE, Server};
 use kernspan_tests::jvm::Jvm;
 use kernspan_tests::nginx::{Location, Nginx};
@@ -95,16 +96,6 @@ fn redis_set(redis: &mut Counted<TcpStream>, times: usize) {
     }
 }
 
-/// What doctor says of a process.
-fn process(told: &Value, pid: u32) -> &Value {
-    let all = told["programs"]["processes"].as_array().expect("processes");
-    all.iter().find(|one| one["pid"] == pid).unwrap_or_else(|| panic!("{pid} is not among {all:?}"))
-}
-
-fn bytes(process: &Value, class: &str) -> u64 {
-    process["seen"]["bytes"][class].as_u64().unwrap_or_else(|| panic!("no {class}: {process:#}"))
-}
-
 /// `code` is advised for the service of this process.
 fn is_advised(told: &Value, code: &str, process: &Value) -> bool {
     let all = told["advice"].as_array().expect("advice");
@@ -112,13 +103,6 @@ fn is_advised(told: &Value, code: &str, process: &Value) -> bool {
     found.any(|advice| {
         advice["services"].as_array().is_some_and(|them| them.contains(&process["service"]))
     })
-}
-
-fn doctor(scenario: &Scenario, arguments: &[&str]) -> Value {
-    let arguments = [&["doctor", "--json"], arguments].concat();
-    let ended = once(scenario, "doctor", &arguments);
-    assert!(ended.status.success(), "{}", ended.stderr);
-    serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}\n{}", ended.stdout))
 }
 
 #[test]
@@ -205,7 +189,7 @@ fn each_kind_of_service_is_named_rightly() {
     assert!(is_advised(&told, "io_uring_unix", one), "{:#}", told["advice"]);
     // For people: the agent is found, and each has its line.
     for (service, part) in [
-        ("nginx", "100     0"),
+        ("nginx", "100    0"),
         ("redis-server", "100"),
         ("uring_http", "-"),
         ("Secure", "not JSSE"),

@@ -24,6 +24,10 @@ const WAIT_NS: u64 = 3_000_000_000;
 /// How often room is looked for where there is none, ns.
 const FULL_NS: u64 = 1_000_000_000;
 
+/// Connections that are older than the agent, and what they had moved when they were first listed: as many as can be
+/// followed, some 30 bytes each. A listing shows no more.
+const MAX_OLDER: usize = MAX_FOLLOWED;
+
 /// A connection that no listing has shown for so long has ended unseen.
 const UNSEEN_NS: u64 = 600_000_000_000;
 
@@ -32,8 +36,12 @@ const UNSEEN_NS: u64 = 600_000_000_000;
 pub struct Account {
     processes: HashMap<ProcessKey, Minute, RandomState>,
     followed: HashMap<u64, Place, RandomState>,
-    /// Conversations that ended, with their bytes.
-    ended: HashMap<u64, u64, RandomState>,
+    /// What conversations had moved as the account began.
+    older: HashMap<u64, u64, RandomState>,
+    /// The first listing is over: what is not among [`Account::older`] is younger, or had no room.
+    first_listed: bool,
+    /// Conversations that ended.
+    ended: HashMap<u64, Ended, RandomState>,
     /// The same in order, by when.
     ends: VecDeque<(u64, u64)>,
     /// When the account began, boot-time ns.
@@ -56,6 +64,14 @@ struct Place {
     /// The conversation's bytes that are accounted for.
     last: Option<u64>,
     seen_ns: u64,
+}
+
+#[derive(Debug)]
+struct Ended {
+    /// What it had moved.
+    bytes: u64,
+    /// Of these, before the account began, as far as that is known.
+    before: Option<u64>,
 }
 
 impl Account {
@@ -81,12 +97,24 @@ impl Account {
 
     /// A conversation that lives has moved so many bytes in all.
     pub fn listed(&mut self, cookie: u64, bytes: u64, now: u64) {
-        let Some(place) = self.followed.get_mut(&cookie) else { return };
+        let Some(place) = self.followed.get_mut(&cookie) else {
+            if !self.first_listed && self.older.len() < MAX_OLDER {
+                self.older.insert(cookie, bytes);
+            }
+            return;
+        };
         let more = place.last.map_or(0, |last| bytes.saturating_sub(last));
         place.last = Some(bytes);
         place.seen_ns = now;
         let what = place.what;
         self.add(what.process, what.class, what.protocols, more, now);
+    }
+
+    /// All that live have been listed.
+    pub fn listing_is_over(&mut self) {
+        if !std::mem::replace(&mut self.first_listed, true) {
+            self.older.shrink_to_fit();
+        }
     }
 
     /// A conversation has ended, and moved so many bytes in all. The shard may not have seen it yet.
@@ -102,7 +130,8 @@ impl Account {
             self.listed(cookie, bytes, now);
             self.followed.remove(&cookie);
         } else {
-            self.ended.insert(cookie, bytes);
+            let before = self.older.remove(&cookie);
+            self.ended.insert(cookie, Ended { bytes, before });
             self.ends.push_back((now, cookie));
         }
     }
@@ -112,15 +141,16 @@ impl Account {
             place.what = what;
             return;
         }
-        if let Some(bytes) = self.ended.remove(&cookie) {
-            let more = what.counted.map_or(0, |counted| bytes.saturating_sub(counted));
+        if let Some(Ended { bytes, before }) = self.ended.remove(&cookie) {
+            let more = what.from(before).map_or(0, |counted| bytes.saturating_sub(counted));
             return self.add(what.process, what.class, what.protocols, more, now);
         }
+        let before = self.older.remove(&cookie);
         if self.followed.len() >= MAX_FOLLOWED {
             self.left_out += 1;
             return;
         }
-        self.followed.insert(cookie, Place { what, last: what.counted, seen_ns: now });
+        self.followed.insert(cookie, Place { what, last: what.from(before), seen_ns: now });
     }
 
     fn add(
@@ -188,6 +218,18 @@ impl Account {
     }
 }
 
+impl Followed {
+    /// How many of the conversation's own bytes are accounted for, where it had moved so many before the account
+    /// began. `None`: that is not known, and it counts from when it is next listed.
+    fn from(&self, before: Option<u64>) -> Option<u64> {
+        match (self.whole, before) {
+            (true, _) => Some(self.counted),
+            (false, Some(before)) => Some(before.saturating_add(self.counted)),
+            (false, None) => None,
+        }
+    }
+}
+
 impl Minute {
     fn add(&mut self, moved: &Moved, now: u64) {
         let slice = now / SLICE_NS;
@@ -239,7 +281,8 @@ mod tests {
 
     fn followed(class: Class, counted: Option<u64>) -> Followed {
         let protocols = Some(Protocol::Redis).into();
-        Followed { process: process(7), class, protocols, counted }
+        let (counted, whole) = (counted.unwrap_or(0), counted.is_some());
+        Followed { process: process(7), class, protocols, counted, whole }
     }
 
     fn bytes(account: &Account, tgid: u32, now: u64) -> [u64; 3] {
@@ -291,8 +334,32 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_older_than_the_agent_counts_from_when_it_is_listed() {
+    fn one_that_is_older_than_the_agent_counts_from_the_first_listing() {
+        let older = |counted| Followed { counted, ..followed(Class::Encrypted, None) };
         let mut account = Account::default();
+        (1..=3).for_each(|cookie| account.listed(cookie, 1_000, SECOND));
+        account.listing_is_over();
+        // Its shard has counted 40 of the 100 until it became silent.
+        account.take(found(|found| found.follow(1, older(40))), 2 * SECOND);
+        account.listed(1, 1_100, 3 * SECOND);
+        assert_eq!(bytes(&account, 7, 3 * SECOND), [0, 60, 0]);
+        account.listed(1, 1_105, 4 * SECOND);
+        assert_eq!(bytes(&account, 7, 4 * SECOND), [0, 65, 0]);
+        // It may end first.
+        account.ended(2, 1_300, 5 * SECOND);
+        account.take(found(|found| found.follow(2, older(100))), 6 * SECOND);
+        assert_eq!(bytes(&account, 7, 6 * SECOND), [0, 265, 0]);
+        assert_eq!(account.older.len(), 1);
+        // Those of later listings are younger: nothing is kept of them.
+        account.listed(4, 50, 7 * SECOND);
+        account.ended(3, 1_000, 7 * SECOND);
+        assert!(account.older.is_empty());
+    }
+
+    #[test]
+    fn one_that_was_not_listed_first_counts_from_when_it_is_listed() {
+        let mut account = Account::default();
+        account.listing_is_over();
         account.take(found(|found| found.follow(1, followed(Class::Encrypted, None))), SECOND);
         account.listed(1, 5000, 2 * SECOND);
         account.listed(1, 5007, 3 * SECOND);
@@ -331,6 +398,10 @@ mod tests {
             findings.follow(cookie, followed(Class::Unknown, None));
         }
         assert_eq!(findings.followed.len(), super::super::MAX_NEWLY_FOLLOWED);
+        for cookie in 1 << 40..(1 << 40) + 2 * MAX_OLDER as u64 {
+            account.listed(cookie, 1, 100 * SECOND);
+        }
+        assert_eq!(account.older.len(), MAX_OLDER);
         let before = account.left_out;
         account.take(findings, 100 * SECOND);
         assert!(account.left_out > before);

@@ -11,6 +11,7 @@ use agent::probe::plan::Feature;
 use agent::probe::run_time;
 use agent::probe::{OBJECTS, Objects};
 use agent::runtime::go::GoPrograms;
+use agent::runtime::known::Known;
 use agent::uprobe::knowledge::Shared;
 use agent::uprobe::program::Programs;
 use agent::uprobe::service::Service;
@@ -90,7 +91,7 @@ impl Probes {
             }
         });
         Ok(Probes {
-            go: GoPrograms::new(go, round_trip),
+            go: GoPrograms::new(go, round_trip, Known::default()),
             attached,
             verdicts,
             libraries: libraries.transpose()?,

@@ -137,7 +137,9 @@ impl Agent {
         // What has been started by then ends with a failure below.
         let mut guard = EndsUnlessKept(Some(Arc::clone(&shared)));
         let (libraries, round_trip) = (loaded.libraries.take(), loaded.round_trip.take());
-        let contexts = loaded.has(Feature::ThreadContexts).then(|| Contexts::new(maps.publishers));
+        let contexts = loaded
+            .has(Feature::ThreadContexts)
+            .then(|| Contexts::new(maps.publishers, shared.runtimes.clone()));
         let attached = Attached::new(loaded);
         let (packets, users) =
             PacketThread::new(attached.clone(), in_kernel, packets_loaded, Arc::clone(&shared));
@@ -161,7 +163,7 @@ impl Agent {
             verdicts: maps.verdicts,
             alarm: maps.alarm,
             selection: maps.selection,
-            go: GoPrograms::new(maps.go, round_trip),
+            go: GoPrograms::new(maps.go, round_trip, shared.runtimes.clone()),
             outputs: outputs.fanout,
             recorder: recorder.clone(),
             id_key: common.id_key,

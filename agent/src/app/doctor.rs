@@ -2,11 +2,15 @@
 //! programs are that run, and what an agent sees of them.
 
 mod agent;
+mod candidates;
+mod left_out;
 mod programs;
+mod told;
 mod watch;
 
 use super::{privilege, rings::Rings};
 use crate::cli::doctor::advice::advice;
+use crate::cli::doctor::page::columns;
 use crate::cli::doctor::programs::Programs;
 use crate::cli::doctor::{Fact, HookReport, Report};
 use crate::cli::{Doctor, Failure, Watch};
@@ -35,7 +39,10 @@ pub fn run(asked: &Doctor) -> Result<(), Failure> {
     let programs = programs::gather(seen, &uses, &users);
     let report =
         Report { all: asked.all, ..examine(asked.btf.as_deref(), &uses, &users, programs) };
-    let text = if asked.json { format!("{:#}\n", report.to_json()) } else { report.to_text() };
+    let text = match asked.json {
+        true => format!("{:#}\n", report.to_json()),
+        false => report.to_text(columns()),
+    };
     crate::cli::print(&text)
         .map_err(|error| anyhow::Error::new(error).context("standard output"))?;
     Ok(())

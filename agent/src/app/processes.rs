@@ -14,6 +14,7 @@ use crate::config::Executables;
 use crate::probe::control::Selection;
 use crate::process::ProcessReader;
 use crate::runtime::go::GoPrograms;
+use crate::runtime::known::What;
 use agent_common::record::{Exec, Fork, flag};
 use agent_common::settings::process_verdict;
 use agent_core::event::{Event, ProcessKey, decode};
@@ -241,6 +242,7 @@ impl ProcessThread {
             }
             Change::Exit(tgid) => {
                 self.go.ended(tgid);
+                self.shared.runtimes.forget(tgid, What::ThreadContext);
                 self.revisits.exited(tgid);
                 self.selector.exited(tgid);
                 if !self.selector.is_everything() {

@@ -3,6 +3,7 @@
 use super::{clock::boot_ns, packets::InKernel, traffic::Traffic};
 use crate::kubernetes::Knowledge;
 use crate::probe::{control::Counters, load::FeatureReport, misses::Misses};
+use crate::runtime::known::Known;
 use crate::uprobe::knowledge;
 use agent_common::counter;
 use agent_common::settings::MAX_PAYLOAD_RINGS;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub features: Vec<FeatureReport>,
     /// What is known of TLS libraries.
     pub libraries: knowledge::Shared,
+    /// What is read of runtimes.
+    pub runtimes: Known,
     /// Who has calls that no registers explain; unset in a replay.
     pub in_kernel: OnceLock<InKernel>,
     /// How it goes with the API server; unset in a replay.
@@ -72,6 +75,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             features,
             libraries: knowledge::Shared::default(),
+            runtimes: Known::default(),
             in_kernel: OnceLock::new(),
             kubernetes: OnceLock::new(),
             traffic: Traffic::default(),

@@ -59,6 +59,7 @@ impl Traffic {
     pub fn listed(&self, living: impl Iterator<Item = (u64, u64)>, now: u64) {
         let mut account = self.lock();
         living.for_each(|(cookie, bytes)| account.listed(cookie, bytes, now));
+        account.listing_is_over();
     }
 
     /// What a process moved over UDP since it was last told.

@@ -2,10 +2,13 @@
 //! that run are to the agent, and what can be done about what it does not see.
 
 pub mod advice;
+pub mod group;
+pub mod page;
 pub mod programs;
+mod table;
 
-use crate::export::is_unsafe;
 use advice::Advice;
+use page::{Page, padded, width};
 use programs::Programs;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -62,79 +65,75 @@ const BEST: &str = "the best choice";
 const MOST_NAMED: usize = 16;
 
 impl Report {
-    /// For people: aligned, at most one subject a line.
-    pub fn to_text(&self) -> String {
-        let mut text = format!(
-            "kernspan {} on kernel {} ({})\n",
-            super::VERSION,
-            clean(&self.kernel),
-            clean(&self.arch)
+    /// For people: aligned, a subject a line, which is continued below where the terminal has no more columns.
+    pub fn to_text(&self, columns: Option<usize>) -> String {
+        let mut page = Page::new(columns);
+        page.line(
+            "",
+            &format!("kernspan {} on kernel {} ({})", super::VERSION, self.kernel, self.arch),
         );
         if !self.facts.is_empty() {
-            text.push_str("\nThis kernel offers\n");
-            let width = widest(self.facts.iter().map(|fact| fact.name.as_str()));
+            page.heading("This kernel offers");
+            let widest = widest(self.facts.iter().map(|fact| fact.name.as_str()));
             for fact in &self.facts {
                 let mark = if fact.available { "yes" } else { "no" };
-                line(
-                    &mut text,
-                    &format!("  {mark:<3}  {:<width$}  ", clean(&fact.name)),
-                    &fact.detail,
-                );
+                let start = format!("  {mark:<3}  {}  ", padded(&fact.name, widest));
+                page.line(&start, &fact.detail);
             }
         }
         if !self.hooks.is_empty() {
-            text.push_str("\nFeatures\n");
-            self.write_hooks(&mut text);
+            page.heading("Features");
+            self.write_hooks(&mut page);
         }
-        self.write_rings(&mut text);
+        self.write_rings(&mut page);
         let off = self.hooks.iter().filter(|report| report.hooks.is_empty()).count();
-        let _ = match (self.hooks.len(), off) {
-            (0, _) => Ok(()),
-            (_, 0) => writeln!(text, "\nEvery feature is on."),
-            (all, off) if all == off => writeln!(text, "\nNo feature can be loaded here."),
-            (all, off) => writeln!(text, "\n{off} of {all} features off."),
-        };
+        match (self.hooks.len(), off) {
+            (0, _) => {}
+            (_, 0) => page.heading("Every feature is on."),
+            (all, off) if all == off => page.heading("No feature can be loaded here."),
+            (all, off) => page.heading(&format!("{off} of {all} features off.")),
+        }
         if !self.programs.programs.is_empty() {
-            self.programs.write(&mut text, self.all);
+            self.programs.write(&mut page, self.all);
         }
         if !self.advice.is_empty() {
-            text.push_str("\nWhat to do\n");
-            self.advice.iter().for_each(|advice| paragraph(&mut text, &advice.to_text()));
+            page.heading("What to do");
+            self.advice.iter().for_each(|advice| page.paragraph("  - ", &advice.to_text()));
         }
-        text
+        page.into_text()
     }
 
     /// A feature with its hooks, or why it is off and what that costs.
-    fn write_hooks(&self, text: &mut String) {
-        let width = widest(self.hooks.iter().map(|report| report.feature.as_str()));
+    fn write_hooks(&self, page: &mut Page) {
+        let widest = widest(self.hooks.iter().map(|report| report.feature.as_str()));
         for report in &self.hooks {
-            let name = format!("  {:<width$}  ", clean(&report.feature));
-            let under = format!("  {:<width$}  ", "");
+            let name = format!("  {}  ", padded(&report.feature, widest));
+            let under = format!("  {}  ", padded("", widest));
             if report.hooks.is_empty() {
-                line(text, &format!("{name}off  "), &report.why);
+                page.line(&format!("{name}off  "), &report.why);
             } else {
-                line(text, &name, &report.kinds());
+                page.line(&name, &report.kinds());
                 if report.why != BEST {
-                    line(text, &under, &report.why);
+                    page.line(&under, &report.why);
                 }
             }
             for missing in &report.missing {
-                line(text, &format!("{under}so: "), missing);
+                page.line(&format!("{under}so: "), missing);
             }
         }
     }
 
-    fn write_rings(&self, text: &mut String) {
+    fn write_rings(&self, page: &mut Page) {
         if self.io_uring.is_empty() {
             return;
         }
-        text.push_str("\nPrograms that use io_uring: what they send on unix sockets is not seen\n");
+        page.heading("Programs that use io_uring: what they send on unix sockets is not seen");
         for (pid, name) in self.io_uring.iter().take(MOST_NAMED) {
-            line(text, &format!("  {pid:>7}  "), name);
+            page.line(&format!("  {pid:>7}  "), name);
         }
         let more = self.io_uring.len().saturating_sub(MOST_NAMED);
         if more > 0 {
-            line(text, "  ", &format!("and {more} more"));
+            page.line("  ", &format!("and {more} more"));
         }
     }
 
@@ -192,41 +191,8 @@ impl HookReport {
     }
 }
 
-fn line(text: &mut String, start: &str, end: &str) {
-    let line = format!("{start}{}", clean(end));
-    text.push_str(line.trim_end());
-    text.push('\n');
-}
-
-/// Longest line of a paragraph.
-const WIDTH: usize = 96;
-
-/// Text in lines that fit a terminal, the first with a mark.
-fn paragraph(text: &mut String, what: &str) {
-    let mut row = "  - ".to_owned();
-    let mut is_empty = true;
-    for word in clean(what).split_whitespace() {
-        if !is_empty && row.chars().count() + 1 + word.chars().count() > WIDTH {
-            line(text, &row, "");
-            row = "    ".to_owned();
-            is_empty = true;
-        }
-        if !is_empty {
-            row.push(' ');
-        }
-        row.push_str(word);
-        is_empty = false;
-    }
-    line(text, &row, "");
-}
-
 fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
-    texts.map(|text| text.chars().count()).max().unwrap_or(0)
-}
-
-/// A value on one line, without what a terminal would obey: names and reasons are anybody's.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect()
+    texts.map(width).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -296,7 +262,23 @@ Programs that use io_uring: what they send on unix sockets is not seen
 ",
             crate::cli::VERSION
         );
-        assert_eq!(report().to_text(), expected);
+        assert_eq!(report().to_text(None), expected);
+    }
+
+    #[test]
+    fn a_terminal_has_no_line_that_it_would_break() {
+        let mut report = report();
+        let reason = "processor features are missing ".repeat(9);
+        report.facts[2].detail.push_str(&reason);
+        report.hooks[2].why = reason;
+        report.hooks[0].hooks.extend((0..20).map(|number| format!("kprobe:function_{number}")));
+        for columns in [60, 80, 132] {
+            let text = report.to_text(Some(columns));
+            let wider: Vec<_> = text.lines().filter(|line| width(line) > columns).collect();
+            assert!(wider.is_empty(), "{columns}: {wider:#?}");
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(&text), words(&report.to_text(None)), "nothing is left out");
+        }
     }
 
     #[test]

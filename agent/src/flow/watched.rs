@@ -53,7 +53,8 @@ impl Watched {
         answer
     }
 
-    fn is_selected(&self, tgid: u32) -> bool {
+    /// Whether a process is, whatever its ports.
+    pub fn is_selected(&self, tgid: u32) -> bool {
         (self.pids.is_empty() || self.descends(tgid)) && self.is_in_cgroup(tgid)
     }
 

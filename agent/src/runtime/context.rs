@@ -5,6 +5,7 @@
 //! while. So is a program's that has just started: the kernel side forgets a process whose exec ends, which
 //! may be after its file was seen.
 
+use super::known::{Known, Read, What};
 use crate::probe::control::PublisherMap;
 use crate::uprobe::find::Mapping;
 use agent_common::runtime::{Publisher, vector};
@@ -55,6 +56,7 @@ pub struct ContextCounts {
 pub struct Contexts {
     map: PublisherMap,
     waiting: Vec<Waiting>,
+    known: Known,
     /// As of now.
     pub counts: ContextCounts,
 }
@@ -76,8 +78,8 @@ enum Answer {
 
 impl Contexts {
     /// None is known yet.
-    pub fn new(map: PublisherMap) -> Contexts {
-        Contexts { map, waiting: Vec::new(), counts: ContextCounts::default() }
+    pub fn new(map: PublisherMap, known: Known) -> Contexts {
+        Contexts { map, waiting: Vec::new(), known, counts: ContextCounts::default() }
     }
 
     /// A process has mapped a file that exports the variable.
@@ -87,7 +89,7 @@ impl Contexts {
         // Mapped again: by an exec, perhaps.
         self.waiting.retain(|one| !same(one));
         if self.waiting.len() >= MAX_WAITING {
-            self.counts.refused += 1;
+            self.refuse(mapping.pid, &format!("{MAX_WAITING} processes are asked already"));
             return;
         }
         let since = Instant::now();
@@ -116,7 +118,7 @@ impl Contexts {
             Answer::Gone => false,
             Answer::No(Missing::NotYet) if !last => true,
             Answer::No(reason) => {
-                self.counts.refused += 1;
+                self.refuse(pid, &reason);
                 let path = one.mapping.path.display();
                 tracing::warn!(
                     "what threads of process {pid} publish is not read ({path}): {reason}"
@@ -127,10 +129,15 @@ impl Contexts {
         }
     }
 
+    fn refuse(&mut self, pid: u32, why: &dyn std::fmt::Display) {
+        self.counts.refused += 1;
+        self.known.set(pid, What::ThreadContext, Read::Not(why.to_string()));
+    }
+
     fn enter(&mut self, one: &Waiting, publisher: &Publisher) -> bool {
         let pid = one.mapping.pid;
         if let Err(error) = self.map.set(pid, publisher) {
-            self.counts.refused += 1;
+            self.refuse(pid, &error);
             tracing::warn!("what threads of process {pid} publish is not read: {error}");
             return false;
         }
@@ -143,6 +150,7 @@ impl Contexts {
             return true;
         }
         self.counts.found += 1;
+        self.known.set(pid, What::ThreadContext, Read::Whole);
         tracing::debug!("process {pid} publishes trace contexts: {publisher:?}");
         false
     }

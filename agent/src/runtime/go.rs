@@ -1,6 +1,7 @@
 //! Programs in Go: found when they start (or run already), read once a file, and entered into the map
 //! by which the kernel side reads goroutines.
 
+use super::known::{Known, Read, What};
 use crate::probe::control::GoMaps;
 use crate::uprobe::loader::Attached;
 use crate::uprobe::round_trip::RoundTrip;
@@ -51,6 +52,7 @@ pub struct GoPrograms {
     files: Files,
     probed: HashMap<FileKey, Attached>,
     processes: HashMap<u32, FileKey>,
+    known: Known,
     counts: Counts,
 }
 
@@ -80,13 +82,14 @@ impl ReadAt for Reader<'_> {
 
 impl GoPrograms {
     /// None is known yet.
-    pub fn new(maps: GoMaps, round_trip: Option<RoundTrip>) -> GoPrograms {
+    pub fn new(maps: GoMaps, round_trip: Option<RoundTrip>, known: Known) -> GoPrograms {
         GoPrograms {
             maps,
             round_trip,
             files: Files::default(),
             probed: HashMap::new(),
             processes: HashMap::new(),
+            known,
             counts: Counts::default(),
         }
     }
@@ -115,6 +118,7 @@ impl GoPrograms {
                 self.counts.refused += 1;
                 tracing::warn!("goroutines of process {tgid} stay unknown: {fault}");
                 self.ended(tgid);
+                self.known.set(tgid, What::Goroutines, Read::Not(fault.to_string()));
                 None
             }
         }
@@ -129,23 +133,24 @@ impl GoPrograms {
     /// From now on the kernel side reads its goroutines.
     fn enter(&mut self, tgid: u32, program: &Program, key: FileKey, file: &File) {
         let Some(shift) = shift(tgid, program, key.inode) else { return self.ended(tgid) };
-        if let Some(site) = program.round_trip {
-            self.probe(key, site, file, tgid);
-        }
+        let unprobed = program.round_trip.and_then(|site| self.probe(key, site, file, tgid));
         match self.maps.set(tgid, &entry(program, shift)) {
             Ok(()) => {
+                self.known.set(tgid, What::Goroutines, how_far(program, unprobed));
                 self.processes.insert(tgid, key);
                 tracing::debug!("process {tgid} is in Go {}", program.version);
             }
             Err(error) => {
                 self.counts.refused += 1;
                 tracing::warn!("goroutines of process {tgid} stay unknown: {error}");
+                self.known.set(tgid, What::Goroutines, Read::Not(error.to_string()));
             }
         }
     }
 
     /// The process is gone, or runs something else.
     pub fn ended(&mut self, tgid: u32) {
+        self.known.forget(tgid, What::Goroutines);
         if self.processes.remove(&tgid).is_some() {
             self.maps.remove(tgid);
         }
@@ -163,14 +168,14 @@ impl GoPrograms {
     }
 
     /// Attaches to the HTTP client of a file, once for all processes that run it. Without it requests
-    /// of that client have no parent from within the program, and no wrong one.
-    fn probe(&mut self, key: FileKey, site: Site, file: &File, tgid: u32) {
+    /// of that client have no parent from within the program, and no wrong one: the reason is given.
+    fn probe(&mut self, key: FileKey, site: Site, file: &File, tgid: u32) -> Option<String> {
         let Some(program) = &self.round_trip else {
             self.counts.unprobed += 1;
-            return;
+            return Some("its probe could not be loaded".to_owned());
         };
         if self.probed.contains_key(&key) {
-            return;
+            return None;
         }
         let most = program.most();
         if self.probed.len() >= most {
@@ -184,13 +189,31 @@ impl GoPrograms {
         match attached {
             Ok(link) => {
                 self.probed.insert(key, link);
+                None
             }
             Err(reason) => {
                 self.counts.unprobed += 1;
                 tracing::warn!("who asks in process {tgid} (net/http) stays unknown: {reason}");
+                Some(reason)
             }
         }
     }
+}
+
+/// Of a program whose goroutines are read.
+fn how_far(program: &Program, unprobed: Option<String>) -> Read {
+    let mut missing = Vec::new();
+    if program.layout.parent == 0 {
+        missing.push(
+            "before Go 1.21 nobody knows who made a goroutine: what those calls that a handler \
+             starts has no parent"
+                .to_owned(),
+        );
+    }
+    if let Some(reason) = unprobed {
+        missing.push(format!("who asks by net/http's client is not known ({reason})"));
+    }
+    if missing.is_empty() { Read::Whole } else { Read::But(missing.join("; ")) }
 }
 
 /// Detaches from an executable that nobody runs.

@@ -198,9 +198,9 @@ impl Flow {
 
     fn follow(&mut self, class: Class, protocol: Option<Protocol>, work: &mut Work) {
         self.tally.followed = true;
-        let counted = self.tally.whole.then(|| self.tally.so_far());
+        let (counted, whole) = (self.tally.so_far(), self.tally.whole);
         let (process, protocols) = (self.process, protocol.into());
-        work.findings.follow(self.cookie, Followed { process, class, protocols, counted });
+        work.findings.follow(self.cookie, Followed { process, class, protocols, counted, whole });
     }
 
     fn protocols(&self) -> Protocols {

@@ -102,7 +102,7 @@ fn what_is_not_parsed_is_left_to_its_conversation_from_the_first_byte_on() {
             findings = watch.findings();
         }
         assert!(findings.moved.is_empty(), "{bytes:?}: {findings:?}");
-        let expected = Followed { process, class, protocols, counted: Some(0) };
+        let expected = Followed { process, class, protocols, counted: 0, whole: true };
         assert_eq!(findings.followed[&7], expected, "{bytes:?}");
     }
 }
@@ -133,9 +133,10 @@ fn one_that_is_older_than_the_agent_is_counted_until_it_is_muted() {
     }
     let findings = watch.findings();
     let moved = findings.moved[&watch.socket.process];
-    // Three turns decide, and nobody knows what the counters of its conversation were then.
+    // Three turns decide. What its conversation had moved before them is the account's to know.
     assert_eq!(moved.bytes.of(Class::Unknown), 4 + 2 + 4);
-    assert_eq!(findings.followed[&7].counted, None);
+    let followed = findings.followed[&7];
+    assert_eq!((followed.whole, followed.counted), (false, 4 + 2 + 4));
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn an_upgraded_connection_is_followed_from_where_it_left_http() {
     let decoded = findings.moved[&watch.socket.process].bytes.of(Class::Decoded);
     let followed = findings.followed[&7];
     assert_eq!((followed.class, followed.protocols), (Class::Unknown, one(Protocol::Upgraded)));
-    assert_eq!(followed.counted, Some(decoded));
+    assert_eq!((followed.whole, followed.counted), (true, decoded));
     assert!(decoded >= spoken && decoded <= watch.moved(), "{decoded} of {spoken}");
 }
 
@@ -178,7 +179,7 @@ fn bytes_within_tls_that_is_read_are_those_of_the_socket() {
     }
     let followed = watch.followed();
     let of = (followed.class, followed.counted);
-    assert_eq!(of, (Class::Decoded, Some(0)), "its conversation counts all of them");
+    assert_eq!(of, (Class::Decoded, 0), "its conversation counts all of them");
     plain.send(&mut watch.tape, REQUEST);
     watch.socket.close(&mut watch.tape, 0);
     assert_eq!(watch.bytes(), [], "and no record does");
@@ -201,7 +202,7 @@ fn a_short_connection_over_tls_is_followed_when_it_ends() {
     }
     watch.socket.close(&mut watch.tape, 0);
     let followed = watch.followed();
-    assert_eq!((followed.class, followed.counted), (Class::Encrypted, Some(0)));
+    assert_eq!((followed.class, followed.counted), (Class::Encrypted, 0));
 }
 
 #[test]
@@ -230,7 +231,7 @@ fn what_no_record_shows_is_unreachable_and_the_sum_is_what_was_moved() {
     let told = findings.moved[&watch.socket.process].bytes;
     assert_eq!(told.of(Class::Unreachable), told.total());
     let followed = findings.followed[&7];
-    assert_eq!((followed.class, followed.counted), (Class::Unreachable, Some(told.total())));
+    assert_eq!((followed.class, followed.counted), (Class::Unreachable, told.total()));
 }
 
 #[test]

@@ -1,76 +1,73 @@
 //! The agent that runs on this host, and its answer.
+//!
+//! All that may be agents are asked at once who they are, which an agent says immediately; only what has answered as
+//! one is asked for its processes.
 
+use super::candidates::{self, Candidate, Place};
+use super::told::tame;
 use super::watch::Answer;
 use crate::app::live::{operator, start_runtime};
 use crate::cli::Failure;
 use crate::cli::doctor::programs::Source;
 use crate::export::{USER_AGENT, error_chain};
-use procfs::net::TcpState;
-use procfs::process::{FDTarget, Process};
+use serde_json::Value;
 use std::collections::HashSet;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
-/// Time for an answer: the agent makes one within two seconds.
+/// Time in which all have to say who they are: an agent's accounts are at hand.
+const WHO: Duration = Duration::from_secs(3);
+
+/// Time for an answer: the agent makes one within two seconds, and gives up after five.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Largest answer: some kilobytes for each of the processes that an agent counts.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// Largest account of oneself: some hundred bytes for each process with connections. Several are read at once.
+const MAX_WHO: usize = 8 << 20;
+
 /// Addresses that are tried: an agent listens at one, and there is one on a host.
 const MOST_TRIED: usize = 8;
+
+/// An address of a candidate.
+#[derive(Clone, Debug)]
+struct Door {
+    pid: u32,
+    same_file: bool,
+    address: SocketAddr,
+}
 
 /// Asks the agent that runs here. Without one, or where it cannot be asked, the answer says why.
 ///
 /// # Errors
 /// The system's, where it starts no threads.
 pub fn found() -> Result<Answer, Failure> {
-    let mut remarks = Vec::new();
-    let mut tried = 0;
-    for process in agents() {
-        let pid = process.pid();
-        if is_closed(&executable(pid), "kernspan") {
-            remarks.push(format!(
-                "process {pid} is called kernspan, and another user's: ask it by --agent, or as root"
-            ));
-            continue;
+    let candidates = candidates::all();
+    let mut remarks: Vec<_> = candidates.iter().filter_map(cannot_be_asked).collect();
+    let doors = doors(&candidates, &mut remarks);
+    if doors.is_empty() {
+        if remarks.is_empty() {
+            remarks.push("no agent runs on this host".to_owned());
         }
-        if !same_network(&process) {
-            remarks.push(format!(
-                "the agent {pid} is in another network namespace: ask it there, or by --agent"
-            ));
-            continue;
-        }
-        let addresses = listening(&process);
-        if addresses.is_empty() {
-            remarks.push(format!(
-                "the agent {pid} listens nowhere: with --listen 127.0.0.1:9464 it can be asked"
-            ));
-        }
-        for address in addresses {
-            tried += 1;
-            if tried > MOST_TRIED {
-                break;
-            }
-            match get(address)? {
-                Ok(json) => {
-                    return Ok(Answer {
-                        source: Source::Agent(address.to_string()),
-                        json: Some(json),
-                        remarks: Vec::new(),
-                    });
-                }
-                Err(why) => remarks.push(format!("the agent {pid} at {address}: {why}")),
-            }
-        }
+        return Ok(Answer { remarks, ..Answer::default() });
     }
-    if remarks.is_empty() {
-        remarks.push("no agent runs on this host".to_owned());
-    }
-    Ok(Answer { remarks, ..Answer::default() })
+    let client = client()?;
+    let runtime = start_runtime()?;
+    let answer = runtime.block_on(async {
+        let (agents, strangers) = who(&client, doors).await;
+        remarks.extend(strangers.iter().map(stranger));
+        let mut answer = first(&client, &agents).await;
+        if answer.json.is_some() {
+            // What else has this program's file and listens nowhere (`kernspan top`) is no matter then.
+            remarks = strangers.iter().filter(|(door, _)| !door.same_file).map(stranger).collect();
+        }
+        answer.remarks.splice(..0, remarks);
+        answer
+    });
+    runtime.shutdown_background();
+    Ok(answer)
 }
 
 /// Asks the agent at an address.
@@ -78,142 +75,222 @@ pub fn found() -> Result<Answer, Failure> {
 /// # Errors
 /// It does not answer.
 pub fn ask(address: SocketAddr) -> Result<Answer, Failure> {
-    match get(address)? {
-        Ok(json) => Ok(Answer {
-            source: Source::Agent(address.to_string()),
-            json: Some(json),
-            remarks: Vec::new(),
-        }),
-        Err(why) => Err(operator(format!("the agent at {address} cannot be asked: {why}"))),
+    let client = client()?;
+    let runtime = start_runtime()?;
+    let asked = runtime.block_on(processes(&client, address));
+    runtime.shutdown_background();
+    let candidates = candidates::all();
+    match asked {
+        Ok(json) => {
+            let there = candidates.iter().filter(|one| one.listens_at(address));
+            Ok(Answer {
+                source: Source::Agent(address.to_string()),
+                json: Some(json),
+                agents: there.map(|one| one.pid).collect(),
+                remarks: Vec::new(),
+            })
+        }
+        Err(why) => Err(operator(cannot_ask(address, &why, &candidates))),
     }
 }
 
-/// Processes that run this program, or one of its name, but for this one.
-fn agents() -> Vec<Process> {
-    let Ok(all) = procfs::process::all_processes() else { return Vec::new() };
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let is_agent = is_agent();
-    let may_be = |process: &Process| {
-        let comm = || process.stat().map(|stat| stat.comm).unwrap_or_default();
-        let pid = process.pid();
-        pid != own && (is_agent(pid) || is_closed(&executable(pid), &comm()))
-    };
-    all.flatten().filter(may_be).collect()
-}
-
-fn executable(pid: i32) -> std::io::Result<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/exe"))
-}
-
-/// It may be an agent, by its name, and this user may not look into it.
-fn is_closed(executable: &std::io::Result<PathBuf>, comm: &str) -> bool {
-    let denied = |error: &std::io::Error| error.kind() == ErrorKind::PermissionDenied;
-    comm == "kernspan" && executable.as_ref().is_err_and(denied)
-}
-
-/// Whether a process runs this program, or one of its name.
-pub fn is_agent() -> impl Fn(i32) -> bool {
-    let own = std::fs::metadata("/proc/self/exe").map(|file| (file.dev(), file.ino())).ok();
-    move |pid| {
-        let path = format!("/proc/{pid}/exe");
-        let same = std::fs::metadata(&path).map(|file| (file.dev(), file.ino())).ok();
-        let name = executable(pid).ok();
-        let named = name.as_deref().and_then(|path| path.file_name());
-        (same.is_some() && same == own) || named.is_some_and(|name| name == "kernspan")
-    }
-}
-
-fn same_network(process: &Process) -> bool {
-    let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    of(&process.pid().to_string()) == of("self")
-}
-
-/// Where a process takes TCP connections: any address is asked over loopback.
-fn listening(process: &Process) -> Vec<SocketAddr> {
-    let Ok(descriptors) = process.fd() else { return Vec::new() };
-    let sockets: HashSet<u64> = descriptors
-        .flatten()
-        .filter_map(|descriptor| match descriptor.target {
-            FDTarget::Socket(inode) => Some(inode),
-            _ => None,
-        })
+/// What was tried, what came of it, and where an agent might be instead.
+fn cannot_ask(address: SocketAddr, why: &str, candidates: &[Candidate]) -> String {
+    let others = candidates.iter().flat_map(|one| {
+        let addresses = match &one.place {
+            Place::Here(addresses) => addresses.as_slice(),
+            Place::Closed | Place::Elsewhere => &[],
+        };
+        addresses.iter().filter(|other| **other != address).map(|other| (one.pid, *other))
+    });
+    let others: Vec<_> = others
+        .take(MOST_TRIED)
+        .map(|(pid, other)| format!("process {pid}, called kernspan, listens at {other}"))
         .collect();
-    let entries = [process.tcp(), process.tcp6()].into_iter().flatten().flatten();
-    let listens =
-        entries.filter(|entry| entry.state == TcpState::Listen && sockets.contains(&entry.inode));
-    listens.map(|entry| reachable(entry.local_address)).collect()
+    let hint = match others.as_slice() {
+        [] => "--agent takes the address of an agent's --listen (127.0.0.1:9464 for example), as \
+               seen from here"
+            .to_owned(),
+        others => {
+            format!("--agent takes the address of an agent's --listen: {}", others.join("; "))
+        }
+    };
+    format!("no agent can be asked at {address} (http://{address}/processes): {why}; {hint}")
 }
 
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address.ip().is_unspecified() {
-        true => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
-        false => address,
+impl Candidate {
+    fn listens_at(&self, address: SocketAddr) -> bool {
+        matches!(&self.place, Place::Here(addresses) if addresses.contains(&address))
     }
+}
+
+/// Why a candidate is not asked.
+fn cannot_be_asked(candidate: &Candidate) -> Option<String> {
+    let Candidate { pid, same_file, place } = candidate;
+    Some(match place {
+        Place::Closed => format!(
+            "process {pid} is called kernspan, and another user's: ask it by --agent, or as root"
+        ),
+        Place::Elsewhere if *same_file => {
+            format!("the agent {pid} is in another network namespace: ask it there, or by --agent")
+        }
+        Place::Elsewhere => format!(
+            "process {pid} is called kernspan, and in another network namespace: if it is an \
+             agent, ask it there, or by --agent"
+        ),
+        Place::Here(addresses) if !addresses.is_empty() => return None,
+        Place::Here(_) if *same_file => {
+            format!("the agent {pid} listens nowhere: with --listen 127.0.0.1:9464 it can be asked")
+        }
+        Place::Here(_) => format!(
+            "process {pid} is called kernspan, and listens nowhere: if it is an agent, with \
+             --listen 127.0.0.1:9464 it can be asked"
+        ),
+    })
+}
+
+fn doors(candidates: &[Candidate], remarks: &mut Vec<String>) -> Vec<Door> {
+    let mut doors = Vec::new();
+    for Candidate { pid, same_file, place } in candidates {
+        let Place::Here(addresses) = place else { continue };
+        doors.extend(addresses.iter().map(|at| Door {
+            pid: *pid,
+            same_file: *same_file,
+            address: *at,
+        }));
+    }
+    if doors.len() > MOST_TRIED {
+        let more = doors.len() - MOST_TRIED;
+        remarks.push(format!(
+            "processes called kernspan listen at {more} addresses more than are tried: name the \
+             agent's by --agent"
+        ));
+        doors.truncate(MOST_TRIED);
+    }
+    doors
+}
+
+fn stranger((door, why): &(Door, String)) -> String {
+    let Door { pid, address, same_file } = door;
+    match same_file {
+        true => format!("the agent {pid} at {address}: {why}"),
+        false => format!(
+            "process {pid} is called kernspan, and does not answer as an agent at {address} \
+             ({why}): it is shown as any other"
+        ),
+    }
+}
+
+/// Who answers as an agent, in the order of the doors; and who does not, with the reason.
+async fn who(client: &reqwest::Client, doors: Vec<Door>) -> (Vec<Door>, Vec<(Door, String)>) {
+    let mut asked = JoinSet::new();
+    for (number, door) in doors.iter().enumerate() {
+        let (client, address) = (client.clone(), door.address);
+        asked.spawn(async move { (number, is_agent(&client, address).await) });
+    }
+    let mut answers: Vec<_> = doors.iter().map(|_| Err("it was not asked".to_owned())).collect();
+    while let Some(Ok((number, answer))) = asked.join_next().await {
+        if let Some(place) = answers.get_mut(number) {
+            *place = answer;
+        }
+    }
+    let (mut agents, mut strangers) = (Vec::new(), Vec::new());
+    for (door, answer) in doors.into_iter().zip(answers) {
+        match answer {
+            Ok(()) => agents.push(door),
+            Err(why) => strangers.push((door, why)),
+        }
+    }
+    // What is an agent at one of its addresses is no stranger at another.
+    let known: HashSet<u32> = agents.iter().map(|door| door.pid).collect();
+    strangers.retain(|(door, _)| !known.contains(&door.pid));
+    (agents, strangers)
+}
+
+/// The first that tells of its processes. The others are named.
+async fn first(client: &reqwest::Client, agents: &[Door]) -> Answer {
+    let mut answer =
+        Answer { agents: agents.iter().map(|door| door.pid).collect(), ..Answer::default() };
+    for Door { pid, address, .. } in agents {
+        if answer.json.is_some() {
+            answer.remarks.push(format!("another agent, {pid}, answers at {address} (--agent)"));
+            continue;
+        }
+        match processes(client, *address).await {
+            Ok(json) => {
+                answer.source = Source::Agent(address.to_string());
+                answer.json = Some(json);
+            }
+            Err(why) => answer.remarks.push(format!("the agent {pid} at {address}: {why}")),
+        }
+    }
+    answer
+}
+
+async fn is_agent(client: &reqwest::Client, address: SocketAddr) -> Result<(), String> {
+    let json = get(client, address, "/status", WHO, MAX_WHO).await?;
+    let is_agent = json["version"].is_string() && json["pid"].is_u64() && json["hooks"].is_array();
+    if is_agent { Ok(()) } else { Err("its /status is not that of an agent".to_owned()) }
+}
+
+async fn processes(client: &reqwest::Client, address: SocketAddr) -> Result<Value, String> {
+    let json = get(client, address, "/processes", ANSWER, MAX_ANSWER).await?;
+    match json["processes"].is_array() {
+        true => Ok(tame(json)),
+        false => Err("what listens there does not answer as an agent does".to_owned()),
+    }
+}
+
+fn client() -> Result<reqwest::Client, Failure> {
+    crate::export::install_crypto();
+    let built = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
+    built.map_err(|error| anyhow::Error::new(error).context("an HTTP client").into())
 }
 
 /// The answer, or what is wrong with it.
-fn get(address: SocketAddr) -> Result<Result<serde_json::Value, String>, Failure> {
-    crate::export::install_crypto();
-    let runtime = start_runtime()?;
-    let answer = runtime.block_on(async {
-        let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(ANSWER)
-            .build()
-            .map_err(|error| error_chain(&error))?;
-        let asked = client.get(format!("http://{address}/processes")).send().await;
-        let mut response = asked.map_err(|error| error_chain(&error))?;
+async fn get(
+    client: &reqwest::Client,
+    address: SocketAddr,
+    path: &str,
+    time: Duration,
+    most: usize,
+) -> Result<Value, String> {
+    let whole = async {
+        let asked = client.get(format!("http://{address}{path}")).send().await;
+        let mut response = asked.map_err(|error| reason(&error))?;
         if !response.status().is_success() {
-            return Err(format!("it answers {}", response.status()));
+            return Err(format!("it answers {} to {path}", response.status()));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| error_chain(&error))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(format!("its answer is longer than {MAX_ANSWER} bytes"));
+        while let Some(chunk) = response.chunk().await.map_err(|error| reason(&error))? {
+            if body.len() + chunk.len() > most {
+                return Err(format!("its answer to {path} is longer than {most} bytes"));
             }
             body.extend_from_slice(&chunk);
         }
-        let json = serde_json::from_slice::<serde_json::Value>(&body);
-        let json = json.map_err(|error| format!("its answer is no JSON: {error}"))?;
-        match json.get("processes").is_some_and(serde_json::Value::is_array) {
-            true => Ok(json),
-            false => Err("its answer is not that of an agent".to_owned()),
-        }
-    });
-    runtime.shutdown_background();
-    Ok(answer)
+        serde_json::from_slice::<Value>(&body)
+            .map_err(|error| format!("its answer to {path} is no JSON: {error}"))
+    };
+    match tokio::time::timeout(time, whole).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no whole answer to {path} within {} s", time.as_secs())),
+    }
+}
+
+/// Who is to be asked stands beside it: without the address that the client repeats.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_connect() {
+        let chain = error_chain(error);
+        let last = chain.rsplit(": ").next().unwrap_or_default();
+        return format!("nobody takes a connection there: {last}");
+    }
+    error_chain(error)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_listens_where_its_sockets_do() {
-        let own = Process::myself().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let any = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let found = listening(&own);
-        assert!(found.contains(&listener.local_addr().unwrap()), "{found:?}");
-        let port = any.local_addr().unwrap().port();
-        assert!(found.contains(&SocketAddr::from(([127, 0, 0, 1], port))), "{found:?}");
-    }
-
-    #[test]
-    fn an_agent_of_another_user_is_not_taken_for_none() {
-        let denied = || Err(ErrorKind::PermissionDenied.into());
-        assert!(is_closed(&denied(), "kernspan"));
-        assert!(!is_closed(&denied(), "nginx"));
-        assert!(!is_closed(&Err(ErrorKind::NotFound.into()), "kernspan"), "a kernel thread");
-        assert!(!is_closed(&Ok(PathBuf::from("/usr/bin/other")), "kernspan"));
-    }
-
-    #[test]
-    fn one_that_does_not_answer_is_named() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let Err(Failure::Operator(text)) = ask(free) else { panic!("nobody is there") };
-        assert!(text.contains(&free.to_string()), "{text}");
-    }
-}
+#[path = "agent_tests.rs"]
+mod tests;

@@ -1,7 +1,10 @@
 //! What runs: from /proc, from the libraries that are mapped, and from what an agent says.
 
+use super::candidates::runs_this_file;
+use super::left_out::Filters;
+use super::told::tame_attributes;
 use super::watch::Answer;
-use crate::cli::doctor::programs::{Program, Programs, Seen, Tls, size};
+use crate::cli::doctor::programs::{Coverage, Program, Programs, Seen, Tls, size};
 use crate::process::{ProcessReader, host_facts};
 use crate::uprobe::survey::Use;
 use agent_core::event::ProcessKey;
@@ -18,11 +21,12 @@ pub fn gather(mut answer: Answer, uses: &[Use], rings: &[u32]) -> Programs {
     let facts = ProcessReader::default().scan().unwrap_or_default();
     let living = facts.iter().map(|facts| facts.key.tgid).collect();
     answer.remarks.extend(ended(answer.json.as_ref(), &living));
-    let is_agent = super::agent::is_agent();
+    let runs_it = runs_this_file();
+    let agents = std::mem::take(&mut answer.agents);
     let facts = facts.into_iter().filter(|facts| {
-        let pid = i32::try_from(facts.key.tgid).unwrap_or(0);
+        let pid = facts.key.tgid;
         let has_program = !facts.executable.is_empty() || !facts.args.is_empty();
-        has_program && !is_agent(pid)
+        has_program && !agents.contains(&pid) && !runs_it(pid)
     });
     assemble(answer, facts, &host, uses, rings)
 }
@@ -61,21 +65,30 @@ fn assemble(
     let rows: HashMap<u32, &Value> =
         rows.into_iter().flatten().filter_map(|row| Some((pid(row)?, row))).collect();
     let watched = answer.json.is_some();
+    let of = |key: &str| answer.json.as_ref().and_then(|json| json[key].as_array());
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let filters: Vec<String> = of("filters").into_iter().flatten().filter_map(text).collect();
+    let leaves_out = Filters::of(&filters);
     let programs = facts.map(|facts| {
         let row = rows.get(&facts.key.tgid).copied().filter(|row| is_same(row, facts.key));
         let pid = facts.key.tgid;
+        let seen = watched.then(|| row.map(seen).unwrap_or_default());
+        // What was seen is not left out: a child of a process that was named, and has ended.
+        let is_seen = seen.as_ref().is_some_and(|seen| seen.bytes.total() > 0);
+        let left_out = if is_seen { Vec::new() } else { leaves_out.leave_out(&facts) };
         Program {
             pid,
             attributes: attributes(&facts, host, row),
             tls: libraries(uses.iter().filter(|one| one.pid == pid), row),
             io_uring: rings.contains(&pid),
-            seen: watched.then(|| row.map(seen).unwrap_or_default()),
+            seen,
+            left_out,
+            goroutines: row.and_then(|row| coverage(&row["goroutines"])),
+            thread_context: row.and_then(|row| coverage(&row["thread_context"])),
         }
     });
     let mut programs: Vec<Program> = programs.collect();
     programs.sort_by_key(|program| program.pid);
-    let of = |key: &str| answer.json.as_ref().and_then(|json| json[key].as_array());
-    let text = |value: &Value| value.as_str().map(str::to_owned);
     let off = of("hooks").into_iter().flatten().filter(|hook| hook["on"] == false);
     let off = off.filter_map(|hook| Some((text(&hook["feature"])?, text(&hook["why"])?)));
     let number = |key: &str| answer.json.as_ref().and_then(|json| json[key].as_u64()).unwrap_or(0);
@@ -92,7 +105,7 @@ fn assemble(
         records_lost: number("records_lost"),
         tls_sockets_without_room: number("tls_sockets_without_room"),
         source: answer.source,
-        filters: of("filters").into_iter().flatten().filter_map(text).collect(),
+        filters,
         off: off.collect(),
         programs,
         remarks,
@@ -129,7 +142,7 @@ fn attributes(facts: &ProcessFacts, host: &HostFacts, row: Option<&Value>) -> Ma
             ["host.", "os.", "telemetry.sdk.name", "telemetry.sdk.version", "telemetry.distro."];
         !dull.iter().any(|start| key.starts_with(start))
     };
-    all.into_iter().filter(|(key, _)| of_process(key)).collect()
+    tame_attributes(all.into_iter().filter(|(key, _)| of_process(key)).collect())
 }
 
 /// Each library once: not read, where any of its copies is not.
@@ -150,6 +163,11 @@ fn libraries<'a>(uses: impl Iterator<Item = &'a Use>, row: Option<&Value>) -> Ve
         }
     }
     found.into_iter().map(|(library, blind)| Tls { library, blind }).collect()
+}
+
+fn coverage(told: &Value) -> Option<Coverage> {
+    let why = told["why"].as_str().map(str::to_owned);
+    told["read"].as_bool().map(|read| Coverage { read, why })
 }
 
 fn seen(row: &Value) -> Seen {

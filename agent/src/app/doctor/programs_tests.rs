@@ -16,19 +16,20 @@ fn library(pid: u32, library: &'static str, blind: Option<Why>) -> Use {
 fn an_agents_word_goes_to_the_process_that_it_is_about() {
     const START: u64 = 5_000_000_000;
     let json = json!({
-        "seconds": 50, "conversations": true, "filters": ["--port 80"], "records_lost": 3,
+        "seconds": 50, "conversations": true, "filters": ["--port 80", "--exclude eight"], "records_lost": 3,
         "hooks": [{"feature": "sent pages", "on": false, "why": "too old"}, {"feature": "flows", "on": true}],
         "processes": [
             {"pid": 7, "start_ns": START + 3, "resource": {"service.name": "shop", "host.name": "h"},
              "bytes": {"decoded": 5, "unknown": 6, "nonsense": 7}, "protocols": ["Redis"],
-             "in_kernel": {"packet_receives": 2, "unreachable_calls": 1}, "uncovered": []},
+             "in_kernel": {"packet_receives": 2, "unreachable_calls": 1}, "uncovered": [],
+             "goroutines": {"read": false, "why": "too new"}, "thread_context": {"read": "?"}},
             {"pid": 8, "start_ns": START, "bytes": {"decoded": 99}},
             {"pid": 9, "start_ns": 0, "uncovered": [{"library": "GnuTLS", "reason": "refused"}]},
             {"pid": "x"}, 5
         ],
     });
-    let answer =
-        Answer { source: Source::Agent("a".to_owned()), json: Some(json), remarks: vec![] };
+    let source = Source::Agent("a".to_owned());
+    let answer = Answer { source, json: Some(json), ..Answer::default() };
     // The number 8 has been given to another process since.
     let facts = [
         facts(9, START, "/usr/bin/nine"),
@@ -45,7 +46,7 @@ fn an_agents_word_goes_to_the_process_that_it_is_about() {
     let found = assemble(answer, facts.into_iter(), &HostFacts::default(), &uses, &[8]);
     assert_eq!(found.off, [("sent pages".to_owned(), "too old".to_owned())]);
     assert_eq!((found.records_lost, found.tls_sockets_without_room), (3, 0));
-    assert_eq!((found.seconds, found.filters.len(), found.remarks.len()), (50, 1, 0));
+    assert_eq!((found.seconds, found.filters.len(), found.remarks.len()), (50, 2, 0));
     let [seven, eight, nine] = &found.programs[..] else { panic!("{found:?}") };
     let name = |program: &Program| program.attributes["service.name"].clone();
     assert_eq!([name(seven), name(eight), name(nine)], ["shop", "eight", "nine"]);
@@ -54,6 +55,9 @@ fn an_agents_word_goes_to_the_process_that_it_is_about() {
     assert_eq!((seen.bytes.total(), seen.packet_receives, seen.unreachable_calls), (11, 2, 1));
     assert_eq!(eight.seen, Some(Seen::default()), "another process's bytes are not its own");
     assert!(eight.io_uring && !nine.io_uring);
+    let why = seven.goroutines.as_ref().map(|coverage| (coverage.read, coverage.why.as_deref()));
+    assert_eq!((why, &seven.thread_context), (Some((false, Some("too new"))), &None));
+    assert_eq!((&eight.left_out[..], &nine.left_out[..]), (&["--exclude"][..], &[][..]));
     let blind = |program: &Program| -> Vec<(String, bool)> {
         program.tls.iter().map(|tls| (tls.library.clone(), tls.blind.is_some())).collect()
     };

@@ -7,6 +7,7 @@ use crate::app::status::processes;
 use crate::cli::Failure;
 use crate::cli::doctor::programs::Source;
 use crate::config::Settings;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// Time for an answer once the time to watch is over.
@@ -19,6 +20,8 @@ pub struct Answer {
     pub source: Source,
     /// As at `/processes`.
     pub json: Option<serde_json::Value>,
+    /// Processes that have answered as agents: they are no programs to be told of.
+    pub agents: HashSet<u32>,
     /// What is to be said of it.
     pub remarks: Vec<String>,
 }
@@ -55,5 +58,5 @@ pub fn watch(time: Duration, settings: &Settings) -> Result<Answer, Failure> {
         None => vec!["the machine is too busy: nothing was learnt of bytes".to_owned()],
     };
     let source = if json.is_some() { Source::Own } else { Source::Nobody };
-    Ok(Answer { source, json, remarks })
+    Ok(Answer { source, json, remarks, ..Answer::default() })
 }

@@ -2,6 +2,8 @@
 
 use crate::app::packets::InKernel;
 use crate::app::shared::Shared;
+use crate::probe::plan::Feature;
+use crate::runtime::known::{Read, States, What};
 use crate::uprobe::knowledge::Uncovered;
 use agent_common::settings::InKernelUser;
 use agent_core::connection::KindCounts;
@@ -20,6 +22,7 @@ struct Row {
     connections: KindCounts,
     in_kernel: Option<InKernelUser>,
     uncovered: Vec<Uncovered>,
+    runtimes: BTreeMap<What, Read>,
 }
 
 /// The answer, once names are younger than `asked`.
@@ -38,9 +41,10 @@ pub fn to_json(run: &Shared, asked: u64) -> Option<Value> {
         rows.entry(process).or_default().in_kernel = Some(user);
     }
     for uncovered in run.libraries.get().uncovered {
-        let known = rows.keys().rev().find(|process| process.tgid == uncovered.pid).copied();
-        let process = known.unwrap_or(ProcessKey { tgid: uncovered.pid, start_ns: 0 });
-        rows.entry(process).or_default().uncovered.push(uncovered);
+        row_of(&mut rows, uncovered.pid).uncovered.push(uncovered);
+    }
+    for ((pid, what), read) in runtimes(run) {
+        row_of(&mut rows, pid).runtimes.insert(what, read);
     }
     rows.retain(|process, _| process.tgid != 0 && process.tgid != std::process::id());
     let ledger = run.ledger();
@@ -60,6 +64,36 @@ pub fn to_json(run: &Shared, asked: u64) -> Option<Value> {
         })).collect::<Vec<_>>(),
         "processes": processes.collect::<Vec<_>>(),
     }))
+}
+
+/// The last process of this number; one whose start nobody has told where there is none.
+fn row_of(rows: &mut BTreeMap<ProcessKey, Row>, tgid: u32) -> &mut Row {
+    let key = |start_ns| ProcessKey { tgid, start_ns };
+    let known = rows.range(key(0)..=key(u64::MAX)).next_back().map(|(process, _)| *process);
+    rows.entry(known.unwrap_or(key(0))).or_default()
+}
+
+/// What is read of runtimes: nothing of goroutines where the kernel has no way to.
+fn runtimes(run: &Shared) -> States {
+    let mut states = run.runtimes.get();
+    let goroutines = run.features.iter().find(|one| one.feature == Feature::Goroutines);
+    match goroutines {
+        None => states.retain(|(_, what), _| *what != What::Goroutines),
+        Some(off) if !off.is_active() => {
+            let of_go = states.iter_mut().filter(|((_, what), _)| *what == What::Goroutines);
+            of_go.for_each(|(_, read)| *read = Read::Not(off.why.clone()));
+        }
+        Some(_) => {}
+    }
+    states
+}
+
+fn read_json(read: &Read) -> Value {
+    match read {
+        Read::Whole => json!({"read": true, "why": null}),
+        Read::But(why) => json!({"read": true, "why": why}),
+        Read::Not(why) => json!({"read": false, "why": why}),
+    }
 }
 
 /// Records for which the payload rings had no room, since the run began.
@@ -102,6 +136,8 @@ impl Row {
             "connections": Map::from_iter(open),
             "in_kernel": in_kernel,
             "uncovered": uncovered.collect::<Vec<_>>(),
+            "goroutines": self.runtimes.get(&What::Goroutines).map(read_json),
+            "thread_context": self.runtimes.get(&What::ThreadContext).map(read_json),
         })
     }
 }

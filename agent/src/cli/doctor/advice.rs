@@ -1,7 +1,8 @@
 //! What can be done about what is not seen.
 
 use super::HookReport;
-use super::programs::{Group, Programs, Source};
+use super::group::Group;
+use super::programs::{Coverage, Programs, Source};
 use agent_core::traffic::Class;
 use serde_json::{Value, json};
 
@@ -58,9 +59,11 @@ pub fn advice(programs: &Programs, hooks: &[HookReport], lacking: &[(&str, &str)
         all.add(None, Advice::new("capability", text));
     }
     of_agent(programs, &mut all);
-    for group in programs.groups() {
-        of_tls(&group, &mut all);
-        of_bytes(&group, programs, hooks, &mut all);
+    // What is left out is meant to be.
+    for group in programs.groups().iter().filter(|group| group.alike.left_out.is_empty()) {
+        of_tls(group, &mut all);
+        of_goroutines(group, &mut all);
+        of_bytes(group, programs, hooks, &mut all);
     }
     all.0
 }
@@ -109,7 +112,7 @@ fn of_agent(programs: &Programs, all: &mut All) {
 
 /// Libraries that are used and not read.
 fn of_tls(group: &Group, all: &mut All) {
-    for tls in &group.tls {
+    for tls in &group.alike.tls {
         let Some(why) = &tls.blind else { continue };
         let advice = match tls.library.as_str() {
             _ if why.contains("too many files") => Advice::new(
@@ -148,17 +151,30 @@ fn of_tls(group: &Group, all: &mut All) {
                 ),
             ),
         };
-        all.add(Some(&group.service), advice);
+        all.add(Some(&group.alike.service), advice);
+    }
+}
+
+/// Goroutines that are not read.
+fn of_goroutines(group: &Group, all: &mut All) {
+    if let Some(Coverage { read: false, why }) = &group.alike.goroutines {
+        let text = format!(
+            "which goroutine calls is not read ({}): its calls are linked by the headers that it \
+             passes on, or not at all; a version of Go that is newer than the agent needs a newer \
+             agent",
+            why.as_deref().unwrap_or("no reason is given")
+        );
+        all.add(Some(&group.alike.service), Advice::new("goroutines", text));
     }
 }
 
 /// What became of what it moved.
 fn of_bytes(group: &Group, programs: &Programs, hooks: &[HookReport], all: &mut All) {
     let seen = &group.seen;
-    let service = Some(group.service.as_str());
+    let service = Some(group.alike.service.as_str());
     let much = |class| seen.percent(class) >= LITTLE && seen.bytes.of(class) >= FEW;
-    if much(Class::Encrypted) && group.tls.iter().all(|tls| tls.blind.is_none()) {
-        let text = match group.tls.is_empty() {
+    if much(Class::Encrypted) && group.alike.tls.iter().all(|tls| tls.blind.is_none()) {
+        let text = match group.alike.tls.is_empty() {
             true => {
                 "it moves TLS, and no library is found in it that is known: it may only pass TLS \
                  on (a tunnel or proxy), which is as it should be"
@@ -222,13 +238,13 @@ fn unknown(protocols: &[&str]) -> Advice {
 }
 
 fn unreachable(group: &Group, programs: &Programs, hooks: &[HookReport], all: &mut All) {
-    let service = Some(group.service.as_str());
+    let service = Some(group.alike.service.as_str());
     let off = |feature: &str| {
         let own = hooks.iter().find(|hook| hook.feature == feature && hook.hooks.is_empty());
         let agents = programs.off.iter().find(|(name, _)| name == feature);
         agents.map(|(_, why)| why.clone()).or_else(|| own.map(|hook| hook.why.clone()))
     };
-    if group.io_uring {
+    if group.alike.io_uring {
         match off("received packets") {
             Some(why) => all.add(service, Advice::new("io_uring_received", format!("what it \
             receives by io_uring is not read here ({why}): use another kernel, or let it work without io_uring"))),

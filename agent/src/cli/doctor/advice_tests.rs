@@ -120,3 +120,18 @@ fn what_the_agent_had_no_room_for_says_which_room() {
     assert!(told[0].text.contains("5 records") && told[0].text.contains("--ring-size"));
     assert!(told[1].text.contains("7 sockets") && told[1].text.contains("--max-memory"));
 }
+
+#[test]
+fn what_is_left_out_needs_no_advice_and_goroutines_that_are_not_read_do() {
+    let why = Some("Go 1.99 is not known".to_owned());
+    let go = Program { goroutines: Some(Coverage { read: false, why }), ..program(1, "shop", &[]) };
+    let told = of(go.clone());
+    assert_eq!(
+        (codes(&told), told[0].services.clone()),
+        (vec!["goroutines"], vec!["shop".to_owned()])
+    );
+    assert!(told[0].text.contains("Go 1.99 is not known"), "{told:?}");
+    let read = Coverage { read: true, why: Some("no makers".to_owned()) };
+    assert_eq!(of(Program { goroutines: Some(read), ..go.clone() }), []);
+    assert_eq!(of(Program { left_out: vec!["--exclude"], ..go }), []);
+}

@@ -1,13 +1,17 @@
 //! Programs that run, as `kernspan doctor` shows them: grouped by service.
 
-use super::{clean, line};
+use super::group::{self, Alike, Group, label};
+use super::page::{Page, cut_characters};
+use super::table::Table;
 use agent_core::traffic::{Bytes, Class};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::collections::BTreeSet;
 
 /// Groups shown without `--all`.
 const MOST_SHOWN: usize = 30;
+
+/// Longest name of a pod (a DNS name).
+const MOST_POD: usize = 253;
 
 /// Where what is said of bytes comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +59,21 @@ pub struct Program {
     pub io_uring: bool,
     /// What was seen of it; nothing where nobody has watched.
     pub seen: Option<Seen>,
+    /// Filters of the agent that leave it out.
+    pub left_out: Vec<&'static str>,
+    /// Of a program in Go: whether the agent reads its goroutines.
+    pub goroutines: Option<Coverage>,
+    /// Of a program that publishes its trace context by thread (OTEP 4947): whether the agent reads that.
+    pub thread_context: Option<Coverage>,
+}
+
+/// Whether something is read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Coverage {
+    /// It is.
+    pub read: bool,
+    /// Why not; or what is missing although it is.
+    pub why: Option<String>,
 }
 
 /// A TLS library.
@@ -79,26 +98,23 @@ pub struct Seen {
     pub unreachable_calls: u64,
 }
 
-/// Processes of one service in one place that are alike.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
-    /// `service.name`.
-    pub service: String,
-    /// Language and runtime.
-    pub runtime: String,
-    /// Container and pod.
-    pub place: String,
-    /// TLS libraries that are used.
-    pub tls: Vec<Tls>,
-    /// One of them has an io_uring open.
-    pub io_uring: bool,
-    /// Its processes.
-    pub pids: Vec<u32>,
-    /// What was seen of them.
-    pub seen: Seen,
-}
-
 impl Program {
+    /// In what it is like others.
+    pub fn alike(&self) -> Alike {
+        let mut tls = self.tls.clone();
+        tls.sort();
+        Alike {
+            service: self.text("service.name").to_owned(),
+            runtime: self.runtime(),
+            place: self.place(),
+            tls,
+            io_uring: self.io_uring,
+            left_out: self.left_out.clone(),
+            goroutines: self.goroutines.clone(),
+            thread_context: self.thread_context.clone(),
+        }
+    }
+
     fn text(&self, key: &str) -> &str {
         self.attributes.get(key).and_then(Value::as_str).unwrap_or_default()
     }
@@ -121,14 +137,17 @@ impl Program {
         match (self.text("k8s.namespace.name"), self.text("k8s.pod.name"), self.text("k8s.pod.uid"))
         {
             ("", "", "") => {}
-            ("", "", uid) => parts.push(format!("pod {uid}")),
-            (namespace, pod, _) => parts.push(format!("pod {namespace}/{pod}")),
+            ("", "", uid) => parts.push(format!("pod {}", label(uid))),
+            (namespace, pod, _) => {
+                let pod = cut_characters(pod, MOST_POD);
+                parts.push(format!("pod {}/{pod}", label(namespace)));
+            }
         }
         let id = self.text("container.id");
         match (self.text("k8s.container.name"), id.get(..12).unwrap_or(id)) {
             ("", "") => {}
             ("", id) => parts.push(format!("container {id}")),
-            (name, _) => parts.push(format!("container {name}")),
+            (name, _) => parts.push(format!("container {}", label(name))),
         }
         parts.join(", ")
     }
@@ -144,12 +163,22 @@ impl Program {
             "tls": tls.collect::<Vec<_>>(),
             "io_uring": self.io_uring,
             "seen": self.seen.as_ref().map(Seen::to_json),
+            "left_out": self.left_out,
+            "goroutines": self.goroutines.as_ref().map(Coverage::to_json),
+            "thread_context": self.thread_context.as_ref().map(Coverage::to_json),
         })
     }
 }
 
+impl Coverage {
+    fn to_json(&self) -> Value {
+        json!({"read": self.read, "why": self.why})
+    }
+}
+
 impl Seen {
-    fn merge(&mut self, other: &Seen) {
+    /// All of `other`.
+    pub fn merge(&mut self, other: &Seen) {
         self.bytes.merge(&other.bytes);
         self.protocols.extend(other.protocols.iter().cloned());
         // An agent says them: they may be anything.
@@ -202,53 +231,24 @@ impl Seen {
 impl Programs {
     /// Those that are alike in one, the most bytes first.
     pub fn groups(&self) -> Vec<Group> {
-        let mut groups = BTreeMap::<_, Group>::new();
-        for program in &self.programs {
-            let service = program.text("service.name").to_owned();
-            let (runtime, place) = (program.runtime(), program.place());
-            let mut tls = program.tls.clone();
-            tls.sort();
-            let key = (service, runtime, place, tls, program.io_uring);
-            let group = groups.entry(key).or_default();
-            group.pids.push(program.pid);
-            if let Some(seen) = &program.seen {
-                group.seen.merge(seen);
-            }
-        }
-        let mut groups: Vec<Group> = groups
-            .into_iter()
-            .map(|((service, runtime, place, tls, io_uring), group)| Group {
-                service,
-                runtime,
-                place,
-                tls,
-                io_uring,
-                ..group
-            })
-            .collect();
-        groups.sort_by_key(|group| {
-            std::cmp::Reverse((group.seen.bytes.total(), group.is_remarkable()))
-        });
-        groups
+        group::groups(&self.programs)
     }
 
     /// For people: a service a line, with what it uses below it.
-    pub fn write(&self, text: &mut String, all: bool) {
-        text.push_str(&match &self.source {
+    pub fn write(&self, page: &mut Page, all: bool) {
+        page.heading(&match &self.source {
             Source::Agent(address) => {
-                format!("\nPrograms, in the last {} s, by the agent at {address}\n", self.seconds)
+                format!("Programs, in the last {} s, by the agent at {address}", self.seconds)
             }
-            Source::Own => format!("\nPrograms, in {} s of watching\n", self.seconds),
+            Source::Own => format!("Programs, in {} s of watching", self.seconds),
             Source::Nobody => {
-                "\nPrograms, by what /proc says: nobody has watched their bytes\n".to_owned()
+                "Programs, by what /proc says: nobody has watched their bytes".to_owned()
             }
         });
         for remark in &self.remarks {
-            line(text, "  ", remark);
+            page.line("  ", remark);
         }
-        if !self.filters.is_empty() {
-            line(text, "  the agent is told to leave out others than: ", &self.filters.join(", "));
-        }
+        self.write_filters(page);
         let groups = self.groups();
         let shown: Vec<_> = groups
             .iter()
@@ -256,23 +256,36 @@ impl Programs {
             .take(if all { usize::MAX } else { MOST_SHOWN })
             .collect();
         if !shown.is_empty() {
-            let watched = self.source != Source::Nobody;
-            let bytes = if watched { "     BYTES  DECO  ENCR  UNKN  UNRE" } else { "" };
-            let _ = writeln!(
-                text,
-                "\n  {:<22} {:>4}  {:<16} {:<18}{bytes}",
-                "SERVICE", "N", "RUNTIME", "TLS"
-            );
-            shown.iter().for_each(|group| group.write(text, watched));
+            let table = Table::of(&shown, self.source != Source::Nobody, page);
+            page.blank();
+            table.head(page);
+            for group in &shown {
+                table.row(page, group);
+                group.details().iter().for_each(|detail| page.line("      ", detail));
+            }
         }
         let more: usize = groups.iter().map(|group| group.pids.len()).sum::<usize>()
             - shown.iter().map(|group| group.pids.len()).sum::<usize>();
         if more > 0 {
-            line(
-                text,
-                "\n  ",
+            page.blank();
+            page.line(
+                "  ",
                 &format!("and {more} more processes that show nothing of this (--all)"),
             );
+        }
+    }
+
+    fn write_filters(&self, page: &mut Page) {
+        if self.filters.is_empty() {
+            return;
+        }
+        page.line("  the agent's filters: ", &self.filters.join(", "));
+        if self.filters.iter().any(|filter| filter.starts_with("--port ")) {
+            page.line("  ", "of each process, connections without one of these ports are left out");
+        }
+        let left_out = self.programs.iter().filter(|program| !program.left_out.is_empty()).count();
+        if left_out > 0 {
+            page.line("  ", &format!("they leave out {left_out} processes (--all shows each)"));
         }
     }
 
@@ -291,91 +304,6 @@ impl Programs {
             "tls_sockets_without_room": self.tls_sockets_without_room,
             "processes": self.programs.iter().map(Program::to_json).collect::<Vec<_>>(),
         })
-    }
-}
-
-impl Group {
-    /// Worth a line although it moved nothing.
-    fn is_remarkable(&self) -> bool {
-        self.io_uring || !self.tls.is_empty()
-    }
-
-    fn write(&self, text: &mut String, watched: bool) {
-        let tls: Vec<_> = self
-            .tls
-            .iter()
-            .map(|tls| match tls.blind {
-                None => tls.library.clone(),
-                Some(_) => format!("not {}", tls.library),
-            })
-            .collect();
-        let mut row = format!(
-            "  {:<22} {:>4}  {:<16} {:<18}",
-            cut(&self.service, 22),
-            self.pids.len(),
-            cut(or_dash(&self.runtime), 16),
-            cut(or_dash(&tls.join(", ")), 18),
-        );
-        if watched {
-            let _ = write!(row, " {:>9}", size(self.seen.bytes.total()));
-            for class in [Class::Decoded, Class::Encrypted, Class::Unknown, Class::Unreachable] {
-                let _ =
-                    write!(row, " {:>5}", percent(self.seen.percent(class), self.seen.streams()));
-            }
-        }
-        line(text, "", &row);
-        for detail in self.details() {
-            line(text, "      ", &detail);
-        }
-    }
-
-    fn details(&self) -> Vec<String> {
-        let mut details = Vec::new();
-        if !self.place.is_empty() {
-            details.push(format!("in {}", self.place));
-        }
-        for tls in &self.tls {
-            if let Some(why) = &tls.blind {
-                details.push(format!("{}: {why}", tls.library));
-            }
-        }
-        if self.io_uring {
-            let read = self.seen.packet_receives;
-            let unread = self.seen.unreachable_calls;
-            details.push(match (read, unread) {
-                (0, 0) => "io_uring".to_owned(),
-                (read, 0) => format!("io_uring: {read} receives read from packets"),
-                (read, unread) => {
-                    format!("io_uring: {read} receives read from packets, {unread} calls not read")
-                }
-            });
-        }
-        let unparsed = self.seen.unparsed();
-        if !unparsed.is_empty() {
-            details.push(format!("speaks {}", unparsed.join(", ")));
-        }
-        for (class, what) in
-            [(Class::Shed, "of requests that were shed"), (Class::Datagrams, "over UDP")]
-        {
-            let bytes = self.seen.bytes.of(class);
-            if bytes > 0 {
-                details.push(format!("{} {what}", size(bytes)));
-            }
-        }
-        details
-    }
-}
-
-fn or_dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
-}
-
-/// At most so many characters.
-fn cut(text: &str, most: usize) -> String {
-    let text = clean(text);
-    match text.char_indices().nth(most) {
-        None => text,
-        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 
@@ -398,7 +326,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Nothing is no share; a little is not nothing, and nearly all is not all.
-fn percent(percent: f64, of: u64) -> String {
+pub fn percent(percent: f64, of: u64) -> String {
     match percent {
         _ if of == 0 => "-".to_owned(),
         0.0 => "0".to_owned(),
