@@ -34,6 +34,8 @@ pub struct Access {
     pub body: i64,
     /// The client's port.
     pub port: u16,
+    /// From the request's first byte to the answer's last, ms.
+    pub took_ms: u64,
 }
 
 /// A running nginx with one worker a core.
@@ -126,7 +128,9 @@ impl Nginx {
 
 fn access(line: &str) -> Access {
     let words: Vec<&str> = line.split('\t').collect();
-    let [method, path, status, body, port] = words[..] else { panic!("access log line: {line}") };
+    let [method, path, status, body, port, took] = words[..] else {
+        panic!("access log line: {line}")
+    };
     let number = |text: &str| text.parse().unwrap_or(-1);
     Access {
         method: method.to_owned(),
@@ -134,6 +138,8 @@ fn access(line: &str) -> Access {
         status: number(status),
         body: number(body),
         port: port.parse().unwrap_or(0),
+        // Seconds with three digits behind the point.
+        took_ms: took.replace('.', "").parse().unwrap_or(0),
     }
 }
 
@@ -164,7 +170,7 @@ fn config(dir: &Path, listen: &str, locations: &[(&str, Location)], directives: 
 error_log {dir}/nginx.log warn;
 events {{ worker_connections 4096; }}
 http {{
-  log_format truth '$request_method\\t$request_uri\\t$status\\t$body_bytes_sent\\t$remote_port';
+  log_format truth '$request_method\\t$request_uri\\t$status\\t$body_bytes_sent\\t$remote_port\\t$request_time';
   access_log {dir}/access.log truth;
   sendfile on; keepalive_requests 1000000; proxy_connect_timeout 10s;
   client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3;

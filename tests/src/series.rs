@@ -44,6 +44,43 @@ pub fn counted(telemetry: &Telemetry, temporality: u64) -> BTreeMap<(String, Str
     sums
 }
 
+/// How many requests of a service took how long: upper bounds, seconds, and the cumulative counts below them and
+/// of all, out of the newest reports.
+///
+/// # Panics
+/// When points of the service have other bounds than each other.
+pub fn distribution(telemetry: &Telemetry, service: &str, name: &str) -> (Vec<f64>, Vec<u64>) {
+    let mut newest: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut bounds: Vec<f64> = Vec::new();
+    for group in telemetry.metrics.iter().flat_map(|request| array(&request["resourceMetrics"])) {
+        if attribute(&group["resource"], "service.name").as_deref() != Some(service) {
+            continue;
+        }
+        let metrics =
+            array(&group["scopeMetrics"]).iter().flat_map(|scope| array(&scope["metrics"]));
+        for metric in metrics.filter(|metric| metric["name"] == name) {
+            for point in array(&metric["histogram"]["dataPoints"]) {
+                let own =
+                    array(&point["explicitBounds"]).iter().filter_map(Value::as_f64).collect();
+                assert!(bounds.is_empty() || bounds == own, "{bounds:?} and {own:?}");
+                bounds = own;
+                let counts = array(&point["bucketCounts"]).iter().map(|n| text(n).parse());
+                let counts = counts.collect::<Result<Vec<u64>, _>>().expect("counts");
+                newest.insert(format!("{} {}", group["resource"], point["attributes"]), counts);
+            }
+        }
+    }
+    let mut below = vec![0; bounds.len() + 1];
+    for counts in newest.values() {
+        let mut sum = 0;
+        for (all, count) in below.iter_mut().zip(counts) {
+            sum += count;
+            *all += sum;
+        }
+    }
+    (bounds, below)
+}
+
 /// The elements; none where there is no array.
 pub fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)

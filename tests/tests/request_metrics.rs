@@ -6,7 +6,7 @@ use kernspan_tests::nginx::{Access, Location, Nginx};
 use kernspan_tests::process::{free_port, until};
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, say, scaled};
-use kernspan_tests::series::{CLIENT, SERVER, counted};
+use kernspan_tests::series::{CLIENT, SERVER, counted, distribution};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -108,6 +108,39 @@ fn requests_are_counted_as_the_server_logged_them() {
         assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
         say(&format!("request metrics {kind}: {logged:?} logged, {kept} spans kept"));
     }
+}
+
+/// What the log's times, of whole milliseconds, and the reading of two clocks may differ by.
+const NEAR_MS: u64 = 2;
+
+/// The histogram is that of the server's own times: of those that took long, and those that did not.
+#[test]
+fn histograms_are_those_of_the_access_log() {
+    let Some(scenario) = Scenario::begin("request histograms", &PROGRAMS) else { return };
+    let servers = Servers::start(&scenario);
+    let flags = ["--request-metrics", "1s", "--metrics-temporality", "cumulative"];
+    let agent = Agent::run(&scenario, &flags);
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", servers.port);
+    let count = scaled(20, 200);
+    // Between the bounds of the semantic conventions.
+    for wait in [17, 37, 87, 170, 370] {
+        let urls: Vec<String> = (0..count).map(|_| url(&format!("/tcp/slow/{wait}"))).collect();
+        curl_with(&scenario, &[], &urls, 4);
+    }
+    servers.ask(&scenario, count);
+    let report = agent.stop();
+    let log = servers.nginx.stop();
+    let (bounds, below) = distribution(&report.telemetry, "nginx", SERVER);
+    assert_eq!(below.last(), Some(&(log.len() as u64)), "{bounds:?} {below:?}");
+    let told = |most: u64| log.iter().filter(|line| line.took_ms <= most).count() as u64;
+    for (bound, counted) in bounds.iter().zip(&below) {
+        let bound = (bound * 1000.0) as u64;
+        let range = told(bound.saturating_sub(NEAR_MS))..=told(bound + NEAR_MS);
+        assert!(range.contains(counted), "{counted} within {bound} ms, by the log {range:?}");
+    }
+    let slow = log.len() as u64 - told(10);
+    assert!(slow >= 5 * count, "{slow} took more than ten milliseconds");
+    say(&format!("request histograms: {below:?} of {} requests", log.len()));
 }
 
 #[test]
