@@ -64,7 +64,7 @@ fn a_program_that_only_has_the_name_is_shown_as_any_other() {
         all.iter().all(|one| one["pid"] != agent.pid()),
         "the agent is no program to be told of"
     );
-    // It is given three seconds to say who it is.
+    // It has a second more than the agent to say who it is.
     assert!(took < Duration::from_secs(15), "{took:?}");
     drop(agent.stop());
 
@@ -72,7 +72,7 @@ fn a_program_that_only_has_the_name_is_shown_as_any_other() {
     for (given, parts) in [
         (
             address.to_string(),
-            [&*format!("http://{address}/processes"), "--listen", "no whole answer"],
+            [&*format!("http://{address}/status"), "--listen", "no whole answer"],
         ),
         ("http://127.0.0.1:1".to_owned(), ["--agent", "is a URL", "IP:PORT"]),
         ("example.org:1".to_owned(), ["--agent", "names are not looked up", "IP:PORT"]),

@@ -15,9 +15,13 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
-/// Time in which all have to say who they are: an agent's accounts are at hand.
-const WHO: Duration = Duration::from_secs(3);
+/// Time in which all have to say who they are: an agent's accounts are at hand, also on a busy machine.
+const WHO: Duration = Duration::from_secs(5);
+
+/// The others have so long once one has.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Time for an answer: the agent makes one within two seconds, and gives up after five.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -77,7 +81,10 @@ pub fn found() -> Result<Answer, Failure> {
 pub fn ask(address: SocketAddr) -> Result<Answer, Failure> {
     let client = client()?;
     let runtime = start_runtime()?;
-    let asked = runtime.block_on(processes(&client, address));
+    let asked = runtime.block_on(async {
+        is_agent(&client, address).await?;
+        processes(&client, address).await
+    });
     runtime.shutdown_background();
     let candidates = candidates::all();
     match asked {
@@ -115,7 +122,9 @@ fn cannot_ask(address: SocketAddr, why: &str, candidates: &[Candidate]) -> Strin
             format!("--agent takes the address of an agent's --listen: {}", others.join("; "))
         }
     };
-    format!("no agent can be asked at {address} (http://{address}/processes): {why}; {hint}")
+    format!(
+        "no agent can be asked at {address} (http://{address}/status, /processes): {why}; {hint}"
+    )
 }
 
 impl Candidate {
@@ -188,8 +197,13 @@ async fn who(client: &reqwest::Client, doors: Vec<Door>) -> (Vec<Door>, Vec<(Doo
         let (client, address) = (client.clone(), door.address);
         asked.spawn(async move { (number, is_agent(&client, address).await) });
     }
-    let mut answers: Vec<_> = doors.iter().map(|_| Err("it was not asked".to_owned())).collect();
-    while let Some(Ok((number, answer))) = asked.join_next().await {
+    let late = || Err("no whole answer to /status while an agent gave one".to_owned());
+    let mut answers: Vec<_> = doors.iter().map(|_| late()).collect();
+    let mut until = Instant::now() + WHO + GRACE;
+    while let Ok(Some(Ok((number, answer)))) = timeout_at(until, asked.join_next()).await {
+        if answer.is_ok() {
+            until = until.min(Instant::now() + GRACE);
+        }
         if let Some(place) = answers.get_mut(number) {
             *place = answer;
         }

@@ -66,6 +66,8 @@ Examples:
   sudo kernspan doctor
   sudo kernspan doctor --for 10s
       Without an agent that runs: watches by itself for a while
+  sudo kernspan doctor --agent 127.0.0.1:9464 --all | grep -A9 shop
+      Of the agent that listens there; in a pipe no line is wrapped and nothing is narrowed
   sudo kernspan doctor --json | jq '.features[] | select(.hook == null)'";
 
 pub const TOP_EXAMPLES: &str = "\

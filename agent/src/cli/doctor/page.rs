@@ -2,7 +2,7 @@
 
 use crate::export::is_unsafe;
 use std::io::{self, IsTerminal};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthChar;
 
 /// Columns of a terminal that does not say how many it has.
 const UNKNOWN: usize = 80;
@@ -138,9 +138,9 @@ fn pieces(word: &str, room: usize) -> Vec<String> {
     pieces
 }
 
-/// Columns that a text takes.
+/// Columns that a text takes on terminals that go by characters (`wcwidth`), as most do.
 pub fn width(text: &str) -> usize {
-    text.width()
+    text.chars().filter_map(UnicodeWidthChar::width).sum()
 }
 
 /// A text with blanks behind it.
