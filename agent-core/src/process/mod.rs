@@ -14,6 +14,7 @@ mod exec;
 mod facts;
 pub mod kubernetes;
 mod name;
+pub mod proc;
 mod resource;
 mod table;
 mod usage;
