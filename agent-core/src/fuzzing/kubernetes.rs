@@ -2,9 +2,10 @@
 
 use crate::ledger::{Entry, Side};
 use crate::process::kubernetes::object::{self, Change};
-use crate::process::kubernetes::{Pod, PodChange, PodTable, pod_attributes, read};
+use crate::process::kubernetes::{OwnerKind, Pod, PodChange, PodTable, pod_attributes, read};
 use crate::process::{Place, PodUid};
-use globset::GlobSet;
+use globset::{Glob, GlobSet};
+use std::sync::LazyLock;
 
 /// Longest name that anything has: a DNS subdomain.
 const MAX_NAME: usize = 253;
@@ -17,11 +18,10 @@ const MAX_NAME: usize = 253;
 /// does not balance.
 pub fn kubernetes(bytes: &[u8]) {
     let mut table = PodTable::default();
-    let all = every_label();
     for line in bytes.split(|byte| *byte == b'\n') {
         let (line, labels) = match line {
             [b'!', rest @ ..] => (rest, GlobSet::empty()),
-            line => (line, all.clone()),
+            line => (line, EVERY_LABEL.clone()),
         };
         let rules = read::Rules { name_labels: labels.is_empty(), labels };
         assert!(object::message(line).len() <= 4 * 200, "a reason in full");
@@ -44,18 +44,18 @@ pub fn kubernetes(bytes: &[u8]) {
     balances(&table.ledger());
 }
 
-fn every_label() -> GlobSet {
-    let glob = globset::Glob::new("*").into_iter();
+/// Made once: it costs more than the reading.
+static EVERY_LABEL: LazyLock<GlobSet> = LazyLock::new(|| {
     let mut all = GlobSet::builder();
-    glob.for_each(|glob| {
+    if let Ok(glob) = Glob::new("*") {
         all.add(glob);
-    });
+    }
     all.build().unwrap_or_default()
-}
+});
 
 fn take(
     object: &object::Pod,
-    above: Option<(crate::process::kubernetes::OwnerKind, String)>,
+    above: Option<(OwnerKind, String)>,
     rules: &read::Rules,
     table: &mut PodTable,
 ) {
