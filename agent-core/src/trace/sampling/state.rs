@@ -76,7 +76,7 @@ mod tests {
             ("ot=rv:0123456789abcd", 1 << 55, "ot=th:8;rv:0123456789abcd"),
             ("ot=", 0, "ot=th:0"),
             (",,,", 0, "ot=th:0"),
-            ("a=\u{1}b,\tc=d\t,e=é,ot=a b:c;d:e;th :1;rp:f\u{c}", 0, "ot=th:0;d:e,c=d"),
+            ("a=\u{1}b,\tc=d\t,e=é,ot=a b:c;d:e;th :1;rp:f g", 0, "ot=th:0;d:e,c=d"),
         ] {
             let mut out = "old".to_owned();
             with_threshold(state, threshold, &mut out);
