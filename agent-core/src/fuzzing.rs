@@ -1,10 +1,18 @@
 //! What the fuzz targets call: bytes to inputs of a stage, and what must hold whatever they are.
 
+mod kubernetes;
 mod names;
+mod proc;
 mod recording;
+mod redact;
+mod wire;
 
+pub use kubernetes::kubernetes;
 pub use names::names;
+pub use proc::proc;
 pub use recording::recording;
+pub use redact::redact;
+pub use wire::wire;
 
 use crate::elf::thread_local::Place;
 use crate::elf::{Elf, boringssl};

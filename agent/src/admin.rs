@@ -1,6 +1,8 @@
 //! The admin endpoint of `--listen`: `/livez`, `/readyz`, `/metrics`, `/status`, `/processes`.
 //!
-//! Read-only and without secrets, but without authentication too: it is off unless asked for.
+//! Read-only and without secrets, but without authentication too: it is off unless asked for. What probes
+//! of a kubelet and Prometheus need is for whoever reaches the address; what says which programs run here
+//! (`/status`, `/processes`) for those on this host, as long as the operator says nothing else.
 
 mod metrics;
 mod own;
@@ -97,12 +99,32 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks for it.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Pages that say which programs run here.
+const OF_THIS_HOST: [&str; 2] = ["/status", "/processes"];
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// Somebody in the same network namespace, or whom the operator trusts as much.
+    Here,
+    /// Whoever reaches the address.
+    Elsewhere,
+}
+
 /// The answer, where it takes a while.
 async fn answer_in_time(
     method: &Method,
     path: &str,
+    reader: Reader,
     source: &dyn StatusSource,
 ) -> Response<AnswerBody> {
+    if reader == Reader::Elsewhere && OF_THIS_HOST.contains(&path) {
+        let why = format!(
+            "{path} is for those on this host: ask over 127.0.0.1 (kubectl exec or port-forward to a \
+             pod), or run kernspan with --expose-status\n"
+        );
+        return response(StatusCode::FORBIDDEN, TEXT, why);
+    }
     if path == "/processes" && *method == Method::GET {
         return processes(source).await;
     }

@@ -1,7 +1,7 @@
 //! Names of this node's pods, from the API server of a Kubernetes cluster.
 //!
 //! ```text
-//! list, then watch ─► object (JSON) ─► pod (cut, owners) ─► cache ── what changed ──► assembler
+//! list, then watch ─► what it says (JSON, cut), owners ─► cache ── what changed ──► assembler
 //!     └── fault: degraded, said in /status; what is known stays; again after a pause
 //! ```
 //!
@@ -14,9 +14,7 @@ mod access;
 mod cache;
 mod client;
 mod knowledge;
-mod object;
 mod owners;
-mod pod;
 mod watch;
 
 #[cfg(test)]
@@ -26,7 +24,8 @@ pub use knowledge::Knowledge;
 
 use crate::config::{Environment, KubernetesSettings};
 use agent_core::process::kubernetes::PodChange;
-use cache::Cache;
+use agent_core::process::kubernetes::read::Rules;
+use cache::{Cache, Room};
 use client::Client;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -77,8 +76,8 @@ pub fn start(
     let node = access::node(settings, host_name, env);
     let knowledge = Arc::new(Knowledge::new(access.url.clone(), node.clone()));
     let client = Client::new(access, Arc::clone(&knowledge))?;
-    let rules = pod::Rules { labels: settings.labels.clone(), name_labels: settings.name_labels };
-    let cache = Cache::new(out, Arc::clone(&knowledge));
+    let rules = Rules { labels: settings.labels.clone(), name_labels: settings.name_labels };
+    let cache = Cache::new(Room::default(), out, Arc::clone(&knowledge));
     let watch = Watch::new(client, node, rules, cache, Arc::clone(&knowledge));
     let watching = Some(Watching(runtime.spawn(watch.run())));
     Ok(Pods { changes, knowledge, watching })

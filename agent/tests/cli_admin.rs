@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -86,7 +86,10 @@ fn start() -> Running {
 
 /// Sends bytes and reads until the server closes.
 async fn exchange(address: SocketAddr, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    talk(TcpStream::connect(address).await.unwrap(), request).await
+}
+
+async fn talk(mut stream: TcpStream, request: &[u8]) -> String {
     // The server may refuse before it has read all: then the rest of the send fails.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
@@ -98,6 +101,38 @@ async fn exchange(address: SocketAddr, request: &[u8]) -> String {
 async fn ask(address: SocketAddr, method: &str, path: &str) -> String {
     let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     exchange(address, request.as_bytes()).await
+}
+
+#[tokio::test]
+async fn who_is_elsewhere_gets_what_probes_and_scrapers_need() {
+    // Loopback has more addresses than the one that is here: another is a stranger's, as behind a proxy.
+    let elsewhere = |address: SocketAddr| async move {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.6:0".parse().unwrap()).unwrap();
+        socket.connect(address).await.unwrap()
+    };
+    for (exposed, status) in [(false, "403 Forbidden"), (true, "200 OK")] {
+        let server = admin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = server.exposing_status(exposed);
+        let (address, source) = (server.address, Arc::new(Source::default()));
+        tokio::spawn(server.serve(source, std::future::pending()));
+        for (path, expected) in [
+            ("/livez", "200 OK"),
+            ("/readyz", "503 Service"),
+            ("/metrics", "200 OK"),
+            ("/", "200 OK"),
+            ("/status", status),
+            ("/processes", status),
+            ("/status?x=1", status),
+        ] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let answer = talk(elsewhere(address).await, request.as_bytes()).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{path}: {answer}");
+            let told = answer.contains("--expose-status") && !answer.contains("ring_full");
+            assert_eq!(told, expected == "403 Forbidden", "{path}: {answer}");
+        }
+        assert!(ask(address, "GET", "/status").await.contains("ring_full"), "this host");
+    }
 }
 
 #[tokio::test]

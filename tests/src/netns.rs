@@ -37,6 +37,11 @@ impl Netns {
         pair
     }
 
+    /// Words to run a command by, in namespace `side` (0 or 1) and otherwise here.
+    pub fn enter(&self, side: usize) -> [String; 2] {
+        ["nsenter".to_owned(), format!("--net=/run/netns/{}", self.names[side])]
+    }
+
     /// Words to run a command by, in namespace `side` (0 or 1) and in new pid, mount and cgroup
     /// namespaces. The command dies with the wrapper.
     pub fn wrap(&self, side: usize) -> Vec<String> {

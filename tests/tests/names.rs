@@ -20,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(40);
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+
 const WAIT: &str = "import time\ntime.sleep(600)\n";
 const WSGI: &str = "def application(environ, start):\n    start('200 OK', [])\n    return [b'']\n";
 const ASGI: &str = "async def app(scope, receive, send):\n    pass\n";
@@ -50,7 +52,9 @@ fn files() -> Vec<(&'static str, String)> {
         ("wsgi/shop/__init__.py", String::new()),
         wsgi("booking/main.py"),
         ("plain/setproctitle.py", "raise ImportError('hidden from gunicorn')\n".to_owned()),
+        wsgi("stock/stockroom.py"),
         ("asgi/main.py", ASGI.to_owned()),
+        ("delivery/main.py", ASGI.to_owned()),
         ("asgi/payments/__init__.py", String::new()),
         ("asgi/payments/main.py", ASGI.to_owned()),
         (
@@ -138,6 +142,7 @@ fn table() -> Vec<Start> {
     let tomcat = "/usr/bin/java -Xshare:auto -XX:TieredStopAtLevel=1 -Dcatalina.home=/usr/share/tomcat10 \
         -Dcatalina.base={dir} -cp /usr/share/tomcat10/bin/bootstrap.jar:/usr/share/java/tomcat10-juli.jar \
         org.apache.catalina.startup.Bootstrap start";
+    let loader = "ld-linux-x86-64.so.2";
     let mut rows = vec![
         // Servers that are programs of their own.
         native(start("nginx", "/usr/sbin/nginx -p {dir} -c {dir}/nginx.conf").last())
@@ -174,7 +179,11 @@ fn table() -> Vec<Start> {
         python("wsgi", "/usr/bin/gunicorn -w 2 -b 127.0.0.1:{port} shop.wsgi:application", "shop")
             .last()
             .with("PYTHONPATH", "{dir}/../plain"),
+        python("stock", "/usr/bin/gunicorn -w 1 -b 127.0.0.1:{port} stockroom", "stockroom")
+            .last()
+            .with("PYTHONPATH", "{dir}/../plain"),
         python("asgi", "/usr/bin/uvicorn --port {port} main:app", "asgi"),
+        python("asgi", "/usr/bin/uvicorn --port {port} --app-dir ../delivery main:app", "delivery"),
         python("asgi", "/usr/bin/python3 -m uvicorn --port {port} payments.main:app", "payments"),
         python("celery", "/usr/bin/celery -A billing worker -c 1", "billing"),
         // Of its pool, whose title does not say it.
@@ -218,6 +227,14 @@ fn table() -> Vec<Start> {
             .is("checkout", "checkout")
             .removed("checkout"),
         native(start("depot/bin", "{dir}/server serve {port}")).is("depot", "server"),
+        // By the dynamic loader.
+        native(start(
+            "till",
+            &format!("{LOADER} --library-path {{dir}} {{dir}}/till serve {{port}}"),
+        ))
+        .is("till", loader),
+        native(start("kiosk", &format!("{LOADER} --inhibit-cache bin/server serve {{port}}")))
+            .is("kiosk", loader),
         // Names that whoever started them has given.
         python("supervised", "/usr/bin/supervisord -c supervisord.conf", "shipping").last(),
         python("grouped", "/usr/bin/supervisord -c supervisord.conf", "returns")
@@ -277,7 +294,7 @@ fn prepare(scenario: &Scenario) {
     output(Command::new("javac").current_dir(&java).args(["Main.java", "com/acme/Main.java"]));
     let jar = ["cfe", "shop-1.2.jar", "Main", "Main.class"];
     output(Command::new("jar").current_dir(&java).args(jar));
-    for place in ["gone/checkout", "depot/bin/server"] {
+    for place in ["gone/checkout", "depot/bin/server", "till/till", "kiosk/bin/server"] {
         let place = scenario.path(place);
         std::fs::create_dir_all(place.parent().expect("its directory")).expect("a directory");
         std::fs::copy(env!("CARGO_BIN_EXE_hyper_http"), place).expect("a copy");

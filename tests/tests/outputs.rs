@@ -3,11 +3,13 @@
 use kernspan_tests::agent::{self, Agent, Report};
 use kernspan_tests::client::curl;
 use kernspan_tests::ledger::{Ledger, Line};
+use kernspan_tests::netns::Netns;
 use kernspan_tests::otlp::{Span, Telemetry};
 use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{Scenario, say, scaled};
+use kernspan_tests::scenario::{self, Scenario, say, scaled};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::Read;
 use std::process::Command;
 use std::time::Duration;
@@ -187,4 +189,49 @@ fn the_endpoints_say_how_it_is() {
     assert_eq!(report.ledger.imbalances(), Vec::<String>::new());
     let about = report.telemetry.on_ports(&[own]);
     assert!(about.is_empty(), "the agent's own endpoints: {}", about[0].brief());
+}
+
+/// What is asked of an agent that listens on all addresses of a network namespace of its own, as a pod does.
+#[test]
+fn another_network_namespace_gets_metrics_and_no_status() {
+    let Some(scenario) = Scenario::begin("elsewhere", &["curl", "ip", "nsenter"]) else { return };
+    let pair = Netns::pair();
+    let inside = |side: usize, program: &OsStr, arguments: &[&str]| {
+        let words = pair.enter(side);
+        let mut command = Command::new(&words[0]);
+        command.arg(&words[1]).arg(program).args(arguments);
+        command
+    };
+    let binary = scenario::binary();
+    let listen = ["run", "--output", "none", "--listen", ":9464"];
+    let mut agent =
+        Process::start(inside(0, binary.as_os_str(), &listen), scenario.dir(), "agent-elsewhere");
+    let status = |side: usize, host: &str, path: &str| {
+        let url = format!("http://{host}:9464{path}");
+        let asks = ["-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", &url];
+        let answer = inside(side, OsStr::new("curl"), &asks).output().expect("curl");
+        String::from_utf8_lossy(&answer.stdout).into_owned()
+    };
+    let [here, _] = pair.addresses;
+    until("the agent's /readyz from outside", Duration::from_secs(60), || {
+        assert!(agent.is_running(), "it ended: {}", agent.tail());
+        (status(1, here, "/readyz") == "200").then_some(())
+    });
+    for path in ["/livez", "/metrics", "/status", "/processes"] {
+        let is_detail = matches!(path, "/status" | "/processes");
+        assert_eq!(status(1, here, path), if is_detail { "403" } else { "200" }, "{path} outside");
+        for host in ["127.0.0.1", here] {
+            assert_eq!(status(0, host, path), "200", "{path} at {host} from within");
+        }
+    }
+    // As by `kubectl exec`.
+    let doctor = ["doctor", "--json", "--agent", "127.0.0.1:9464"];
+    let answer = inside(0, binary.as_os_str(), &doctor).output().expect("doctor");
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let from_outside = ["doctor", "--json", "--agent", &format!("{here}:9464")];
+    let answer = inside(1, binary.as_os_str(), &from_outside).output().expect("doctor");
+    assert_eq!(answer.status.code(), Some(2));
+    let why = String::from_utf8_lossy(&answer.stderr);
+    assert!(why.contains("403"), "{why}");
+    agent.terminate(Duration::from_secs(10));
 }

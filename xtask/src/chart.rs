@@ -35,6 +35,7 @@ pub fn run(options: &Options) -> Result<()> {
         helm(&["template", "--namespace", "kernspan", "--kube-version", version, "kernspan"])
     };
     ensure!(render(oldest)?.contains("apparmor.security.beta"), "old clusters know no other word");
+    network_policy(&helm)?;
     let text = format!("{HEAD}{}", render(newest)?);
     let file = paths::root().join("deploy/kubernetes/kernspan.yaml");
     if options.write {
@@ -43,6 +44,22 @@ pub fn run(options: &Options) -> Result<()> {
     let known = fs::read_to_string(&file).context("no plain manifests")?;
     ensure!(known == text, "{} is not what the chart gives: --write", file.display());
     println!("chart: sound, and the plain manifests are what it gives");
+    Ok(())
+}
+
+/// It is made only where it is asked for, and lets in nobody, or whom the values name.
+fn network_policy(helm: &impl Fn(&[&str]) -> Result<String>) -> Result<()> {
+    const ENABLED: &str = "networkPolicy.enabled=true";
+    let render = |values: &str| {
+        helm(&["template", "--kube-version", KUBERNETES[0], "--set", values, "kernspan"])
+    };
+    ensure!(!render("networkPolicy.enabled=false")?.contains("NetworkPolicy"), "unasked");
+    ensure!(render(ENABLED)?.contains("\n  ingress: []\n"), "a policy without peers is open");
+    let from = format!("{ENABLED},networkPolicy.from[0].ipBlock.cidr=10.0.0.0/8");
+    let one = render(&from)?;
+    let rule = "    - from:\n        - ipBlock:\n            cidr: 10.0.0.0/8\n      ports:\n        \
+        - {port: metrics, protocol: TCP}\n";
+    ensure!(one.contains(rule), "no rule for its peer in {one}");
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod facts;
 mod interner;
 pub mod kubernetes;
 mod name;
+pub mod proc;
 mod resource;
 mod table;
 mod usage;

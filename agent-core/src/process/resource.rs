@@ -1,7 +1,7 @@
 //! The OpenTelemetry resource of a process (semantic conventions 1.44).
 
 use super::facts::{HostFacts, ProcessFacts, start_tick};
-use super::kubernetes::{Workload, pod_attributes};
+use super::kubernetes::{Workload, is_for_the_server, pod_attributes};
 use super::{Identity, NameRules, Place, place};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ pub type SharedResource = Arc<Resource>;
 /// `OTEL_RESOURCE_ATTRIBUTES`), what is said of its pod, what is found of its [`Identity`], else
 /// `unknown_service`. Other attributes in the environment are carried over; what the agent itself
 /// sees (`process.*`, `container.id`, `telemetry.*`, `os.type`) is not theirs to say, nor what the pod
-/// is ([`kubernetes`](super::kubernetes)).
+/// is or is not, where the API server says it ([`is_for_the_server`]).
 ///
 /// Command line and working directory stay out: they belong to the exec record, and would go out
 /// with every batch.
@@ -95,6 +95,13 @@ pub fn resource_attributes(
         pod_attributes(workload, |key, value| attributes.claimed(key, value), fact);
     }
     attributes.carried(facts);
+    if let Some(workload) = workload {
+        let text = |value: &ResourceValue| match value {
+            ResourceValue::Str(text) => text.clone(),
+            _ => String::new(),
+        };
+        attributes.0.retain(|key, value| !is_for_the_server(workload, key, &text(value)));
+    }
     attributes.0.extend(known);
     if let Some(naming) = rules.naming(facts) {
         attributes.text("service.name", &naming.name);
@@ -102,7 +109,7 @@ pub fn resource_attributes(
     }
 
     attributes.text("os.type", "linux");
-    attributes.place(&place(&facts.cgroup));
+    attributes.place(&place(&facts.cgroup), workload.is_some());
     attributes.process(facts);
     if let Some(runtime) = &identity.runtime {
         attributes.text("process.runtime.name", runtime.name);
@@ -179,12 +186,12 @@ impl Attributes {
         self.text("service.name", name);
     }
 
-    /// The innermost container and pod. The pod's own word for its uid stands where it has been
-    /// declared: the cgroup of a pod from a file has a hash of it.
-    fn place(&mut self, place: &Place<'_>) {
+    /// The innermost container and pod. What the API server says of its uid stands, then what the cgroup says;
+    /// the process's own word where that has a hash, as of a pod from a file.
+    fn place(&mut self, place: &Place<'_>, is_known: bool) {
         self.text("container.id", place.containers.first().copied().unwrap_or_default());
         if let Some(pod) = place.pods.first()
-            && !self.0.contains_key("k8s.pod.uid")
+            && (!self.0.contains_key("k8s.pod.uid") || (pod.is_uuid && !is_known))
         {
             self.text("k8s.pod.uid", &pod.to_string());
         }

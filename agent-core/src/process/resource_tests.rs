@@ -204,6 +204,71 @@ fn a_pod_names_its_processes_unless_they_name_themselves() {
 }
 
 #[test]
+fn what_the_api_server_knows_of_a_pod_nobody_else_says() {
+    use crate::process::kubernetes::{OwnerKind, Pod, PodChange, PodContainer, PodTable, testing};
+    const CLAIMS: [&str; 13] = [
+        "k8s.namespace.name",
+        "k8s.pod.name",
+        "k8s.pod.uid",
+        "k8s.node.name",
+        "k8s.deployment.name",
+        "k8s.deployment.uid",
+        "k8s.replicaset.name",
+        "k8s.statefulset.name",
+        "k8s.daemonset.name",
+        "k8s.cronjob.name",
+        "k8s.job.name",
+        "k8s.job.uid",
+        "k8s.replicationcontroller.name",
+    ];
+    let said = CLAIMS.map(|key| format!("{key}=forged")).join(",");
+    let sidecar = || PodContainer { name: "sidecar".into(), ..PodContainer::default() };
+    let of = |pod: Option<Pod>, claims: &str| {
+        let mut pods = PodTable::default();
+        pod.into_iter().for_each(|pod| pods.apply(PodChange::known(pod)));
+        let environment = [("OTEL_RESOURCE_ATTRIBUTES", claims)];
+        let facts = ProcessFacts { cgroup: testing::cgroup(), ..facts(&environment) };
+        let workload = pods.find(&place(&facts.cgroup), &facts.comm);
+        resource_attributes(&facts, &host(), &NameRules::default(), workload.as_ref())
+    };
+    let owned = Pod {
+        owners: vec![(OwnerKind::StatefulSet, "db".into())],
+        annotations: vec![("k8s.deployment.name".into(), "forged".into())],
+        ..testing::pod()
+    };
+    let more = format!("{said},k8s.statefulset.uid=1,k8s.cluster.name=c,k8s.container.name=x");
+    let known = of(Some(owned.clone()), &more);
+    for (key, value) in &known {
+        assert_ne!(*value, ResourceValue::Str("forged".into()), "{key}");
+    }
+    for (key, value) in [
+        ("k8s.statefulset.name", "db"),
+        ("k8s.pod.uid", testing::UID),
+        ("k8s.container.name", "app"),
+        // What it does not say, and what does not contradict it.
+        ("k8s.statefulset.uid", "1"),
+        ("k8s.cluster.name", "c"),
+    ] {
+        assert_eq!(get(&known, key), value, "{key}");
+    }
+    // Which of two containers it is, nobody knows: one of them may be claimed, no other.
+    let mut two = owned;
+    two.containers[0].id.clear();
+    two.containers.push(sidecar());
+    for (claim, expected) in [("sidecar", "sidecar"), ("third", "")] {
+        let claims = format!("k8s.container.name={claim}");
+        let found = of(Some(two.clone()), &claims);
+        assert_eq!(get(&found, "k8s.container.name"), expected, "{claim}");
+    }
+    // Where nothing better is known, the process's word is what there is, but for what its cgroup says.
+    let unknown = of(None, &said);
+    for key in CLAIMS {
+        let expected = if key == "k8s.pod.uid" { testing::UID } else { "forged" };
+        assert_eq!(get(&unknown, key), expected, "{key}");
+    }
+}
+
+#[test]
 fn without_the_api_server_a_pod_has_its_uid() {
     use crate::process::kubernetes::testing;
     let facts = ProcessFacts { cgroup: testing::cgroup(), ..facts(&[]) };

@@ -3,7 +3,8 @@
 //! Each rule exists once, as *ranges of bytes*. What leaves the agent has [`REDACTED`] in their
 //! place; a recording has filler of the same length over them ([`fill`]), so that its other bytes
 //! stay where they were. Both give the same text: no rule looks at the secret itself, so
-//! redacting filled bytes finds the same ranges again.
+//! redacting filled bytes finds the same ranges again. (But for command lines: a quote within a secret
+//! tells where its word ends, so that under filler a few bytes beside it may be redacted as well.)
 //!
 //! All rules are linear in the length of the text and keep no more than a word's place.
 

@@ -27,6 +27,7 @@ mod counts;
 mod doubt;
 mod emit;
 mod exec;
+pub(crate) mod fuzzing;
 mod goroutines;
 mod held;
 mod index;

@@ -3,7 +3,7 @@
 //! A connection that has to wait stays in the kernel's backlog: nothing is allocated for it. Half
 //! full, connections close after one answer, so that idle ones do not keep others out.
 
-use super::{AnswerBody, StatusSource, answer_in_time};
+use super::{AnswerBody, Reader, StatusSource, answer_in_time};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -45,6 +45,7 @@ const GRACE: Duration = Duration::from_millis(500);
 pub struct Server {
     listener: TcpListener,
     life: Duration,
+    expose_status: bool,
     /// Where it listens: the real port when 0 was asked for.
     pub address: SocketAddr,
 }
@@ -61,7 +62,7 @@ pub fn bind(address: SocketAddr) -> io::Result<Server> {
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Server { listener, life: LIFE, address })
+        Ok(Server { listener, life: LIFE, expose_status: false, address })
     };
     listen().map_err(|error: io::Error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -69,6 +70,12 @@ pub fn bind(address: SocketAddr) -> io::Result<Server> {
 }
 
 impl Server {
+    /// Whether those on other hosts get all pages.
+    #[must_use]
+    pub fn exposing_status(self, expose_status: bool) -> Server {
+        Server { expose_status, ..self }
+    }
+
     /// Serves until `shutdown` is done, then ends open connections.
     pub async fn serve(self, source: Arc<dyn StatusSource>, shutdown: impl Future<Output = ()>) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -90,7 +97,7 @@ impl Server {
         stopped: &tokio::sync::watch::Receiver<()>,
     ) {
         while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
-            let Ok((stream, _)) = self.listener.accept().await else {
+            let Ok((stream, peer)) = self.listener.accept().await else {
                 // Out of files or memory, or a client gone again: neither ends the endpoint.
                 sleep(Duration::from_millis(50)).await;
                 continue;
@@ -98,6 +105,11 @@ impl Server {
             let keep = permits.available_permits() > MAX_CONNECTIONS / 2;
             let (source, mut stopped) = (Arc::clone(source), stopped.clone());
             let life = self.life;
+            let reader = match stream.local_addr() {
+                _ if self.expose_status => Reader::Here,
+                Ok(local) if is_here(peer.ip(), local.ip()) => Reader::Here,
+                _ => Reader::Elsewhere,
+            };
             tokio::spawn(async move {
                 let stop = async move {
                     tokio::select! {
@@ -106,15 +118,24 @@ impl Server {
                         _ = stopped.changed() => {}
                     }
                 };
-                connection(stream, source, keep, stop).await;
+                connection(stream, reader, source, keep, stop).await;
                 drop(permit);
             });
         }
     }
 }
 
+/// Whether a peer is in this network namespace. The kernel takes neither address from outside, and what it
+/// answers would not go there. The rest of 127.0.0.0/8 is not meant: a mesh's proxy beside the program hands
+/// on what comes from outside by 127.0.0.6.
+fn is_here(peer: IpAddr, local: IpAddr) -> bool {
+    let (peer, local) = (peer.to_canonical(), local.to_canonical());
+    peer == Ipv4Addr::LOCALHOST || peer == Ipv6Addr::LOCALHOST || peer == local
+}
+
 async fn connection(
     stream: TcpStream,
+    reader: Reader,
     source: Arc<dyn StatusSource>,
     keep: bool,
     stop: impl Future<Output = ()>,
@@ -123,7 +144,7 @@ async fn connection(
         let source = Arc::clone(&source);
         async move {
             let (method, path) = (request.method(), request.uri().path());
-            let response = answer_in_time(method, path, source.as_ref()).await;
+            let response = answer_in_time(method, path, reader, source.as_ref()).await;
             Ok::<Response<AnswerBody>, Infallible>(response)
         }
     });
@@ -152,6 +173,25 @@ mod tests {
     use agent_core::ledger::Entry;
     use std::time::Instant;
     use tokio::io::AsyncWriteExt;
+
+    #[test]
+    fn here_is_this_network_namespace() {
+        for (peer, local, expected) in [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("::1", "::1", true),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", true),
+            ("10.1.0.7", "10.1.0.7", true),
+            ("::ffff:10.1.0.7", "::ffff:10.1.0.7", true),
+            ("10.1.0.8", "10.1.0.7", false),
+            ("10.1.0.1", "127.0.0.1", false),
+            ("127.0.0.6", "10.1.0.7", false),
+            ("fd00::2", "fd00::1", false),
+            ("::ffff:10.1.0.8", "::ffff:10.1.0.7", false),
+        ] {
+            let [peer, local] = [peer, local].map(|text| text.parse().unwrap());
+            assert_eq!(is_here(peer, local), expected, "{peer} to {local}");
+        }
+    }
 
     struct Source;
 

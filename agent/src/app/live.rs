@@ -62,7 +62,10 @@ fn watch(
     crate::export::install_crypto();
     let runtime = start_runtime()?;
     let server = match settings.listen {
-        Some(address) => Some(runtime.block_on(async { admin::bind(address) }).map_err(operator)?),
+        Some(address) => {
+            let bound = runtime.block_on(async { admin::bind(address) }).map_err(operator)?;
+            Some(bound.exposing_status(settings.expose_status))
+        }
         None => None,
     };
     let common = Common {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Keys that are the process's and not a run's.
-const FIXED: [&str; 1] = ["listen"];
+const FIXED: [&str; 2] = ["listen", "expose-status"];
 
 /// Reads the configuration again, and knows what came of it.
 pub struct Reloader {

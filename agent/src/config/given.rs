@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub const KEYS: &[&str] = &[
     "output",
     "listen",
+    "expose-status",
     "include",
     "exclude",
     "pid",

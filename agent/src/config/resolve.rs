@@ -54,6 +54,7 @@ pub fn resolve(given: &AsTyped, env: Environment<'_>, problems: &mut Problems) -
         outputs,
         otlp,
         listen: read.one("listen", value::listen),
+        expose_status: read.one("expose-status", value::truth).unwrap_or(false),
         selection: selection(&mut read),
         names: NameRules::new(read.at_most("name-rule", MAX_NAME_RULES, value::name_rule)),
         probes: probes(&mut read),

@@ -22,6 +22,8 @@ pub struct Settings {
     pub otlp: OtlpSettings,
     /// Address of the admin endpoint, none by default.
     pub listen: Option<SocketAddr>,
+    /// Other hosts may ask it for everything, too.
+    pub expose_status: bool,
     /// Which processes and connections are watched.
     pub selection: Selection,
     /// Names that the operator gives to processes.

@@ -2,11 +2,11 @@
 
 use super::access::Access;
 use super::knowledge::{Fault, Knowledge};
-use super::object;
 use crate::export::{USER_AGENT, error_chain};
+use agent_core::process::kubernetes::object;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
-use reqwest::{Certificate, RequestBuilder, Response, redirect};
+use reqwest::{Certificate, ClientBuilder, RequestBuilder, Response, redirect};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -130,6 +130,10 @@ fn unreachable(why: reqwest::Error) -> Fault {
 }
 
 fn http(access: &Access) -> Result<reqwest::Client, String> {
+    builder(access)?.build().map_err(|why| error_chain(&why))
+}
+
+fn builder(access: &Access) -> Result<ClientBuilder, String> {
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(Duration::from_secs(5))
@@ -146,7 +150,7 @@ fn http(access: &Access) -> Result<reqwest::Client, String> {
             .map_err(|error| format!("{shown} holds no certificates: {error}"))?;
         builder = builder.tls_certs_only(found);
     }
-    builder.build().map_err(|why| error_chain(&why))
+    Ok(builder)
 }
 
 fn read(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
@@ -197,3 +201,7 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "client_test.rs"]
+mod tests;

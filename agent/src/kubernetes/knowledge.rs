@@ -1,6 +1,7 @@
 //! How it goes with the API server, for `/status`, metrics and the log.
 
 use agent_core::ledger::{Entry, Side};
+use agent_core::process::kubernetes::read::Cut;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +12,15 @@ pub struct Knowledge {
     url: String,
     node: String,
     state: Mutex<(State, Instant)>,
+    /// The assembler knows so many.
     pods: AtomicU64,
+    /// So many have no room there.
+    waiting: AtomicU64,
+    pods_came: AtomicU64,
+    pods_went: AtomicU64,
+    pods_forgotten: AtomicU64,
+    containers_cut: AtomicU64,
+    attributes_cut: AtomicU64,
     requests: AtomicU64,
     /// Requests under way.
     open: AtomicU64,
@@ -75,6 +84,12 @@ impl Knowledge {
             node,
             state: Mutex::new((State::Starting, Instant::now())),
             pods: AtomicU64::default(),
+            waiting: AtomicU64::default(),
+            pods_came: AtomicU64::default(),
+            pods_went: AtomicU64::default(),
+            pods_forgotten: AtomicU64::default(),
+            containers_cut: AtomicU64::default(),
+            attributes_cut: AtomicU64::default(),
             requests: AtomicU64::default(),
             open: AtomicU64::default(),
             answered: AtomicU64::default(),
@@ -127,9 +142,37 @@ impl Knowledge {
         self.unreadable.fetch_add(u64::from(!readable), Ordering::Relaxed);
     }
 
-    /// So many pods are known.
-    pub fn pods(&self, count: usize) {
-        self.pods.store(count as u64, Ordering::Relaxed);
+    /// The assembler knows so many pods, and so many wait for room. Said once, until none does.
+    pub fn pods(&self, told: usize, waiting: usize) {
+        self.pods.store(told as u64, Ordering::Relaxed);
+        let before = self.waiting.swap(waiting as u64, Ordering::Relaxed);
+        if before == 0 && waiting > 0 {
+            tracing::warn!(
+                "Kubernetes: {} has more than {told} pods: the others stay unnamed until some go",
+                self.node
+            );
+        }
+    }
+
+    /// A pod is there, told or waiting.
+    pub fn pod_came(&self) {
+        self.pods_came.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of these is no more.
+    pub fn pod_went(&self) {
+        self.pods_went.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was said of a pod is not remembered: too many wait.
+    pub fn pod_forgotten(&self) {
+        self.pods_forgotten.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Parts of a pod that there was no room for.
+    pub fn cut(&self, cut: Cut) {
+        self.containers_cut.fetch_add(cut.containers, Ordering::Relaxed);
+        self.attributes_cut.fetch_add(cut.attributes, Ordering::Relaxed);
     }
 
     /// What is known is what is.
@@ -165,6 +208,7 @@ impl Knowledge {
             "server": self.url,
             "node": self.node,
             "pods": self.pods.load(Ordering::Relaxed),
+            "pods_waiting": self.waiting.load(Ordering::Relaxed),
         })
     }
 
@@ -173,6 +217,9 @@ impl Knowledge {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let entry = |unit, side, count| Entry { stage: "kubernetes", unit, side, count };
         let (events, unreadable) = (read(&self.events), read(&self.unreadable));
+        // Read in this order: none has gone that has not come.
+        let (went, forgotten) = (read(&self.pods_went), read(&self.pods_forgotten));
+        let came = read(&self.pods_came);
         vec![
             entry("requests", Side::In, read(&self.requests)),
             entry("requests", Side::Out, read(&self.answered)),
@@ -183,6 +230,13 @@ impl Knowledge {
             entry("events", Side::In, events),
             entry("events", Side::Out, events - unreadable),
             entry("events", Side::Lost("unreadable"), unreadable),
+            entry("pods_of_node", Side::In, came + forgotten),
+            entry("pods_of_node", Side::Out, went),
+            entry("pods_of_node", Side::Held, came - went),
+            entry("pods_of_node", Side::Lost("over_limit"), forgotten),
+            entry("pods_of_node", Side::Info("waiting"), read(&self.waiting)),
+            entry("containers", Side::Lost("over_limit"), read(&self.containers_cut)),
+            entry("attributes", Side::Lost("over_limit"), read(&self.attributes_cut)),
         ]
     }
 }

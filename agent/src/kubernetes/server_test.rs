@@ -3,8 +3,8 @@
 use super::knowledge::State;
 use super::{Knowledge, Pods, start};
 use crate::config::{ApiServer, KubernetesSettings};
-use agent_core::ledger::Side;
-use agent_core::process::kubernetes::{OwnerKind, Pod, PodChange};
+use agent_core::ledger::{Entry, Side};
+use agent_core::process::kubernetes::{MAX_PODS, OwnerKind, Pod, PodChange};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -209,7 +209,7 @@ impl Run {
         // Ended first: its counts then stand still.
         let knowledge = Arc::clone(&self.pods.knowledge);
         self.runtime.shutdown_timeout(Duration::from_secs(1));
-        for unit in ["requests", "events"] {
+        for unit in ["requests", "events", "pods_of_node"] {
             let (mut came, mut went) = (0, 0);
             for entry in knowledge.ledger().iter().filter(|entry| entry.unit == unit) {
                 match entry.side {
@@ -361,5 +361,42 @@ fn an_owner_that_could_not_be_asked_for_is_known_with_the_next_change() {
     run.server.cluster().others.push(("/apis/batch/v1/namespaces/shop/jobs/made".to_owned(), job));
     run.server.put("MODIFIED", pod(1, "Job"));
     assert_eq!(run.known().owners, [made, (OwnerKind::CronJob, "report".to_owned())]);
+    run.end();
+}
+
+#[test]
+fn pods_without_room_are_listed_again_when_there_is_some() {
+    let room = u32::try_from(MAX_PODS).unwrap();
+    let remembered = 4 * room;
+    let server = Server::start();
+    server.cluster().pods = (1..=remembered + 3).map(|number| pod(number, "DaemonSet")).collect();
+    let run = Run::with(server, None);
+    for _ in 0..room {
+        run.known();
+    }
+    run.watches();
+    assert_eq!(run.knowledge().report()["pods_waiting"], 3 * room);
+    let lost = |run: &Run| {
+        let ledger = run.knowledge().ledger();
+        let of = |e: &&Entry| e.unit == "pods_of_node" && e.side == Side::Lost("over_limit");
+        ledger.iter().find(of).map(|entry| entry.count)
+    };
+    assert_eq!(lost(&run), Some(3));
+    // All that wait are told as others go.
+    for number in 1..=3 * room {
+        run.server.tell(&json!({"type": "DELETED", "object": pod(number, "DaemonSet")}));
+        assert!(matches!(run.next(), PodChange::Gone(_)));
+        assert_eq!(run.known().name, format!("pod-{}", room + number));
+    }
+    assert_eq!(run.server.asked("Failed HTTP"), 0, "there is no room yet");
+    // Then those that nobody remembers.
+    let gone = 3 * room + 1;
+    run.server.cluster().pods.drain(..usize::try_from(gone).unwrap());
+    run.server.tell(&json!({"type": "DELETED", "object": pod(gone, "DaemonSet")}));
+    assert!(matches!(run.next(), PodChange::Gone(_)));
+    assert_eq!(run.known().name, format!("pod-{}", remembered + 1));
+    assert_eq!(run.server.asked("Failed HTTP"), 1, "listed as of now");
+    run.wait_for("two wait", |run| run.knowledge().report()["pods_waiting"] == 2);
+    assert_eq!(lost(&run), Some(3), "nobody was forgotten again");
     run.end();
 }

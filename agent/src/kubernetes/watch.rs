@@ -3,10 +3,10 @@
 use super::cache::{Cache, Closed};
 use super::client::{self, Client, Lines, WHOLE};
 use super::knowledge::{Fault, Knowledge};
-use super::object::{self, Holds, Kind, PodList, Status};
 use super::owners::Owners;
-use super::pod::{self, Rules};
 use agent_core::process::PodUid;
+use agent_core::process::kubernetes::object::{self, Change};
+use agent_core::process::kubernetes::read::{self, Rules};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub struct Watch {
 /// Why a list or watch ended.
 enum End {
     Fault(Fault),
+    /// There is room again for pods that nobody remembers.
+    List,
     /// The assembler has ended.
     Closed,
 }
@@ -83,7 +85,7 @@ impl Watch {
             match ended {
                 End::Closed => return,
                 // Not a fault of anybody: what was missed is in the next list.
-                End::Fault(Fault::Expired) => {
+                End::Fault(Fault::Expired) | End::List => {
                     self.fresh = true;
                     sleep(SHORT.saturating_sub(began.elapsed())).await;
                 }
@@ -129,7 +131,7 @@ impl Watch {
         let version = if self.fresh { "" } else { "&resourceVersion=0" };
         let path = format!("/api/v1/pods?{}{version}", self.selector);
         let answer = self.client.get(&path, WHOLE).await?;
-        let list: PodList = serde_json::from_slice(&answer)
+        let list = object::list(&answer)
             .map_err(|why| Fault::Unreachable(format!("its list of pods is none: {why}")))?;
         self.owners.forget_failures();
         let mut there = HashSet::new();
@@ -139,14 +141,13 @@ impl Watch {
             }
         }
         self.cache.retain(&there).await?;
-        let version = list.metadata.resource_version;
-        if !is_version(&version) {
+        let Some(version) = object::version(&list.metadata.resource_version) else {
             let why = "its list of pods has no version to watch from".to_owned();
             return Err(Fault::Unreachable(why).into());
-        }
+        };
         self.fresh = false;
         self.is_current();
-        Ok(version)
+        Ok(version.to_owned())
     }
 
     /// One watch, to its end.
@@ -161,7 +162,7 @@ impl Watch {
         let result = self.events(&mut lines, version).await;
         match &result {
             Err(End::Fault(fault)) => self.knowledge.failed(fault),
-            Ok(()) | Err(End::Closed) => self.knowledge.answered(),
+            Ok(()) | Err(End::Closed | End::List) => self.knowledge.answered(),
         }
         result
     }
@@ -170,49 +171,41 @@ impl Watch {
         while let Some(line) = lines.next().await? {
             let readable = self.event(&line, version).await?;
             self.knowledge.event(readable);
+            if self.cache.wants_list() {
+                return Err(End::List);
+            }
         }
         Ok(())
     }
 
     /// Takes an event; false when it is none.
     async fn event(&mut self, line: &Bytes, version: &mut String) -> Result<bool, End> {
-        let Ok(Kind { kind }) = serde_json::from_slice(line) else { return Ok(false) };
-        if kind == "ERROR" {
-            let status = serde_json::from_slice::<Holds<Status>>(line);
-            let status = status.map(|holds| holds.object).unwrap_or_default();
-            return Err(client::fault(status.code, status.why()).into());
-        }
-        let Ok(Holds { object: pod }) = serde_json::from_slice::<Holds<object::Pod>>(line) else {
-            return Ok(false);
+        let event = object::event(line);
+        let known = match event.change {
+            Change::Put(pod) => self.put(&pod).await?.is_some(),
+            Change::Gone(uid) => {
+                self.cache.remove(uid).await?;
+                true
+            }
+            Change::Bookmark => true,
+            Change::Failed(status) => {
+                return Err(client::fault(status.code, status.why()).into());
+            }
+            Change::Unreadable => false,
         };
-        let known = match kind.as_str() {
-            "ADDED" | "MODIFIED" => self.put(&pod).await?.is_some(),
-            "DELETED" => match PodUid::parse(&pod.metadata.uid) {
-                Some(uid) => {
-                    self.cache.remove(uid).await?;
-                    true
-                }
-                None => false,
-            },
-            "BOOKMARK" => true,
-            _ => false,
-        };
-        if is_version(&pod.metadata.resource_version) {
-            *version = pod.metadata.resource_version;
+        if let Some(next) = event.version {
+            *version = next;
         }
         Ok(known)
     }
 
     async fn put(&mut self, pod: &object::Pod) -> Result<Option<PodUid>, Closed> {
         let owners = self.owners.of(&pod.metadata, &self.client).await;
-        let Some(pod) = pod::of(pod, owners, &self.rules) else { return Ok(None) };
+        let Some((pod, cut)) = read::pod(pod, owners, &self.rules) else { return Ok(None) };
         let uid = pod.uid;
-        self.cache.put(pod).await?;
+        if self.cache.put(pod).await? {
+            self.knowledge.cut(cut);
+        }
         Ok(Some(uid))
     }
-}
-
-/// A version goes into a query, and is opaque otherwise.
-fn is_version(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

@@ -5,10 +5,8 @@ use super::proc_dir::ProcDir;
 use super::user::UserNames;
 use agent_common::record::{Exec, flag};
 use agent_core::event::ProcessKey;
-use agent_core::process::{
-    KEPT_ENVIRONMENT, MAX_ARGS_BYTES, ProcessFacts, START_TICK_NS, split_args,
-};
-use agent_core::redact;
+use agent_core::process::proc::{self, Stat};
+use agent_core::process::{MAX_ARGS_BYTES, ProcessFacts, START_TICK_NS};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
@@ -21,9 +19,6 @@ const MAX_CGROUP: usize = 16 * 1024;
 /// Bytes read of `environ`, to find a few variables in: an environment may be megabytes.
 const MAX_ENVIRON: usize = 256 * 1024;
 
-/// Longest value kept of a variable.
-const MAX_VARIABLE: usize = 8 * 1024;
-
 /// Reads facts of processes, with buffers kept from one to the next.
 pub struct ProcessReader {
     root: PathBuf,
@@ -34,20 +29,6 @@ pub struct ProcessReader {
     buffer: Vec<u8>,
     counts: ReadCounts,
 }
-
-/// `/proc/PID/stat`, as far as it is needed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub comm: String,
-    pub parent: u32,
-    /// Since boot.
-    pub start_ticks: u64,
-    /// It ends, or waits for its parent to notice: its memory is gone, and cgroup v1 shows the root.
-    pub ends: bool,
-}
-
-/// In `stat`'s flags: the task has begun to end (`PF_EXITING`). Before it gives anything up.
-const EXITING: u64 = 0x4;
 
 impl Default for ProcessReader {
     fn default() -> Self {
@@ -158,7 +139,7 @@ impl ProcessReader {
                 return None;
             }
         };
-        let stat = parse_stat(&self.buffer);
+        let stat = proc::stat(&self.buffer);
         self.counts.unreadable += u64::from(stat.is_none());
         stat.map(|stat| (dir, stat))
     }
@@ -166,7 +147,7 @@ impl ProcessReader {
     /// What was read before this may be of a process that was about to end, and half of it missing.
     fn ends(&mut self, dir: &ProcDir) -> bool {
         let read = dir.read("stat", MAX_STATUS, &mut self.buffer);
-        read.is_err() || parse_stat(&self.buffer).is_none_or(|stat| stat.ends)
+        read.is_err() || proc::stat(&self.buffer).is_none_or(|stat| stat.ends)
     }
 
     fn of_dir(
@@ -178,9 +159,9 @@ impl ProcessReader {
     ) -> ProcessFacts {
         let executable = self.part(dir.link("exe"));
         let deleted = executable.strip_suffix(" (deleted)").map(str::to_owned);
-        let (user_id, vpid) = parse_status(self.file(dir, "status", MAX_STATUS), key.tgid);
-        let args = args_of(self.file(dir, "cmdline", MAX_ARGS_BYTES));
-        let environment = kept_environment(self.file(dir, "environ", MAX_ENVIRON));
+        let (user_id, vpid) = proc::status(self.file(dir, "status", MAX_STATUS), key.tgid);
+        let args = proc::arguments(self.file(dir, "cmdline", MAX_ARGS_BYTES));
+        let environment = proc::environment(self.file(dir, "environ", MAX_ENVIRON));
         self.counts.environ_cut += u64::from(self.buffer.len() == MAX_ENVIRON);
         ProcessFacts {
             key,
@@ -215,49 +196,6 @@ impl ProcessReader {
             String::new()
         })
     }
-}
-
-/// `PID (comm) state ppid … starttime`; the name may hold anything, so its end is the last `)`.
-pub(super) fn parse_stat(stat: &[u8]) -> Option<Stat> {
-    let open = stat.iter().position(|&byte| byte == b'(')?;
-    let close = stat.iter().rposition(|&byte| byte == b')')?;
-    let comm = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
-    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?; // field 3
-    let parent = fields.next()?.parse().ok()?;
-    let flags: u64 = fields.nth(9 - 5)?.parse().ok()?;
-    let start_ticks = fields.nth(22 - 10)?.parse().ok()?;
-    let ends = matches!(state, "Z" | "X" | "x") || flags & EXITING != 0;
-    Some(Stat { comm, parent, start_ticks, ends })
-}
-
-/// Effective user, and the number in the innermost pid namespace (0 when it is `tgid`).
-pub(super) fn parse_status(status: &[u8], tgid: u32) -> (u32, u32) {
-    let text = String::from_utf8_lossy(status);
-    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-    let uid = line("Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
-    let innermost: Option<u32> =
-        line("NSpid:").and_then(|ids| ids.split_whitespace().last()?.parse().ok());
-    (uid.unwrap_or(0), innermost.filter(|&vpid| vpid != tgid).unwrap_or(0))
-}
-
-/// The redacted arguments. A title set over them is padded with NULs.
-fn args_of(cmdline: &[u8]) -> Vec<String> {
-    let end = cmdline.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    redact::args(&split_args(cmdline.get(..end).unwrap_or_default()))
-}
-
-/// The variables that names need, and no other.
-fn kept_environment(environ: &[u8]) -> Vec<(String, String)> {
-    let kept = environ.split(|&byte| byte == 0).filter_map(|variable| {
-        let at = variable.iter().position(|&byte| byte == b'=')?;
-        let (name, value) = (variable.get(..at)?, variable.get(at + 1..)?);
-        let name = KEPT_ENVIRONMENT.iter().find(|kept| kept.as_bytes() == name)?;
-        let fits = value.len() <= MAX_VARIABLE;
-        fits.then(|| ((*name).to_owned(), String::from_utf8_lossy(value).into_owned()))
-    });
-    kept.take(KEPT_ENVIRONMENT.len()).collect()
 }
 
 /// Boot-time offset of this process's time namespace, ns: /proc adds it to the starts it shows.

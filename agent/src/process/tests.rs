@@ -1,8 +1,8 @@
 //! Tests against processes that really run.
 
 use super::ProcessReader;
-use super::read::{parse_stat, parse_status, parse_time_offset};
-use super::user::{UserNames, parse_passwd};
+use super::read::parse_time_offset;
+use super::user::UserNames;
 use agent_common::record::{Exec, FILENAME_LEN, Header};
 use agent_core::event::ProcessKey;
 use agent_core::process::{HostFacts, ProcessTable};
@@ -255,31 +255,13 @@ fn a_process_that_has_ended_and_was_not_waited_for_is_not_read() {
 }
 
 #[test]
-fn lines_of_stat_and_status_are_understood() {
-    let tail = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 8612 9 10";
-    let stat = parse_stat(format!("12 (a) b (c) {tail}").as_bytes()).unwrap();
-    assert_eq!((stat.comm.as_str(), stat.parent, stat.start_ticks), ("a) b (c", 7, 8612));
-    assert!(!stat.ends);
-    for tail in [tail.replacen('S', "Z", 1), tail.replace("4194560", "4194564")] {
-        assert!(parse_stat(format!("12 (a) {tail}").as_bytes()).unwrap().ends, "{tail}");
-    }
-    for cut in ["", "12", "12 (a", "12 )a(", "12 (a) S", "12 (a) S x", "12 (a) S 7 1 1 0"] {
-        assert_eq!(parse_stat(cut.as_bytes()), None, "{cut}");
-    }
-    let status = b"Name:\tx\nUid:\t1000\t33\t0\t0\nNSpid:\t500\t20\t3\n";
-    assert_eq!(parse_status(status, 500), (33, 3));
-    assert_eq!(parse_status(b"Uid:\t0\t0\t0\t0\nNSpid:\t500\n", 500), (0, 0));
-    assert_eq!(parse_status(b"Uid:\nNSpid:\n", 500), (0, 0));
+fn the_offset_of_a_time_namespace_is_read() {
     assert_eq!(parse_time_offset("monotonic 0 0\nboottime 86400 5\n"), Some(86_400_000_000_005));
     assert_eq!(parse_time_offset("monotonic 0 0\n"), None);
 }
 
 #[test]
-fn users_have_the_first_name_of_their_number() {
-    let names = parse_passwd("root:x:0:0::/:/bin/sh\ntoor:x:0:0\n\nbad\nwww:x:33:\nx:y:z\n");
-    assert_eq!(names.get(&0).map(String::as_str), Some("root"));
-    assert_eq!(names.get(&33).map(String::as_str), Some("www"));
-    assert_eq!(names.len(), 2);
+fn users_are_named_by_a_file() {
     let mut none = UserNames::of_file("/nonexistent".into());
     assert_eq!(none.name(0), "");
     let directory = tempfile::tempdir().unwrap();

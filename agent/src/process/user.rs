@@ -1,5 +1,6 @@
 //! Names of users, out of the host's `/etc/passwd`.
 
+use agent_core::process::proc;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -8,9 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes read of the file: a hundred thousand users.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
-
-/// Longest name (`LOGIN_NAME_MAX`).
-const MAX_NAME: usize = 256;
 
 /// How often a change of the file is looked for.
 const RECHECK: Duration = Duration::from_secs(10);
@@ -53,22 +51,8 @@ impl UserNames {
         }
         let mut bytes = Vec::new();
         if file.take(MAX_FILE).read_to_end(&mut bytes).is_ok() {
-            self.names = parse_passwd(&String::from_utf8_lossy(&bytes));
+            self.names = proc::users(&String::from_utf8_lossy(&bytes));
             self.modified = modified;
         }
     }
-}
-
-/// `name:password:uid:…`; the first name of a number counts, as in the C library.
-pub(super) fn parse_passwd(text: &str) -> HashMap<u32, String> {
-    let mut names = HashMap::new();
-    for line in text.lines() {
-        let mut fields = line.split(':');
-        let name = fields.next().filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
-        let uid = fields.nth(1).and_then(|uid| uid.parse().ok());
-        if let (Some(name), Some(uid)) = (name, uid) {
-            names.entry(uid).or_insert_with(|| name.to_owned());
-        }
-    }
-    names
 }

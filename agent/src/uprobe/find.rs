@@ -2,6 +2,7 @@
 
 use super::open;
 use super::target::FileKey;
+use agent_core::process::proc;
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -85,44 +86,18 @@ pub fn of_process(pid: u32) -> Vec<Mapping> {
     }
     let mut seen = HashSet::new();
     let lines = String::from_utf8_lossy(&text);
-    let mappings = lines.lines().filter_map(|line| mapping(pid, line));
-    mappings.filter(|mapping| seen.insert(mapping.inode.clone())).collect()
-}
-
-/// One line: `range rwxp offset device inode  path`.
-fn mapping(pid: u32, line: &str) -> Option<Mapping> {
-    let mut words = line.splitn(6, ' ');
-    let (range, access) = (words.next()?, words.next()?);
-    let (device, inode) = (words.nth(1)?, words.next()?.parse().ok()?);
-    let path = words.next()?.trim_start();
-    let is_code = access.as_bytes().get(2) == Some(&b'x') && path.starts_with('/') && inode != 0;
-    is_code.then(|| Mapping {
+    let mappings = lines.lines().filter_map(proc::code).map(|code| Mapping {
         pid,
-        range: range.to_owned(),
-        inode: (device.to_owned(), inode),
-        path: PathBuf::from(path.strip_suffix(" (deleted)").unwrap_or(path)),
-    })
+        range: code.range.to_owned(),
+        inode: (code.device.to_owned(), code.inode),
+        path: PathBuf::from(code.path),
+    });
+    mappings.filter(|mapping| seen.insert(mapping.inode.clone())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_files_with_code_count() {
-        let line = "7f00-7f10 r-xp 0001c000 fd:01 2261                 /usr/lib/lib x.so (deleted)";
-        let found = mapping(7, line).unwrap();
-        assert_eq!(found.path, Path::new("/usr/lib/lib x.so"));
-        assert_eq!((found.range.as_str(), found.inode.1), ("7f00-7f10", 2261));
-        for (why, line) in [
-            ("data", "7f00-7f10 rw-p 0001c000 fd:01 2261 /usr/lib/x.so"),
-            ("no file", "7f00-7f10 r-xp 00000000 00:00 0 [vdso]"),
-            ("anonymous", "7f00-7f10 r-xp 00000000 00:00 0 "),
-            ("cut", "7f00-7f10 r-xp"),
-        ] {
-            assert_eq!(mapping(7, line), None, "{why}");
-        }
-    }
 
     #[test]
     fn this_process_maps_its_own_program() {

@@ -1,16 +1,18 @@
 //! Pods of this node, and what a process in one of them is called.
 //!
-//! What the API server says of a pod comes in as [`PodChange`], read by `agent` or out of a
-//! recording. A process is found by its cgroup: it names the pod's uid, which the API server knows
+//! What the API server says ([`object`], cut by [`read`]) comes in as [`PodChange`], asked for by
+//! `agent` or out of a recording. A process is found by its cgroup: it names the pod's uid, which the API server knows
 //! before a container of the pod runs, so that a new pod's first span has its name. The name of the
 //! container is known by the id in the cgroup once the kubelet has reported it (a second or so
 //! later), or at once where the pod has one container only.
 
 mod name;
+pub mod object;
+pub mod read;
 mod table;
 
-pub use name::{Version, pod_attributes};
-pub use table::{PodTable, Workload};
+pub use name::{Version, is_for_the_server, pod_attributes};
+pub use table::{MAX_PODS, PodTable, Workload};
 
 use super::PodUid;
 use std::sync::Arc;

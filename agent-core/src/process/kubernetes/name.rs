@@ -77,6 +77,29 @@ pub fn pod_attributes(
     }
 }
 
+/// Whether nobody else's word for an attribute stands beside what the API server says of a pod: what the pod
+/// is, also in what it is not (a StatefulSet's pod has no Deployment). Of what the server does not say, a claim
+/// stands that fits it: which of several containers this is, the uid of an owner that it names.
+pub fn is_for_the_server(workload: &Workload, key: &str, value: &str) -> bool {
+    let pod = &workload.pod;
+    let container = workload.container().is_some();
+    match key {
+        "k8s.namespace.name" | "k8s.pod.name" | "k8s.pod.uid" | "k8s.node.name" => true,
+        "k8s.container.name" => container || pod.containers.iter().all(|one| one.name != value),
+        _ if key.starts_with("container.image.") => container,
+        _ => {
+            let of = |kind: &OwnerKind| {
+                let rest = key.strip_prefix(kind.attribute().strip_suffix(".name")?)?;
+                matches!(rest, ".name" | ".uid").then_some((*kind, rest))
+            };
+            match OwnerKind::ALL.iter().find_map(of) {
+                Some((kind, ".uid")) => pod.owners.iter().all(|(owner, _)| *owner != kind),
+                owner => owner.is_some() || key.starts_with("k8s.replicationcontroller."),
+            }
+        }
+    }
+}
+
 fn fact_of_label(key: &str, value: &str, text: &mut dyn FnMut(&str, &str)) {
     text(&format!("{LABEL}{key}"), value);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Most pods: a kubelet runs 110 unless it is told otherwise, and 500 where clusters are built for
 /// many. A pod is about 2 KiB.
-const MAX_PODS: usize = 1024;
+pub const MAX_PODS: usize = 1024;
 
 /// What every runtime calls the program that holds a pod's namespaces (`registry.k8s.io/pause`).
 const PAUSE: &str = "pause";

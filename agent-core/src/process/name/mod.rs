@@ -16,6 +16,7 @@
 mod found;
 mod java;
 mod language;
+mod loader;
 mod manager;
 mod python;
 mod rule;
@@ -46,10 +47,10 @@ pub struct Identity {
 
 /// Reads a process's identity from its executable, arguments, directory and manager.
 pub fn identify(facts: &ProcessFacts) -> Identity {
-    let path = facts.executable.trim_end_matches(" (deleted)");
-    let (name, args) = program(facts, base(path));
+    let program = program(facts);
+    let Program { name, path, .. } = program;
     let interpreter = interpreter(name);
-    let found = named(facts, name, args, interpreter);
+    let found = named(facts, &program, interpreter);
     let (service, namespace) =
         found.map_or((None, None), |found| (Some(found.name), found.namespace));
     let go = (!facts.go.is_empty()).then_some("go");
@@ -84,14 +85,13 @@ pub fn hosts_code(executable: &str) -> bool {
 
 fn named(
     facts: &ProcessFacts,
-    name: &str,
-    args: &[String],
+    program: &Program<'_>,
     interpreter: Option<&Interpreter>,
 ) -> Option<Found> {
     let run = interpreter.and_then(|interpreter| {
-        (interpreter.service)(args, facts).or_else(|| title::of_title(facts))
+        (interpreter.service)(program.args, facts).or_else(|| title::of_title(facts))
     });
-    let own = run.unwrap_or_else(|| of_executable(name, facts, interpreter.is_some()));
+    let own = run.unwrap_or_else(|| of_executable(program, facts, interpreter.is_some()));
     if own.evidence == Evidence::Declared {
         return Some(own);
     }
@@ -106,21 +106,44 @@ fn named(
 
 /// A program is named after itself, or its directory where its own name says nothing:
 /// `/opt/shop/bin/server`.
-fn of_executable(name: &str, facts: &ProcessFacts, hosts_code: bool) -> Found {
-    let stem = script_stem(name);
+fn of_executable(program: &Program<'_>, facts: &ProcessFacts, hosts_code: bool) -> Found {
+    let stem = script_stem(program.name);
     if hosts_code {
         return Found::vague(stem);
     }
     if !is_generic(stem) {
         return Found::runs(stem);
     }
-    let directory = facts.executable.rsplit_once('/').map_or("", |(directory, _)| directory);
-    of_directory(directory).map_or_else(|| Found::vague(stem), Found::runs)
+    let directory = program.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    // Behind the loader a path may be relative.
+    let from = if program.path.starts_with('/') { "" } else { facts.working_directory.as_str() };
+    let named = of_directory(directory).or_else(|| of_directory(from));
+    named.map_or_else(|| Found::vague(stem), Found::runs)
 }
 
-/// The program's file name, and the arguments behind it. Looks through the dynamic loader, busybox,
-/// and an exec record, which names the script where /proc names its interpreter.
-fn program<'a>(facts: &'a ProcessFacts, executable: &'a str) -> (&'a str, &'a [String]) {
+/// What runs.
+struct Program<'a> {
+    /// File name.
+    name: &'a str,
+    path: &'a str,
+    /// Behind its name.
+    args: &'a [String],
+}
+
+fn program(facts: &ProcessFacts) -> Program<'_> {
+    let path = facts.executable.trim_end_matches(" (deleted)");
+    if loader::is_loader(base(path))
+        && let Some((path, args)) = loader::program(facts.args.get(1..).unwrap_or_default())
+    {
+        return Program { name: base(path), path, args };
+    }
+    let (name, args) = name_and_args(facts, base(path));
+    Program { name, path, args }
+}
+
+/// The program's file name, and the arguments behind it. Looks through busybox and an exec record, which
+/// names the script where /proc names its interpreter.
+fn name_and_args<'a>(facts: &'a ProcessFacts, executable: &'a str) -> (&'a str, &'a [String]) {
     let args = facts.args.get(1..).unwrap_or_default();
     let first = facts.args.first().map_or("", |arg| base(arg));
     let script_named = args.contains(&facts.executable);
@@ -129,11 +152,6 @@ fn program<'a>(facts: &'a ProcessFacts, executable: &'a str) -> (&'a str, &'a [S
         (name, args)
     } else if interpreter(executable).is_none() && script_named && interpreter(first).is_some() {
         (first, args)
-    } else if executable.starts_with("ld-linux") || executable.starts_with("ld-musl") {
-        match args.split_first() {
-            Some((program, args)) if !program.starts_with('-') => (base(program), args),
-            _ => (executable, args),
-        }
     } else if executable == "busybox" {
         match args.split_first() {
             Some((applet, args)) if first == "busybox" => (base(applet), args),

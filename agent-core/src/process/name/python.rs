@@ -86,13 +86,62 @@ fn launched(name: &str, args: &[String], facts: &ProcessFacts) -> Option<Found> 
     if !LAUNCHERS.contains(&name) {
         return None;
     }
-    // gunicorn's short option for `--name`; celery's is another.
-    let short = args.iter().position(|arg| arg == "-n").filter(|_| name == "gunicorn");
+    let found = match name {
+        "gunicorn" => of_gunicorn(args, facts),
+        _ => launched_app(args, facts),
+    };
+    Some(found.unwrap_or_else(|| in_directory(name, facts)))
+}
+
+/// `gunicorn [OPTIONS] [APP]`, where the application may be a module alone. Its files configure
+/// (`-c conf.py`): what they name is not read.
+fn of_gunicorn(args: &[String], facts: &ProcessFacts) -> Option<Found> {
+    // Its short option for `--name`; celery's is another.
+    let short = args.iter().position(|arg| arg == "-n");
     let declared = short.and_then(|at| Found::declared(args.get(at + 1)?));
-    // `gunicorn -c conf.py`: the application is named in a file, which is not read.
-    Some(
-        declared.or_else(|| launched_app(args, facts)).unwrap_or_else(|| in_directory(name, facts)),
-    )
+    let named = option(args, &["--name", "--proc-name"]).filter(|name| !name.starts_with('-'));
+    if let Some(found) = declared.or_else(|| named.and_then(Found::declared)) {
+        return Some(found);
+    }
+    let spec = args.iter().find_map(|arg| module_of_spec(arg));
+    let module = spec.or_else(|| gunicorns_module(args)).or_else(|| bare_module(args))?;
+    Some(application(module, facts))
+}
+
+/// The first argument that is neither an option nor the value of one. An option that is not known may have
+/// a value: what stands behind it is taken for that.
+fn gunicorns_module(args: &[String]) -> Option<&str> {
+    const ALONE: [&str; 19] = [
+        "-D",
+        "-R",
+        "--capture-output",
+        "--daemon",
+        "--disable-redirect-access-to-syslog",
+        "--do-handshake-on-connect",
+        "--enable-stdio-inheritance",
+        "--initgroups",
+        "--log-syslog",
+        "--no-sendfile",
+        "--permit-obsolete-folding",
+        "--permit-unconventional-http-method",
+        "--permit-unconventional-http-version",
+        "--preload",
+        "--proxy-protocol",
+        "--reload",
+        "--reuse-port",
+        "--spew",
+        "--suppress-ragged-eofs",
+    ];
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let glued = arg.contains('=') || (!arg.starts_with("--") && arg.len() > 2);
+        if !arg.starts_with('-') {
+            return is_module(arg).then_some(arg);
+        } else if !glued && !ALONE.contains(&arg.as_str()) {
+            rest.next();
+        }
+    }
+    None
 }
 
 /// The application among a launcher's arguments.
@@ -116,23 +165,45 @@ pub(super) fn launched_app(args: &[String], facts: &ProcessFacts) -> Option<Foun
     if let Some(module) =
         spec.or_else(|| named.filter(|name| is_module(name))).or_else(|| bare_module(args))
     {
-        return Some(application(module, facts));
+        // uvicorn's: where it looks for the module.
+        return Some(match option(args, &["--app-dir"]) {
+            Some(directory) => application_in(module, &below(&facts.working_directory, directory)),
+            None => application(module, facts),
+        });
     }
     let file = args.iter().find(|arg| arg.ends_with(".py") && !arg.contains('='));
     let config = args.iter().find_map(|arg| arg.strip_suffix(".ini"));
     let config = config.map(|path| script_stem(base(path))).filter(|stem| !is_generic(stem));
-    // `gunicorn -c gunicorn.conf.py` configures, `fastapi run main.py` runs.
+    // `hypercorn -c hypercorn.conf.py` configures, `fastapi run main.py` runs.
     let runs = file.filter(|path| !path.ends_with(".conf.py") && !path.ends_with("_conf.py"));
     runs.map(|path| of_script(path, facts)).or_else(|| config.map(Found::runs))
 }
 
 /// A module that holds an application, named after its directory where its own name says nothing.
 pub(super) fn application(module: &str, facts: &ProcessFacts) -> Found {
+    application_in(module, &facts.working_directory)
+}
+
+fn application_in(module: &str, directory: &str) -> Found {
     let name = of_module(module);
     if !is_generic(name) {
         return Found::runs(name);
     }
-    of_directory(&facts.working_directory).map_or_else(|| Found::vague(name), Found::runs)
+    of_directory(directory).map_or_else(|| Found::vague(name), Found::runs)
+}
+
+/// `path`, where it is relative seen from `directory`.
+fn below(directory: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// `gunicorn -w 4 shop.wsgi`: a module at the end that is no option's value.

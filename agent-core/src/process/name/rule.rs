@@ -139,6 +139,10 @@ impl NameRule {
         if value.len() > MAX_NAME {
             return mistakes.add(format!("{key} has more than {MAX_NAME} bytes"), "a shorter one");
         }
+        if let Some(control) = value.chars().find(|c| c.is_control()) {
+            let what = format!("{key} holds the control character {control:?}");
+            return mistakes.add(what, "only characters that can be printed");
+        }
         match key {
             "name" => self.naming.name = value.to_owned(),
             "namespace" => self.naming.namespace = Some(value.to_owned()),

@@ -73,6 +73,13 @@ fn every_mistake_of_a_rule_is_named() {
         ("exe=java", vec!["it gives no name"]),
         ("exe=java,name=", vec!["name is empty"]),
         ("exe=java,name=a,name=b", vec!["name is given twice"]),
+        (
+            "exe=java,name=a\u{1b}[2Jb,namespace=\u{9b}x\ny",
+            vec![
+                "name holds the control character '\\u{1b}'",
+                "namespace holds the control character '\\u{9b}'",
+            ],
+        ),
         ("java,name=a,exe=x", vec!["\"java\" has no ="]),
         (
             "exee=java,exe=[,nam=a",

@@ -18,6 +18,7 @@ fn a_process_is_named_after_what_it_runs() {
     const PY: &str = "/usr/bin/python3.11";
     const NODE: &str = "/usr/local/bin/node";
     const JAVA: &str = "/usr/lib/jvm/java-17/bin/java";
+    const LD: &str = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
     // Executable, arguments, directory, name.
     let cases = [
         ("/usr/sbin/nginx", "nginx: worker process", "/", "nginx"),
@@ -37,6 +38,12 @@ fn a_process_is_named_after_what_it_runs() {
         (PY, "python3|-m|uvicorn|orders.main:app|--port|80", "/", "orders"),
         (PY, "python3|-m|uvicorn|main:app", "/srv/cart", "cart"),
         (PY, "python3|-m|uvicorn|main:app", "/app", "main"),
+        (PY, "python3|/usr/bin/uvicorn|--app-dir|/srv/cart|main:app", "/srv/x", "cart"),
+        (PY, "python3|/usr/bin/uvicorn|main:app|--app-dir=src", "/srv/cart", "cart"),
+        (PY, "python3|/usr/bin/uvicorn|--app-dir|../stock/src|main:app", "/srv/cart", "stock"),
+        (PY, "python3|/usr/bin/uvicorn|--app-dir|..|main:app", "/srv/cart", "main"),
+        (PY, "python3|/usr/bin/uvicorn|--app-dir|/srv/x|orders.main:app", "/", "orders"),
+        (PY, "python3|/usr/bin/uvicorn|--app-dir|/app|main:app", "/srv/cart", "main"),
         (PY, "python3|-m|shop.main", "/", "shop"),
         (PY, "python3|-m|main", "/srv/cart", "cart"),
         (PY, "python3|-c|import x", "/", "python3.11"),
@@ -58,6 +65,14 @@ fn a_process_is_named_after_what_it_runs() {
         ),
         (PY, "/usr/bin/python3|/usr/bin/gunicorn|shop.wsgi", "/", "shop"),
         (PY, "/usr/bin/python3|/usr/bin/gunicorn|--name|cart|m:app", "/", "cart"),
+        (PY, "/usr/bin/python3|/usr/bin/gunicorn|shop", "/", "shop"),
+        (PY, "python3|/usr/bin/gunicorn|-w|4|-b|:80|shop", "/", "shop"),
+        (PY, "python3|/usr/bin/gunicorn|-w4|--reload|--bind=:80|shop|-k|gthread", "/", "shop"),
+        (PY, "python3|/usr/bin/gunicorn|app", "/srv/cart", "cart"),
+        (PY, "python3|/usr/bin/gunicorn|-c|conf.py|shop", "/", "shop"),
+        (PY, "python3|/usr/bin/gunicorn|-c|conf.py", "/srv/cart", "cart"),
+        (PY, "python3|/usr/bin/gunicorn|--newer-option|shop", "/", "gunicorn"),
+        (PY, "python3|/usr/bin/gunicorn|-k|gthread", "/", "gunicorn"),
         (PY, "python3|/usr/bin/gunicorn|-c|gunicorn.conf.py", "/srv/shop", "shop"),
         (PY, "python3|/usr/bin/gunicorn|-c|gunicorn.conf.py", "/", "gunicorn"),
         (PY, "python3|/usr/bin/gunicorn|-n|cart|shop.wsgi", "/", "cart"),
@@ -168,6 +183,14 @@ fn a_process_is_named_after_what_it_runs() {
         ("/usr/bin/busybox", "httpd|-f", "/", "httpd"),
         ("/usr/bin/busybox", "busybox|nc|-l", "/", "nc"),
         ("/lib64/ld-linux-x86-64.so.2", "/lib64/ld-linux-x86-64.so.2|/opt/cart", "/", "cart"),
+        (LD, "ld.so|--library-path|/opt/lib|/opt/shop/bin/cart|--list", "/", "cart"),
+        (LD, "ld.so|--inhibit-cache|--argv0|x|--preload|a.so|/opt/shop/bin/server", "/", "shop"),
+        (LD, "ld.so|./bin/server", "/srv/depot", "depot"),
+        (LD, "ld.so|--library-path|/l|/usr/bin/python3.11|/srv/orders/orders.py", "/", "orders"),
+        (LD, "ld.so|--new-option|/opt/cart", "/", "ld-linux-x86-64.so.2"),
+        (LD, "ld.so|--library-path", "/", "ld-linux-x86-64.so.2"),
+        ("/lib/ld-musl-x86_64.so.1", "ld|--library-path=/l|--|/opt/cart", "/", "cart"),
+        ("/lib/x86_64-linux-gnu/ld-2.31.so", "ld|/opt/cart", "/", "cart"),
         ("", "/opt/cart|x", "/", "cart"),
         ("", "", "/", "comm"),
     ];

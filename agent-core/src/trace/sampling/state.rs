@@ -41,16 +41,23 @@ pub(in crate::trace) fn with_threshold(state: &str, threshold: u64, out: &mut St
     }
 }
 
+/// Those of characters that a header may have (W3C, section 3.3.1.3).
 fn members(state: &str) -> impl Iterator<Item = &str> {
-    state.split(',').map(str::trim).filter(|member| !member.is_empty())
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    let members = state.split(',').map(|member| member.trim_matches([' ', '\t']));
+    members.filter(move |member| !member.is_empty() && member.bytes().all(printable))
 }
 
 fn own(state: &str) -> Option<&str> {
     members(state).find_map(|member| member.strip_prefix("ot="))
 }
 
+/// Those that are of the specification's characters.
 fn fields(own: &str) -> impl Iterator<Item = (&str, &str)> {
-    own.split(';').filter_map(|field| field.split_once(':'))
+    let of_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let of_value = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let fields = own.split(';').filter_map(|field| field.split_once(':'));
+    fields.filter(move |(key, value)| key.bytes().all(of_key) && value.bytes().all(of_value))
 }
 
 #[cfg(test)]
@@ -69,6 +76,7 @@ mod tests {
             ("ot=rv:0123456789abcd", 1 << 55, "ot=th:8;rv:0123456789abcd"),
             ("ot=", 0, "ot=th:0"),
             (",,,", 0, "ot=th:0"),
+            ("a=\u{1}b,\tc=d\t,e=é,ot=a b:c;d:e;th :1;rp:f g", 0, "ot=th:0;d:e,c=d"),
         ] {
             let mut out = "old".to_owned();
             with_threshold(state, threshold, &mut out);

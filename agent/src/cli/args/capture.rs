@@ -81,14 +81,18 @@ pub struct Capture {
     /// Evidence that links spans within a process: all or none; for tests
     #[arg(long, value_name = "KINDS", hide = true)]
     link: Vec<String>,
-    /// Serve /livez, /readyz, /metrics and /status here, for example 127.0.0.1:9464
-    /// [default: off]
+    /// Serve /livez, /readyz and /metrics here, for example 127.0.0.1:9464, and to this host /status and
+    /// /processes [default: off]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
+    /// Answer /status and /processes, with command lines of this host's programs, to other hosts as well
+    #[arg(long)]
+    expose_status: bool,
 }
 
 impl Capture {
     pub fn flags(self) -> Flags {
+        let expose = if self.expose_status { vec!["true".to_owned()] } else { Vec::new() };
         vec![
             ("include", self.include),
             ("exclude", self.exclude),
@@ -112,6 +116,7 @@ impl Capture {
             ("capture", self.capture),
             ("link", self.link),
             ("listen", self.listen),
+            ("expose-status", expose),
         ]
     }
 }

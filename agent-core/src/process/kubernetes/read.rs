@@ -1,26 +1,26 @@
 //! A pod as the API server has it → as spans are named by it: only what is needed, and all of it cut.
 
-use super::object::{self, Owner};
-use agent_core::process::PodUid;
-use agent_core::process::kubernetes::{AppLabels, OwnerKind, Pod, PodContainer};
+use super::object;
+use super::{AppLabels, OwnerKind, Pod, PodContainer};
+use crate::process::PodUid;
 use globset::GlobSet;
 use std::collections::BTreeMap;
 
 /// Longest name, of anything: a DNS subdomain (RFC 1123) is what the API server allows.
-const MAX_NAME: usize = 253;
+pub(crate) const MAX_NAME: usize = 253;
 
 /// Longest value of a label (63 to the API server), or of an annotation that becomes an attribute.
-const MAX_VALUE: usize = 1024;
+pub(crate) const MAX_VALUE: usize = 1024;
 
 /// Longest reference to an image: registries allow 255 for the name and 128 for the tag; with host
 /// and digest.
 const MAX_IMAGE: usize = 640;
 
 /// Most labels and annotations that become attributes: they go out with every batch.
-const MAX_ATTRIBUTES: usize = 32;
+pub(crate) const MAX_ATTRIBUTES: usize = 32;
 
 /// Most containers of a pod.
-const MAX_CONTAINERS: usize = 64;
+pub(crate) const MAX_CONTAINERS: usize = 64;
 
 /// Prefix of annotations that are attributes of the resource.
 const RESOURCE: &str = "resource.opentelemetry.io/";
@@ -43,10 +43,24 @@ pub struct Rules {
     pub name_labels: bool,
 }
 
-/// What is needed of a pod. Without a uid it is none.
-pub fn of(pod: &object::Pod, owners: Vec<(OwnerKind, String)>, rules: &Rules) -> Option<Pod> {
+/// What was left of a pod because there is too much of it, for counting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Containers.
+    pub containers: u64,
+    /// Labels and annotations that would be attributes.
+    pub attributes: u64,
+}
+
+/// What is needed of a pod, and what there was no room for. Without a uid it is none.
+pub fn pod(
+    pod: &object::Pod,
+    owners: Vec<(OwnerKind, String)>,
+    rules: &Rules,
+) -> Option<(Pod, Cut)> {
     let object::Pod { metadata, spec, .. } = pod;
     let uid = PodUid::parse(&metadata.uid)?;
+    let mut lost = Cut::default();
     let empty = BTreeMap::new();
     let labels = metadata.labels.as_ref().unwrap_or(&empty);
     let annotations = metadata.annotations.as_ref().unwrap_or(&empty);
@@ -62,36 +76,22 @@ pub fn of(pod: &object::Pod, owners: Vec<(OwnerKind, String)>, rules: &Rules) ->
     let hash =
         annotations.get(CONFIG_HASH).filter(|hash| annotations.get(CONFIG_MIRROR) == Some(hash));
     let hash = hash.and_then(|hash| PodUid::parse(hash)).filter(|hash| !hash.is_uuid);
-    Some(Pod {
+    let read = Pod {
         uid,
         cgroup_uid: hash,
         namespace: cut(&metadata.namespace, MAX_NAME),
         name: cut(&metadata.name, MAX_NAME),
         node: cut(&spec.node_name, MAX_NAME),
-        labels: pairs(exported.map(|(key, value)| (key.as_str(), value))),
+        labels: pairs(exported.map(|(key, value)| (key.as_str(), value)), &mut lost),
         app: AppLabels { instance: app("instance"), name: app("name"), version: app("version") },
-        annotations: pairs(said),
+        annotations: pairs(said, &mut lost),
         owners: owners.into_iter().map(|(kind, name)| (kind, cut(&name, MAX_NAME))).collect(),
-        containers: containers(pod),
-    })
+        containers: containers(pod, &mut lost),
+    };
+    Some((read, lost))
 }
 
-/// The controller among those who claim to have made an object.
-pub fn controller(metadata: &object::Metadata) -> Option<&Owner> {
-    metadata.owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
-}
-
-/// The Deployment of a pod's replica set, where the names say it: it is called after the
-/// Deployment and the hash of the template, which is a label of the pod (Kubernetes, Deployments,
-/// pod-template-hash). Replica sets of other makers have another label.
-pub fn deployment<'a>(replica_set: &'a str, metadata: &object::Metadata) -> Option<&'a str> {
-    let hash =
-        metadata.labels.as_ref()?.get("pod-template-hash").filter(|hash| !hash.is_empty())?;
-    let name = replica_set.strip_suffix(hash.as_str())?.strip_suffix('-')?;
-    (!name.is_empty()).then_some(name)
-}
-
-fn containers(pod: &object::Pod) -> Vec<PodContainer> {
+fn containers(pod: &object::Pod, lost: &mut Cut) -> Vec<PodContainer> {
     let object::Pod { spec, status, .. } = pod;
     let asked = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers];
     let runs = [
@@ -100,6 +100,8 @@ fn containers(pod: &object::Pod) -> Vec<PodContainer> {
         &status.ephemeral_container_statuses,
     ];
     let runs: Vec<_> = runs.into_iter().flatten().flatten().take(2 * MAX_CONTAINERS).collect();
+    let all: usize = asked.iter().filter_map(|some| some.as_ref()).map(Vec::len).sum();
+    lost.containers += all.saturating_sub(MAX_CONTAINERS) as u64;
     let asked = asked.into_iter().flatten().flatten().take(MAX_CONTAINERS);
     let of = |container: &object::Container| {
         let runs = runs.iter().find(|status| status.name == container.name);
@@ -119,9 +121,20 @@ fn scheme_off(text: &str) -> &str {
     text.split_once("://").map_or(text, |(_, rest)| rest)
 }
 
-fn pairs<'a>(all: impl Iterator<Item = (&'a str, &'a String)>) -> Vec<(String, String)> {
-    let fits = all.filter(|(key, value)| key.len() <= 2 * MAX_NAME && value.len() <= MAX_VALUE);
-    fits.take(MAX_ATTRIBUTES).map(|(key, value)| (key.to_owned(), value.clone())).collect()
+fn pairs<'a>(
+    all: impl Iterator<Item = (&'a str, &'a String)>,
+    lost: &mut Cut,
+) -> Vec<(String, String)> {
+    let mut kept = Vec::new();
+    for (key, value) in all {
+        let fits = key.len() <= 2 * MAX_NAME && value.len() <= MAX_VALUE;
+        if fits && kept.len() < MAX_ATTRIBUTES {
+            kept.push((key.to_owned(), value.clone()));
+        } else {
+            lost.attributes += 1;
+        }
+    }
+    kept
 }
 
 /// No more than so many bytes.
@@ -148,7 +161,11 @@ mod tests {
     }
 
     fn read(value: Value, rules: &Rules) -> Option<Pod> {
-        of(&serde_json::from_value(value).unwrap(), Vec::new(), rules)
+        read_cut(value, rules).map(|(pod, _)| pod)
+    }
+
+    fn read_cut(value: Value, rules: &Rules) -> Option<(Pod, Cut)> {
+        pod(&serde_json::from_value(value).unwrap(), Vec::new(), rules)
     }
 
     fn whole() -> Value {
@@ -202,13 +219,13 @@ mod tests {
     #[test]
     fn a_deployment_is_known_by_the_names_and_no_other_maker_is_taken_for_one() {
         let pod: object::Pod = serde_json::from_value(whole()).unwrap();
-        let owner = controller(&pod.metadata).unwrap();
-        assert_eq!(owner.name, "web-6d9f5c7b8");
-        assert_eq!(deployment(&owner.name, &pod.metadata), Some("web"));
+        let (kind, owner) = pod.metadata.maker().unwrap();
+        assert_eq!((kind, owner.name.as_str()), (OwnerKind::ReplicaSet, "web-6d9f5c7b8"));
+        assert_eq!(pod.metadata.deployment(&owner.name), Some("web"));
         for other in ["web", "6d9f5c7b8", "-6d9f5c7b8", "web-6d9f5c7b9"] {
-            assert_eq!(deployment(other, &pod.metadata), None, "{other}");
+            assert_eq!(pod.metadata.deployment(other), None, "{other}");
         }
-        assert_eq!(deployment(&owner.name, &object::Metadata::default()), None);
+        assert_eq!(object::Metadata::default().deployment(&owner.name), None);
     }
 
     #[test]
@@ -240,7 +257,9 @@ mod tests {
         let many = (0..100).map(|at| json!({"name": format!("c{at}"), "image": image}));
         pod["spec"]["containers"] = many.collect();
         pod["metadata"]["labels"]["tall"] = "x".repeat(MAX_VALUE + 1).into();
-        let pod = read(pod, &rules(&["t*"])).unwrap();
+        let (pod, cut) = read_cut(pod, &rules(&["t*"])).unwrap();
+        // With the one that runs first; labels t0 to t99, tier, and the one that is too long.
+        assert_eq!(cut, Cut { containers: 101 - 64, attributes: 102 - 32 });
         assert_eq!(pod.name.len(), MAX_NAME - 1, "a character of two bytes is not cut in two");
         assert_eq!((pod.labels.len(), pod.containers.len()), (MAX_ATTRIBUTES, MAX_CONTAINERS));
         assert!(pod.labels.iter().all(|(key, _)| key != "tall"));
@@ -286,8 +305,8 @@ mod tests {
                 2 => pod["spec"] = value,
                 _ => pod["status"] = value,
             }
-            if let Ok(pod) = serde_json::from_value::<object::Pod>(pod) {
-                let _ = of(&pod, Vec::new(), &rules(&["*"]));
+            if let Ok(object) = serde_json::from_value::<object::Pod>(pod) {
+                let _ = super::pod(&object, Vec::new(), &rules(&["*"]));
             }
         }
     }
