@@ -2,9 +2,11 @@
 
 use kernspan_tests::agent::Agent;
 use kernspan_tests::cgroup::Cgroup;
+use kernspan_tests::client::curl;
+use kernspan_tests::ledger::Ledger;
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
-use kernspan_tests::process::{Process, free_port};
+use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::scenario::{Scenario, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Command;
@@ -12,6 +14,9 @@ use std::time::Duration;
 
 /// Programs that ask once and end.
 const PROGRAMS: usize = 20;
+
+/// Programs one after the other whose records, of a kilobyte and more, do not fit into a ring of 1 MiB.
+const STORM: usize = 2000;
 
 /// Sends `signal` to the agent.
 fn signal(agent: &Agent, signal: Signal) {
@@ -65,4 +70,46 @@ fn programs_that_are_gone_before_they_are_looked_at_have_their_container() {
     }
     let gone = report.ledger.cause("gone");
     assert!(gone >= PROGRAMS as u64, "only {gone} were gone: this shows nothing");
+}
+
+/// More programs than the ring has room for, while nobody reads it: who begins then is found all the same.
+#[test]
+fn a_program_whose_records_were_lost_is_named_soon() {
+    let Some(scenario) = Scenario::begin("lost records", &["curl", "python3"]) else { return };
+    let port = free_port();
+    let go = scenario.path("go");
+    // The shell is known; what it becomes at the end of its storm is told by a record without room.
+    let script = format!(
+        "until [ -e {0} ]; do sleep 0.02; done; n=0; while [ $n -lt {STORM} ]; do /bin/true; n=$((n + 1)); done; \
+         exec python3 -m http.server {port} --bind 127.0.0.1 --directory {1}",
+        go.display(),
+        scenario.dir().display()
+    );
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &script]);
+    let _server = Process::start(command, scenario.dir(), "server");
+    let agent = Agent::run(&scenario, &[]);
+
+    signal(&agent, Signal::STOP);
+    std::fs::write(&go, b"").expect("a file");
+    let url = format!("http://127.0.0.1:{port}/");
+    until("the server answers", Duration::from_secs(60), || {
+        let mut command = Command::new("curl");
+        let status = command.args(["-s", "-o", "/dev/null", &url]).status().expect("curl");
+        status.success().then_some(())
+    });
+    signal(&agent, Signal::CONT);
+    until("all processes have been looked at", Duration::from_secs(30), || {
+        let ledger = Ledger::from_status(&agent.status());
+        (ledger.cause("rescans") > 0).then_some(())
+    });
+    curl(&scenario, &[], &[format!("{url}?after")], 1);
+
+    let report = agent.stop();
+    let lost = report.ledger.count("kernel_process", "records", "lost");
+    assert!(lost > 0, "the ring had room for all: this shows nothing");
+    let of_server = |span: &&Span| span.kind == Kind::Server && span.text("url.query") == "after";
+    let services: Vec<&str> =
+        report.telemetry.spans.iter().filter(of_server).map(Span::service).collect();
+    assert_eq!(services, ["http.server"]);
 }

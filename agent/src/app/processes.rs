@@ -15,6 +15,7 @@ use crate::probe::control::Selection;
 use crate::process::ProcessReader;
 use crate::runtime::go::GoPrograms;
 use crate::runtime::known::What;
+use agent_common::counter;
 use agent_common::record::{Exec, Fork, flag};
 use agent_common::settings::process_verdict;
 use agent_core::event::{Event, ProcessKey, decode};
@@ -32,6 +33,9 @@ const HOUSEKEEPING_NS: u64 = 500_000_000;
 
 /// Processes looked at again between two looks at the ring: some 30 µs each.
 const MOST_REVISITS: usize = 64;
+
+/// Between two looks at all processes for want of records, ns: one costs some 50 µs a process.
+const RESCAN_NS: u64 = 5_000_000_000;
 
 /// Which processes the kernel side watches.
 pub struct Selector {
@@ -139,6 +143,10 @@ struct Counts {
     facts: u64,
     /// Boot time (ns) of the latest record.
     latest: u64,
+    /// Records that the ring had no room for, when all processes were last looked at, and when that was.
+    lost: u64,
+    rescanned: u64,
+    rescans: u64,
 }
 
 impl ProcessThread {
@@ -168,6 +176,9 @@ impl ProcessThread {
             let before = counts.records;
             let until = self.drain(began, &mut round, &mut counts);
             self.revisit(began, &mut round);
+            if began.saturating_sub(housekept) >= HOUSEKEEPING_NS {
+                self.rescan(began, &mut round, &mut counts);
+            }
             counts.facts += round.facts.len() as u64;
             if let Some(recorder) = &self.recorder {
                 recorder.tick(0, until);
@@ -252,6 +263,24 @@ impl ProcessThread {
         }
     }
 
+    /// Where the ring has lost records, somebody may have become somebody else unnoticed: looks at all
+    /// processes, as they are from now on.
+    fn rescan(&mut self, now_ns: u64, round: &mut Batch, counts: &mut Counts) {
+        let kernel = self.shared.kernel_counters();
+        let lost = kernel.get(counter::PROCESS_LOST as usize).copied().unwrap_or(0);
+        let is_due = now_ns.saturating_sub(counts.rescanned) >= RESCAN_NS;
+        if lost == counts.lost || !is_due || self.shared.drain_is_over() {
+            return;
+        }
+        (counts.lost, counts.rescanned) = (lost, now_ns);
+        counts.rescans += 1;
+        let all = self.reader.scan().unwrap_or_default();
+        // Without an executable: the kernel's own, and who ends.
+        for facts in all.into_iter().filter(|facts| !facts.executable.is_empty()) {
+            self.learn(ProcessFacts { since_ns: now_ns, ..facts }, round);
+        }
+    }
+
     /// Facts of those whose turn it is, as they are now.
     fn revisit(&mut self, now_ns: u64, round: &mut Batch) {
         for _ in 0..MOST_REVISITS {
@@ -292,6 +321,7 @@ impl ProcessThread {
             entry("records", Side::Lost("undecoded"), counts.undecoded),
             entry("facts", Side::Out, counts.facts),
             entry("processes", Side::Info("looked_at_again"), self.revisits.looks),
+            entry("processes", Side::Info("rescans"), counts.rescans),
             entry("processes", Side::Info("not_looked_at_again"), self.revisits.refused),
         ];
         entries.extend(self.reader.counts().ledger());
