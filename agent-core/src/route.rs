@@ -14,7 +14,9 @@
 //! | what is deeper than 12 | `{path}` |
 //! | any other | itself |
 //!
-//! A path that was answered with a 4xx teaches nothing: whoever tries paths at random names no routes.
+//! Only an answer that shows that something is there teaches ([`proves`]): whoever tries paths at random names no
+//! routes. Where everything is answered as if it were there (single-page applications), words that were asked for
+//! again and again stay when the others of their place become slugs.
 
 mod classify;
 mod template;
@@ -61,6 +63,16 @@ impl Default for RouteLimits {
     fn default() -> Self {
         RouteLimits { services: 2000, routes: 100, nodes: 20_000 }
     }
+}
+
+/// Whether a request answered with `status` shows that its path is one that the program knows.
+///
+/// 2xx; 304, since the same request without its condition would have been a 200 (RFC 9110, section 15.4.5); and
+/// 101, the only answer that a WebSocket's path ever has. No other 3xx: a redirection to the login page is the
+/// answer to any path, also to a POST; a form that is answered so is learnt when it is fetched. No 5xx: what is in
+/// front of a program that is gone answers anything with that.
+pub fn proves(status: u16) -> bool {
+    matches!(status, 200..=299 | 304 | 101)
 }
 
 /// What routes come from.

@@ -51,6 +51,54 @@ fn too_many_words_in_one_place_are_slugs() {
     assert_eq!(count(&routes, "places", Side::Held), 3, "what was below is given back");
 }
 
+#[test]
+fn words_that_are_proven_outlive_those_that_anybody_tries() {
+    // A single-page application answers everything with 200.
+    let mut routes = learning();
+    let known = ["/users/42", "/users/43/orders", "/api/orders", "/api/orders/7", "/login"];
+    let names = |routes: &mut Routes| {
+        known.map(|path| routes.route("shop", path, true).expect("a name").to_owned())
+    };
+    let before = names(&mut routes);
+    for _ in 0..30 {
+        assert_eq!(names(&mut routes), before);
+    }
+    for at in 0..60 {
+        routes.route("shop", &format!("/{}", word(at)), true);
+        routes.route("shop", &format!("/api/{}", word(at)), true);
+    }
+    assert_eq!(names(&mut routes), before, "they are what they were");
+    assert_eq!(routes.route("shop", "/any", true), Some("/{slug}"));
+    assert_eq!(routes.route("shop", "/api/any", true), Some("/api/{slug}"));
+    // Nor does it help to ask for each as often: what is there first stays, and the place has an end.
+    for at in 0..2000 {
+        routes.route("shop", &format!("/{}", word(at / 40)), true);
+    }
+    assert_eq!(names(&mut routes), before);
+    assert!(count(&routes, "places", Side::Held) <= 2 * MAX_LITERALS as u64 + 10);
+}
+
+#[test]
+fn what_asks_for_the_same_words_many_times_takes_a_bounded_number_of_them() {
+    let mut routes = learning();
+    let mut names = std::collections::BTreeSet::new();
+    for at in 0..30_000 {
+        let path = format!("/{}/{}", word(at / 30 % 1000), word(at));
+        names.insert(routes.route("shop", &path, true).expect("a name").to_owned());
+    }
+    assert!(names.len() <= routes.config.limits.routes + 60, "{}", names.len());
+}
+
+#[test]
+fn only_answers_that_show_something_teach() {
+    for status in [200, 201, 204, 206, 304, 101] {
+        assert!(proves(status), "{status}");
+    }
+    for status in [100, 103, 301, 302, 303, 307, 308, 400, 401, 404, 500, 502, 503, 0, 999] {
+        assert!(!proves(status), "{status}");
+    }
+}
+
 /// A word without digits.
 fn word(at: usize) -> String {
     let letter = |n: usize| char::from(b'a' + (n % 26) as u8);
@@ -114,6 +162,23 @@ fn one_service_has_a_bounded_number_of_names() {
 }
 
 proptest! {
+    /// Whatever comes after it: the name of a path whose words are proven stays what it is.
+    #[test]
+    fn a_proven_name_is_not_taken_away(
+        path in "(/[a-z]{1,9}){1,4}",
+        others in proptest::collection::vec("(/[a-z0-9]{1,9}){1,5}", 0..300),
+    ) {
+        let mut routes = learning();
+        for _ in 0..20 {
+            routes.route("s", &path, true);
+        }
+        let before = routes.route("s", &path, true).map(str::to_owned);
+        for other in &others {
+            routes.route("s", other, true);
+        }
+        prop_assert_eq!(routes.route("s", &path, false).map(str::to_owned), before);
+    }
+
     #[test]
     fn a_learnt_route_is_its_own_and_is_found_again(
         paths in proptest::collection::vec("(/[a-z0-9%é{.-]{0,9}){0,15}", 1..40),

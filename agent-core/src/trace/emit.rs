@@ -10,7 +10,7 @@ use super::sampling::sampler::{Sampler, Spans};
 use super::settle::{Settled, Trees, unix_ns};
 use crate::message::{Failure, Finished, Name, Role};
 use crate::process::Resource;
-use crate::route::Routes;
+use crate::route::{Routes, proves};
 use crate::slab::NONE;
 use crate::span::{Kind, Span};
 
@@ -186,7 +186,7 @@ impl Core {
     }
 }
 
-/// The route of a server request. What was refused teaches nothing: its path is anybody's.
+/// The route of a server request. What was not answered as something that is there teaches nothing.
 fn route<'r>(
     routes: Option<&'r mut Routes>,
     facts: &Facts<'_>,
@@ -194,8 +194,7 @@ fn route<'r>(
 ) -> Option<&'r str> {
     let routes = routes.filter(|_| facts.request.role == Role::Server)?;
     let path = path(&facts.request.started.head)?;
-    let answered = |status: u16| !(400..500).contains(&status);
-    let teaches = facts.finished.failure.is_none() && facts.finished.status.is_some_and(answered);
+    let teaches = facts.finished.failure.is_none() && facts.finished.status.is_some_and(proves);
     routes.route(&resource.service, &path, teaches)
 }
 

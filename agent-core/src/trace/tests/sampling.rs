@@ -223,6 +223,31 @@ fn a_route_is_learnt_and_named_only_when_that_is_asked_for() {
     assert!(plain.spans.iter().all(|span| span.name == "GET" && span.get("http.route").is_empty()));
 }
 
+#[test]
+fn an_answer_that_shows_nothing_names_no_route() {
+    let routes = RouteConfig { learn: true, ..RouteConfig::default() };
+    let config = AssemblerConfig { routes, ..AssemblerConfig::default() };
+    for (status, expected) in
+        [(200, "/any"), (304, "/any"), (302, ""), (303, ""), (404, ""), (502, "")]
+    {
+        let mut script = Script::default();
+        let mut link = script.tcp();
+        let call = script.call(&mut link, 0, thread(100, 1), thread(101, 2));
+        script.server_end(call, 100, status);
+        script.client_end(call, 110, status);
+        for step in &mut script.steps {
+            if let What::Started(started) = &mut step.what {
+                started.head = Head::default();
+                started.head.set(Name::Method, b"POST");
+                started.head.set(Name::Path, b"/any");
+            }
+        }
+        let seen = script.run_with(config.clone());
+        let served = seen.spans.iter().find(|span| span.server).expect("a server's span");
+        assert_eq!(served.get("http.route"), expected, "{status}");
+    }
+}
+
 /// A trace from outside with a request that stays open, so that it is decided before those that come later.
 fn late_error(number: u64) -> Script {
     let parent = format!("00-4bf92f3577b34da6{:016x}-00f067aa0ba902b7-01", (number * 5) << 47);
