@@ -152,6 +152,29 @@ fn routes_are_learnt_or_told_and_nowhere_else() {
     }
 }
 
+/// The first of each route in a minute, of which nobody has said any.
+#[test]
+fn a_floor_is_by_route_where_nobody_asked_for_routes() {
+    let Some(scenario) = Scenario::begin("floor by route", &["nginx", "curl"]) else { return };
+    let (nginx, url, port) = nginx(&scenario);
+    let flags = ["--sample", "0", "--keep", "floor=1", "--port", &port];
+    let agent = Agent::run(&scenario, &flags);
+    let users = (0..40).map(|n| format!("{url}/users/{}", 1000 + n));
+    let pages = (0..40).map(|_| format!("{url}/static/page"));
+    let urls: Vec<String> = users.chain(pages).collect();
+    curl(&scenario, &[], &urls, 2);
+    let report = agent.stop();
+    nginx.stop();
+    let spans = &report.telemetry.spans;
+    for prefix in ["/users/", "/static/"] {
+        let all = report.telemetry.under(prefix);
+        let served = all.iter().filter(|span| span.kind == Kind::Server).count();
+        // One more for the client's end, and all again when a minute begins between them.
+        assert!((1..=4).contains(&served), "{served} to {prefix} of {}", spans.len());
+    }
+    assert!(spans.iter().all(|span| span.text("http.route").is_empty()));
+}
+
 /// Of requests that are not sampled those are kept whose handling ran a program, and no others.
 #[test]
 fn requests_that_ran_a_program_are_kept_and_no_others() {

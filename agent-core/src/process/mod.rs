@@ -15,6 +15,7 @@ mod facts;
 pub mod kubernetes;
 mod name;
 mod resource;
+mod service;
 mod table;
 mod usage;
 
@@ -28,5 +29,6 @@ use name::{is_named_after, needs_parent};
 pub use resource::{
     KEPT_ENVIRONMENT, Resource, ResourceValue, SharedResource, resource_attributes,
 };
+pub use service::{KeptServiceName, ServiceName};
 pub use table::ProcessTable;
 pub use usage::Usage;
