@@ -86,7 +86,8 @@ pub fn routes(bytes: &[u8]) {
     let mut names = std::collections::BTreeSet::new();
     for (at, line) in text.lines().enumerate() {
         let service = if at % 7 == 6 { "other" } else { "one" };
-        let Some(name) = routes.route(service, line, at % 5 != 4) else { continue };
+        let Some(route) = routes.route(service, line, at % 5 != 4) else { continue };
+        let name = route.text;
         let by_rule = rules.iter().any(|rule| rule.template.text() == name);
         assert!(by_rule || name == OVERFLOW || name.starts_with('/'), "{name}");
         assert!(name.len() <= 13 * 33, "{name}");

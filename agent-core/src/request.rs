@@ -25,6 +25,7 @@ mod series;
 mod text;
 
 pub use emit::BOUNDS;
+pub(crate) use text::SERVICE;
 pub use text::{Bucketed, Number, Numbers};
 
 use crate::histogram::{Buckets, Histogram};
@@ -32,7 +33,7 @@ use crate::id::{SpanId, TraceId};
 use crate::ledger::{Entry, Side};
 use crate::message::Role;
 use crate::metric::Temporality;
-use crate::process::SharedResource;
+use crate::process::{KeptServiceName, ServiceName, SharedResource};
 use crate::retired::Retired;
 use foldhash::fast::RandomState;
 use graph::Graph;
@@ -102,8 +103,8 @@ impl Service {
     }
 
     /// Its series by what tells them apart in the text.
-    fn named(&self) -> impl Iterator<Item = ((&str, &Key), &Series)> {
-        let name = self.resource.service.as_str();
+    fn named(&self) -> impl Iterator<Item = ((ServiceName<'_>, &Key), &Series)> {
+        let name = self.resource.service_name();
         self.series.iter().map(move |(key, series)| ((name, key), series))
     }
 }
@@ -116,8 +117,8 @@ pub struct RequestMetrics {
     /// Of all for which there was no room at all, under the resource of the first, whose own overflow is here
     /// as well.
     overflow: Option<Service>,
-    /// By name of the service.
-    retired: Retired<(Box<str>, Key), Histogram<BUCKETS>>,
+    /// By name and namespace of the service.
+    retired: Retired<(KeptServiceName, Key), Histogram<BUCKETS>>,
     graph: Graph,
     in_all: usize,
     seen: u64,

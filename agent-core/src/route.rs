@@ -1,7 +1,7 @@
 //! URL templates: a bounded number of names for an unbounded number of paths.
 //!
-//! What an operator says comes first ([`Rule`]); the rest is learnt, by service, when that is asked for. A
-//! segment that is a number, a UUID, a hash or a date has a name by its looks ([`classify`]); any other one
+//! What an operator says comes first ([`Rule`]); the rest is learnt, by service (name and namespace), when that is asked for, or when
+//! traces are judged by route. A segment that is a number, a UUID, a hash or a date has a name by its looks ([`classify`]); any other one
 //! by how many there are in its place ([`tree`]). A path for which there is no room is [`OVERFLOW`].
 //!
 //! | segment | becomes |
@@ -14,7 +14,9 @@
 //! | what is deeper than 12 | `{path}` |
 //! | any other | itself |
 //!
-//! A path that was answered with a 4xx teaches nothing: whoever tries paths at random names no routes.
+//! Only an answer that shows that something is there teaches ([`proves`]): whoever tries paths at random names no
+//! routes. Where everything is answered as if it were there (single-page applications), words that were asked for
+//! again and again stay when the others of their place become slugs.
 
 mod classify;
 mod template;
@@ -24,8 +26,9 @@ pub use template::{Mistake, Template};
 pub use tree::MAX_LITERALS;
 
 use crate::ledger::{Entry, Side};
+use crate::process::{KeptServiceName, ServiceName};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tree::{Tree, Walk};
@@ -39,7 +42,7 @@ const MAX_SEARCH: usize = 32;
 /// A template for the requests to one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// `service.name`; `None` for every service.
+    /// `service.name`, in whatever namespace; `None` for every service.
     pub service: Option<String>,
     /// What its paths look like.
     pub template: Template,
@@ -63,6 +66,16 @@ impl Default for RouteLimits {
     }
 }
 
+/// Whether a request answered with `status` shows that its path is one that the program knows.
+///
+/// 2xx; 304, since the same request without its condition would have been a 200 (RFC 9110, section 15.4.5); and
+/// 101, the only answer that a WebSocket's path ever has. No other 3xx: a redirection to the login page is the
+/// answer to any path, also to a POST; a form that is answered so is learnt when it is fetched. No 5xx: what is in
+/// front of a program that is gone answers anything with that.
+pub fn proves(status: u16) -> bool {
+    matches!(status, 200..=299 | 304 | 101)
+}
+
 /// What routes come from.
 #[derive(Clone, Debug, Default)]
 pub struct RouteConfig {
@@ -81,12 +94,37 @@ impl RouteConfig {
     }
 }
 
+/// The route of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route<'a> {
+    /// It.
+    pub text: &'a str,
+    /// The operator's; else it was learnt.
+    pub is_told: bool,
+}
+
+impl<'a> Route<'a> {
+    fn learnt(text: &'a str) -> Route<'a> {
+        Route { text, is_told: false }
+    }
+}
+
+/// A service that is looked for.
+#[derive(Hash)]
+struct Asked<'a>(ServiceName<'a>);
+
+impl Equivalent<Arc<KeptServiceName>> for Asked<'_> {
+    fn equivalent(&self, kept: &Arc<KeptServiceName>) -> bool {
+        self.0 == kept.borrowed()
+    }
+}
+
 /// See the module.
 pub struct Routes {
     config: RouteConfig,
-    services: HashMap<Arc<str>, Service, RandomState>,
+    services: HashMap<Arc<KeptServiceName>, Service, RandomState>,
     /// All services, in the order in which they are considered for leaving.
-    turn: VecDeque<Arc<str>>,
+    turn: VecDeque<Arc<KeptServiceName>>,
     /// Places of all trees.
     nodes: usize,
     counts: Counts,
@@ -116,23 +154,36 @@ impl Routes {
         Routes { config, services, turn, nodes: 0, counts: Counts::default() }
     }
 
+    /// Where anybody asks for routes; learns them when somebody judges by them.
+    pub fn wanted(config: &RouteConfig, judges: bool) -> Option<Routes> {
+        let wanted = judges || !config.is_empty();
+        let learn = judges || config.learn;
+        wanted.then(|| Routes::new(RouteConfig { learn, ..config.clone() }))
+    }
+
     /// The route of a request to `service` for `path`. With `teaches` the path may make a new one.
-    pub fn route(&mut self, service: &str, path: &str, teaches: bool) -> Option<&str> {
+    pub fn route<'s>(
+        &mut self,
+        service: impl Into<ServiceName<'s>>,
+        path: &str,
+        teaches: bool,
+    ) -> Option<Route<'_>> {
+        let service = service.into();
         let path = path.split(['?', '#']).next().filter(|path| path.starts_with('/'));
         let Some(path) = path else {
             self.counts.none += 1;
             return None;
         };
-        if !self.services.contains_key(service) {
+        if !self.services.contains_key(&Asked(service)) {
             self.enter(service);
         }
         let Routes { config, services, nodes, counts, .. } = self;
-        let known = services.get_mut(service)?;
+        let known = services.get_mut(&Asked(service))?;
         known.used = true;
         let mut rules = known.rules.iter().filter_map(|rule| config.rules.get(*rule));
         if let Some(rule) = rules.find(|rule| rule.template.fits(path)) {
             counts.by_rule += 1;
-            return Some(rule.template.text());
+            return Some(Route { text: rule.template.text(), is_told: true });
         }
         if !config.learn {
             counts.none += 1;
@@ -145,7 +196,7 @@ impl Routes {
         match walk {
             Walk::Route(route) => {
                 counts.learnt += 1;
-                known.tree.text(route)
+                known.tree.text(route).map(Route::learnt)
             }
             Walk::Unknown => {
                 counts.none += 1;
@@ -153,20 +204,20 @@ impl Routes {
             }
             Walk::Full => {
                 counts.overflowed += 1;
-                Some(OVERFLOW)
+                Some(Route::learnt(OVERFLOW))
             }
         }
     }
 
     /// A service that is not known yet.
-    fn enter(&mut self, service: &str) {
+    fn enter(&mut self, service: ServiceName<'_>) {
         while self.services.len() >= self.config.limits.services.max(1) {
             self.evict();
         }
-        let is_for = |rule: &Rule| rule.service.as_deref().is_none_or(|name| name == service);
+        let is_for = |rule: &Rule| rule.service.as_deref().is_none_or(|name| name == service.name);
         let rules = self.config.rules.iter().enumerate().filter(|(_, rule)| is_for(rule));
         let rules = rules.map(|(at, _)| at).collect();
-        let name: Arc<str> = service.into();
+        let name: Arc<KeptServiceName> = Arc::new(service.into());
         self.turn.push_back(Arc::clone(&name));
         self.services.insert(name, Service { rules, tree: Tree::default(), used: false });
     }

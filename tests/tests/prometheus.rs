@@ -12,6 +12,36 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 const SERVED: &str = "http_server_request_duration_seconds_count{service_name=\"nginx\"}";
 
+/// Two clients of one name in two namespaces are two, also in the service graph. Returns what they asked for.
+fn namespaces(scenario: &Scenario, prometheus: &Prometheus, url: &str) -> u64 {
+    let each = [("bank", 30_u64), ("shop", 20)];
+    for (namespace, count) in each {
+        let said = format!("OTEL_RESOURCE_ATTRIBUTES=service.namespace={namespace}");
+        let wrap = ["env".to_owned(), "OTEL_SERVICE_NAME=api".to_owned(), said];
+        let urls: Vec<String> = (0..count).map(|_| url.to_owned()).collect();
+        curl(scenario, &wrap, &urls, 2);
+    }
+    for (namespace, count) in each {
+        for series in [
+            format!(
+                "http_client_request_duration_seconds_count{{service_name=\"api\",\
+                 service_namespace=\"{namespace}\"}}"
+            ),
+            format!(
+                "traces_service_graph_request_total{{client=\"api\",\
+                 client_service_namespace=\"{namespace}\",server=\"nginx\",\
+                 server_service_namespace=\"\"}}"
+            ),
+        ] {
+            until("each namespace has its own count", LIMIT, || {
+                let found = prometheus.query(&format!("sum({series})"));
+                (found == Some(count as f64)).then_some(())
+            });
+        }
+    }
+    each.iter().map(|(_, count)| count).sum()
+}
+
 /// It scrapes the page without a complaint, knows the very count, and its rates and quantiles are right.
 #[test]
 fn prometheus_scrapes_and_answers_a_rate_query() {
@@ -45,6 +75,7 @@ fn prometheus_scrapes_and_answers_a_rate_query() {
         let found = prometheus.query(query).unwrap_or_default();
         assert!(found > 0.0 && found.is_finite(), "{query}: {found}");
     }
+    asked += namespaces(&scenario, &prometheus, &format!("http://{listen}/static/page"));
     until("Prometheus knows every request", LIMIT, || {
         let count = prometheus.query(&format!("sum({SERVED})"));
         (count == Some(asked as f64)).then_some(())

@@ -18,6 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// What every test here has beside the files.
 const PLACES: &str = "location = /broken { return 500; }\nlocation /users/ { return 200 ok; }\n\
+                      location /old/ { return 302 /login; }\n\
                       keepalive_requests 10000000;";
 
 /// It, its URL, and its port: other servers of the machine are none of these tests.
@@ -121,6 +122,8 @@ fn routes_are_learnt_or_told_and_nowhere_else() {
             Agent::run(&scenario, &[flags, &["--request-metrics", "1s", "--port", &port]].concat());
         let urls: Vec<String> = (0..40).map(|n| format!("{url}/users/{}", 1000 + n)).collect();
         curl(&scenario, &[], &urls, 4);
+        let elsewhere: Vec<String> = (0..60).map(|n| format!("{url}/old/page-{n}")).collect();
+        curl(&scenario, &[], &elsewhere, 4);
         curl(&scenario, &[], &[format!("{url}/wp-login.php")], 1);
         let report = agent.stop();
         nginx.stop();
@@ -135,9 +138,11 @@ fn routes_are_learnt_or_told_and_nowhere_else() {
         for span in users {
             assert_eq!((span.text("http.route"), &span.name), (expected.unwrap_or(""), &name));
         }
-        let refused = of("/wp-login.php");
-        assert_eq!(refused.len(), 1);
-        assert_eq!((refused[0].text("http.route"), refused[0].name.as_str()), ("", "GET"));
+        let refused = [of("/wp-login.php"), of("/old/")].concat();
+        assert_eq!(refused.len(), 1 + 60);
+        for span in refused {
+            assert_eq!((span.text("http.route"), span.name.as_str()), ("", "GET"));
+        }
         let series = report.telemetry.metrics.iter().filter(|metrics| {
             let text = metrics.to_string();
             text.contains("\"http.route\"")
@@ -145,6 +150,29 @@ fn routes_are_learnt_or_told_and_nowhere_else() {
         });
         assert_eq!(series.count() > 0, expected.is_some(), "{flags:?}");
     }
+}
+
+/// The first of each route in a minute, of which nobody has said any.
+#[test]
+fn a_floor_is_by_route_where_nobody_asked_for_routes() {
+    let Some(scenario) = Scenario::begin("floor by route", &["nginx", "curl"]) else { return };
+    let (nginx, url, port) = nginx(&scenario);
+    let flags = ["--sample", "0", "--keep", "floor=1", "--port", &port];
+    let agent = Agent::run(&scenario, &flags);
+    let users = (0..40).map(|n| format!("{url}/users/{}", 1000 + n));
+    let pages = (0..40).map(|_| format!("{url}/static/page"));
+    let urls: Vec<String> = users.chain(pages).collect();
+    curl(&scenario, &[], &urls, 2);
+    let report = agent.stop();
+    nginx.stop();
+    let spans = &report.telemetry.spans;
+    for prefix in ["/users/", "/static/"] {
+        let all = report.telemetry.under(prefix);
+        let served = all.iter().filter(|span| span.kind == Kind::Server).count();
+        // One more for the client's end, and all again when a minute begins between them.
+        assert!((1..=4).contains(&served), "{served} to {prefix} of {}", spans.len());
+    }
+    assert!(spans.iter().all(|span| span.text("http.route").is_empty()));
 }
 
 /// Of requests that are not sampled those are kept whose handling ran a program, and no others.

@@ -26,7 +26,7 @@ use super::conversation::{Conversation, Role, TcpFacts, Totals, Transport};
 use super::table::{Change, FlowChange};
 use crate::histogram::Histogram;
 use crate::ledger::{Entry, Side};
-use crate::process::SharedResource;
+use crate::process::{KeptServiceName, SharedResource};
 use crate::retired::Retired;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -92,8 +92,8 @@ pub struct FlowMetrics {
     capacity: usize,
     series: HashMap<Key, (SharedResource, Series), RandomState>,
     overflow: Option<(SharedResource, Series)>,
-    /// By the name of the service, which is 0 in the key.
-    retired: Retired<(Box<str>, Key), Series>,
+    /// By name and namespace of the service, which is 0 in the key.
+    retired: Retired<(KeptServiceName, Key), Series>,
     overflowed: u64,
     changes: u64,
 }

@@ -17,6 +17,7 @@ pub mod kubernetes;
 mod name;
 pub mod proc;
 mod resource;
+mod service;
 mod table;
 mod usage;
 
@@ -30,5 +31,6 @@ use name::{is_named_after, needs_parent};
 pub use resource::{
     KEPT_ENVIRONMENT, Resource, ResourceValue, SharedResource, resource_attributes,
 };
+pub use service::{KeptServiceName, ServiceName};
 pub use table::ProcessTable;
 pub use usage::Usage;

@@ -7,7 +7,7 @@ use crate::histogram::Histogram;
 use crate::histogram::exponential::Exponential;
 use crate::message::Role;
 use crate::metric::{Data, Distribution, Exemplar, Growing, Metric, Point, Temporality};
-use crate::process::Resource;
+use crate::process::{Resource, ServiceName};
 use crate::span::{Attribute, Output, Value};
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
@@ -18,6 +18,10 @@ pub const BOUNDS: [f64; BUCKETS - 1] =
 
 /// Reports after which what has not changed is no longer reported: its service is gone, or silent.
 const IDLE_REPORTS: u32 = 30;
+
+/// The two ends of an edge, as Beyla, OBI and Grafana's service graph have them.
+const AT_CLIENT: [&str; 2] = ["client", "client_service_namespace"];
+const AT_SERVER: [&str; 2] = ["server", "server_service_namespace"];
 
 const OVERFLOW: Attribute<'static> = ("otel.metric.overflow", Value::Bool(true));
 
@@ -47,7 +51,7 @@ impl RequestMetrics {
         for service in self.services.values_mut().chain(&mut self.overflow) {
             let is_idle = |_: &Key, series: &mut Series| series.idle_reports >= IDLE_REPORTS;
             for (key, series) in service.series.extract_if(is_idle) {
-                let name = service.resource.service.as_str().into();
+                let name = service.resource.service_name().into();
                 self.retired.of((name, key)).merge(&series.histogram);
             }
         }
@@ -57,8 +61,8 @@ impl RequestMetrics {
         self.in_all = services.clone().map(|service| service.series.len()).sum();
         if !self.retired.is_empty() {
             let live = services.flat_map(Service::named).map(|(named, _)| named);
-            let live: HashSet<(&str, &Key), RandomState> = live.collect();
-            self.retired.age(|(service, key)| live.contains(&(&**service, key)));
+            let live: HashSet<(ServiceName<'_>, &Key), RandomState> = live.collect();
+            self.retired.age(|(service, key)| live.contains(&(service.borrowed(), key)));
         }
     }
 
@@ -111,7 +115,7 @@ pub(super) fn ends(names: Names<'_>) -> Vec<Attribute<'_>> {
     match names {
         None => vec![OVERFLOW],
         Some((client, server)) => {
-            vec![("client", Value::Str(client)), ("server", Value::Str(server))]
+            client.attributes(AT_CLIENT).chain(server.attributes(AT_SERVER)).collect()
         }
     }
 }

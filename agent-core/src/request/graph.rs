@@ -4,7 +4,7 @@ use super::BUCKETS;
 use super::emit::BOUNDS;
 use crate::histogram::Histogram;
 use crate::message::Role;
-use crate::process::SharedResource;
+use crate::process::{KeptServiceName, ServiceName, SharedResource};
 use crate::retired::Retired;
 use foldhash::fast::RandomState;
 use hashbrown::hash_map::EntryRef;
@@ -19,7 +19,7 @@ pub(super) struct Edge {
     /// The client's service; of the overflow edge, that of the first that came there.
     pub(super) client: SharedResource,
     /// The server's service; none for the overflow edge.
-    pub(super) server: Option<Box<str>>,
+    pub(super) server: Option<KeptServiceName>,
     pub(super) start_unix_ns: u64,
     pub(super) totals: Totals,
     /// What of them was reported, where reports are deltas.
@@ -30,34 +30,34 @@ pub(super) struct Edge {
 impl Edge {
     /// What tells it apart in the text.
     pub(super) fn names(&self) -> Names<'_> {
-        Some((&self.client.service, self.server.as_deref()?))
+        Some((self.client.service_name(), self.server.as_ref()?.borrowed()))
     }
 }
 
-/// The services' names, client's and server's; none for those for which there is no room.
-pub(super) type Names<'a> = Option<(&'a str, &'a str)>;
+/// The services, client's and server's; none for those for which there is no room.
+pub(super) type Names<'a> = Option<(ServiceName<'a>, ServiceName<'a>)>;
 
 /// The same, kept.
-type KeptNames = Option<(Box<str>, Box<str>)>;
+type KeptNames = Option<(KeptServiceName, KeptServiceName)>;
 
-/// What a point says of a pair: its resource is the client's, and of the server it has the name. Several
-/// resources with one name (containers, namespaces) are one server.
+/// What a point says of a pair: its resource is the client's, and of the server it has name and
+/// namespace. Several resources with the same of both (containers) are one server.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Pair {
     client: u32,
-    server: Box<str>,
+    server: KeptServiceName,
 }
 
 /// The same, borrowed. Hashed like [`Pair`], field by field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Asked<'a> {
     client: u32,
-    server: &'a str,
+    server: ServiceName<'a>,
 }
 
 impl Equivalent<Pair> for Asked<'_> {
     fn equivalent(&self, pair: &Pair) -> bool {
-        *self == Asked { client: pair.client, server: &pair.server }
+        *self == Asked { client: pair.client, server: pair.server.borrowed() }
     }
 }
 
@@ -136,7 +136,7 @@ impl Graph {
         let number = self.number(client, server);
         let edge = self.edges.entry(number).or_insert_with(|| Edge {
             client: SharedResource::clone(client),
-            server: (number != OVERFLOW).then(|| server.service.as_str().into()),
+            server: (number != OVERFLOW).then(|| server.service_name().into()),
             start_unix_ns: now,
             totals: Totals::default(),
             reported: None,
@@ -149,7 +149,7 @@ impl Graph {
 
     fn number(&mut self, client: &SharedResource, server: &SharedResource) -> u32 {
         let is_full = self.numbers.len() >= self.most;
-        let asked = Asked { client: client.id, server: &server.service };
+        let asked = Asked { client: client.id, server: server.service_name() };
         match self.numbers.entry_ref(&asked) {
             EntryRef::Occupied(known) => *known.get(),
             EntryRef::Vacant(_) if is_full => {
@@ -195,5 +195,5 @@ impl Graph {
 }
 
 fn borrowed(names: &KeptNames) -> Names<'_> {
-    names.as_ref().map(|(client, server)| (&**client, &**server))
+    names.as_ref().map(|(client, server)| (client.borrowed(), server.borrowed()))
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 mod identities;
 mod restarts;
+mod services;
 
 fn resource(id: u32) -> SharedResource {
     Arc::new(Resource {

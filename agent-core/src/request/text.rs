@@ -1,4 +1,4 @@
-//! The same for a text format: by service, those of its processes added up, since they began; also of those that
+//! The same for a text format: by service (name and namespace), those of its processes added up, since they began; also of those that
 //! are gone ([`Retired`](crate::retired)).
 
 use super::emit::{self, AS_CLIENT, AS_SERVER, BOUNDS, CLIENT, FAILED, REQUESTS, SERVER};
@@ -7,7 +7,8 @@ use super::series::Key;
 use super::{BUCKETS, RequestMetrics, Service};
 use crate::histogram::Histogram;
 use crate::message::Role;
-use crate::span::{Attribute, Value};
+use crate::process::ServiceName;
+use crate::span::Attribute;
 
 /// One histogram of a family.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +39,10 @@ pub struct Number {
 /// Histograms and counters.
 pub type Numbers = (Vec<Bucketed>, Vec<Number>);
 
+/// The labels of a service. `job`, where OpenTelemetry's compatibility specification has both, is Prometheus's own
+/// word for whom it scrapes, and would be renamed.
+pub(crate) const SERVICE: [&str; 2] = ["service_name", "service_namespace"];
+
 /// Names and values.
 pub type Labels = Vec<(&'static str, String)>;
 
@@ -63,12 +68,12 @@ impl RequestMetrics {
         let live = services.flat_map(Service::named);
         let live = live.map(|(named, series)| (named, &series.histogram));
         let retired = self.retired.iter();
-        let retired = retired.map(|((service, key), histogram)| ((&**service, key), histogram));
+        let retired =
+            retired.map(|((service, key), histogram)| ((service.borrowed(), key), histogram));
         let sums = added_up(live.chain(retired).collect(), Histogram::merge);
-        let one = |((service, key), sum): ((&str, &Key), Histogram<BUCKETS>)| {
+        let one = |((service, key), sum): ((ServiceName<'_>, &Key), Histogram<BUCKETS>)| {
             let name = if key.role == Role::Server { SERVER } else { CLIENT };
-            let own = ("service_name", Value::Str(service));
-            let labels = labels([own].into_iter().chain(emit::attributes(key)));
+            let labels = labels(service.attributes(SERVICE).chain(emit::attributes(key)));
             bucketed(name, labels, &sum)
         };
         sums.into_iter().map(one).collect()

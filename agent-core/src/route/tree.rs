@@ -4,8 +4,13 @@ use super::classify::{Kind, classify};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-/// Different words in one place from which on they are one of many. Collections of an API are fewer.
+/// Different words in one place from which on those that come are one of many. Collections of an API are fewer.
 pub const MAX_LITERALS: usize = 50;
+
+/// Requests after which a word is the program's own, whatever else comes to its place. Fifty-one words of a set
+/// without end (articles, products) are there after some hundred requests, of which the most popular one has about
+/// ten; who tries paths at random asks for each once.
+const PROVEN: u32 = 20;
 
 /// Segments that are told apart; what is deeper is one.
 const MAX_DEPTH: usize = 12;
@@ -28,8 +33,10 @@ struct Node {
     literals: HashMap<Box<str>, u32, RandomState>,
     /// By [`Kind`]; 0 for none: nothing leads to the root.
     kinds: [u32; Kind::COUNT],
-    /// Its words were too many: they are slugs.
+    /// Its words were too many: those that it does not have are slugs.
     folded: bool,
+    /// Requests that taught, to here and below.
+    requests: u32,
     /// The name of paths that end here.
     route: Option<Box<str>>,
 }
@@ -50,6 +57,12 @@ pub(super) enum Walk {
 enum Step<'p> {
     Literal(&'p str),
     Kind(Kind),
+}
+
+impl Node {
+    fn has(&self, word: &str) -> bool {
+        self.literals.contains_key(word)
+    }
 }
 
 impl Default for Tree {
@@ -88,6 +101,9 @@ impl Tree {
                 }
                 (None, None) => return Walk::Unknown,
             };
+            if room.is_some() {
+                self.count(at);
+            }
             if depth == MAX_DEPTH {
                 break;
             }
@@ -95,7 +111,14 @@ impl Tree {
         self.end(at, path, room.is_some(), most)
     }
 
-    /// What `segment` is at this place. One word too many makes all of them slugs.
+    /// One more request that taught.
+    fn count(&mut self, at: u32) {
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.requests = node.requests.saturating_add(1);
+        }
+    }
+
+    /// What `segment` is at this place. One word too many makes slugs of all that are not proven.
     fn step<'p>(&mut self, at: u32, segment: &'p str, depth: usize, teaches: bool) -> Step<'p> {
         if depth == MAX_DEPTH {
             return Step::Kind(Kind::Path);
@@ -104,12 +127,19 @@ impl Tree {
             return Step::Kind(kind);
         }
         let Some(node) = self.nodes.get(at as usize) else { return Step::Literal(segment) };
-        let many = node.literals.len() >= MAX_LITERALS && !node.literals.contains_key(segment);
-        if teaches && many && !node.folded {
+        if teaches && !node.folded && node.literals.len() >= MAX_LITERALS && !node.has(segment) {
             self.fold(at);
         }
-        let folded = self.nodes.get(at as usize).is_some_and(|node| node.folded);
-        if folded { Step::Kind(Kind::Slug) } else { Step::Literal(segment) }
+        self.word(at, segment)
+    }
+
+    /// What a word is at this place.
+    fn word<'p>(&self, at: u32, segment: &'p str) -> Step<'p> {
+        let is_slug = |node: &Node| node.folded && !node.has(segment);
+        match self.nodes.get(at as usize).is_some_and(is_slug) {
+            true => Step::Kind(Kind::Slug),
+            false => Step::Literal(segment),
+        }
     }
 
     fn child(&self, at: u32, step: Step<'_>) -> Option<u32> {
@@ -141,12 +171,19 @@ impl Tree {
         new
     }
 
-    /// The words of a place become slugs. What was below them is learnt again: it was at most as much as
-    /// 50 of them had.
+    /// The words of a place become slugs, without those that are proven: nobody takes a name away by asking for
+    /// others. What was below them is learnt again: it was at most as much as 50 of them had.
     fn fold(&mut self, at: u32) {
         let Some(node) = self.nodes.get_mut(at as usize) else { return };
         node.folded = true;
-        let mut gone: Vec<u32> = std::mem::take(&mut node.literals).into_values().collect();
+        let words = std::mem::take(&mut node.literals);
+        let is_proven =
+            |place: u32| self.nodes.get(place as usize).is_some_and(|node| node.requests >= PROVEN);
+        let (stay, go): (Vec<_>, Vec<_>) = words.into_iter().partition(|(_, at)| is_proven(*at));
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.literals = stay.into_iter().collect();
+        }
+        let mut gone: Vec<u32> = go.into_iter().map(|(_, place)| place).collect();
         while let Some(place) = gone.pop() {
             let Some(node) = self.nodes.get_mut(place as usize) else { continue };
             let node = std::mem::take(node);
@@ -180,12 +217,7 @@ impl Tree {
         let mut at = ROOT;
         for (depth, segment) in segments(path).enumerate() {
             let kind = if depth == MAX_DEPTH { Some(Kind::Path) } else { classify(segment) };
-            let folded = self.nodes.get(at as usize).is_some_and(|node| node.folded);
-            let step = match kind {
-                Some(kind) => Step::Kind(kind),
-                None if folded => Step::Kind(Kind::Slug),
-                None => Step::Literal(segment),
-            };
+            let step = kind.map_or_else(|| self.word(at, segment), Step::Kind);
             name.push('/');
             name.push_str(match step {
                 Step::Kind(kind) => kind.placeholder(),

@@ -76,7 +76,7 @@ impl Core {
             requests: Slab::default(),
             trees: Trees::new(config.id_key, config.sampling.ratio),
             sampler: Sampler::new(config.sampling, limits.undecided_bytes),
-            routes: (!config.routes.is_empty()).then(|| Routes::new(config.routes.clone())),
+            routes: Routes::wanted(&config.routes, config.sampling.judges_routes()),
             threads: Threads::new(limits.threads, limits.processes),
             processes: ProcessTable::new(host, limits.processes).with_rules(config.names.clone()),
             by_position: Index::default(),

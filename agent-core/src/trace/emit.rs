@@ -9,8 +9,8 @@ use super::sampling::Fate;
 use super::sampling::sampler::{Sampler, Spans};
 use super::settle::{Settled, Trees, unix_ns};
 use crate::message::{Failure, Finished, Name, Role};
-use crate::process::Resource;
-use crate::route::Routes;
+use crate::process::{Resource, ServiceName};
+use crate::route::{Route, Routes, proves};
 use crate::slab::NONE;
 use crate::span::{Kind, Span};
 
@@ -107,9 +107,14 @@ impl Core {
         let conn = self.conns.get(started.cookie);
         let facts = Facts { request, finished, conn, known_methods: &self.config.known_methods };
         let mut texts = Texts::new(&facts);
-        texts.set_route(route(self.routes.as_mut(), &facts, &resource));
+        let route = route(self.routes.as_mut(), &facts, &resource);
+        // What is learnt for judging alone is nobody's to see.
+        let shown = route.filter(|route| route.is_told || self.config.routes.learn);
+        texts.set_route(shown.map(|route| route.text));
         if waits {
-            judge(&mut self.sampler, &mut self.trees, &facts, &texts, &resource, end_ns);
+            let of =
+                (resource.service_name(), texts.method(), route.map_or("", |route| route.text));
+            judge(&mut self.sampler, &mut self.trees, &facts, of, end_ns);
         }
         if let Some(metrics) = &mut self.metrics {
             let is_kept = settled.sampled || (waits && !self.trees.why(tree).is_none());
@@ -163,7 +168,7 @@ impl Core {
         let Some(rates) = &mut self.sampler.rates else { return };
         let Some((process, start_ns)) = self.trees.unlimited(tree) else { return };
         let resource = self.processes.resource(process, start_ns);
-        self.trees.limit(tree, rates.threshold(&resource.service, self.now));
+        self.trees.limit(tree, rates.threshold(resource.service_name(), self.now));
     }
 
     fn forget(&mut self, slot: u32, end_ns: u64, sinks: &mut Sinks<'_>) {
@@ -186,26 +191,25 @@ impl Core {
     }
 }
 
-/// The route of a server request. What was refused teaches nothing: its path is anybody's.
+/// The route of a server request. What was not answered as something that is there teaches nothing.
 fn route<'r>(
     routes: Option<&'r mut Routes>,
     facts: &Facts<'_>,
     resource: &Resource,
-) -> Option<&'r str> {
+) -> Option<Route<'r>> {
     let routes = routes.filter(|_| facts.request.role == Role::Server)?;
     let path = path(&facts.request.started.head)?;
-    let answered = |status: u16| !(400..500).contains(&status);
-    let teaches = facts.finished.failure.is_none() && facts.finished.status.is_some_and(answered);
-    routes.route(&resource.service, &path, teaches)
+    let teaches = facts.finished.failure.is_none() && facts.finished.status.is_some_and(proves);
+    routes.route(resource.service_name(), &path, teaches)
 }
 
-/// Asks whether its route keeps the request's trace: that of a server, or of a client that is the root.
+/// Asks whether its service, method and route keep the request's trace: those of a server, or of a client that is
+/// the root, which has no route.
 fn judge(
     sampler: &mut Sampler,
     trees: &mut Trees,
     facts: &Facts<'_>,
-    texts: &Texts<'_>,
-    resource: &Resource,
+    route: (ServiceName<'_>, &str, &str),
     end_ns: u64,
 ) {
     let request = facts.request;
@@ -213,7 +217,6 @@ fn judge(
     if request.is_unobserved() || !(is_server || request.parent.is_none()) {
         return;
     }
-    let route = (resource.service.as_str(), texts.method(), texts.route().unwrap_or_default());
     let took_ns = end_ns.saturating_sub(request.started.start_ns);
     sampler.judge(trees, request.tree, route, (is_server, took_ns, end_ns));
 }

@@ -4,7 +4,8 @@ use super::{BOUNDS, BUCKETS, FlowMetrics, IDLE_REPORTS, Key, Series};
 use crate::flow::log::error_name;
 use crate::histogram::Histogram;
 use crate::metric::{Data, Distribution, Metric, Point, Temporality};
-use crate::process::{Resource, SharedResource};
+use crate::process::{KeptServiceName, Resource, SharedResource};
+use crate::request::SERVICE;
 use crate::span::{Attribute, Output, Value};
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
@@ -47,14 +48,14 @@ impl FlowMetrics {
     fn forget(&mut self) {
         let is_idle = |_: &Key, (_, series): &mut (_, Series)| series.idle_reports >= IDLE_REPORTS;
         for (key, (resource, series)) in self.series.extract_if(is_idle) {
-            let labels = (resource.service.as_str().into(), Key { service: 0, ..key });
+            let labels = (resource.service_name().into(), Key { service: 0, ..key });
             self.retired.of(labels).merge(&series);
         }
         if !self.retired.is_empty() {
             let labels = |(key, (resource, _)): (&Key, &(SharedResource, Series))| {
-                (resource.service.as_str().into(), Key { service: 0, ..key.clone() })
+                (resource.service_name().into(), Key { service: 0, ..key.clone() })
             };
-            let live: HashSet<(Box<str>, Key), RandomState> =
+            let live: HashSet<(KeptServiceName, Key), RandomState> =
                 self.series.iter().map(labels).collect();
             self.retired.age(|labels| live.contains(labels));
         }
@@ -67,12 +68,13 @@ impl FlowMetrics {
         let live =
             self.series.iter().map(|(key, (resource, series))| (Some(key), resource, series));
         let overflow = self.overflow.iter().map(|(resource, series)| (None, resource, series));
-        let live = live.chain(overflow).map(|(key, of, series)| (key, of.service.as_str(), series));
+        let live = live.chain(overflow).map(|(key, of, series)| (key, of.service_name(), series));
         let retired = self.retired.iter();
-        let retired = retired.map(|((service, key), series)| (Some(key), &**service, series));
+        let retired =
+            retired.map(|((service, key), series)| (Some(key), service.borrowed(), series));
         for (key, service, series) in live.chain(retired) {
-            let mut labels: Labels = vec![("service_name", service.to_owned())];
-            labels.extend(base(key).into_iter().map(|(name, value)| (name, value.to_text())));
+            let all = service.attributes(SERVICE).chain(base(key));
+            let labels: Labels = all.map(|(name, value)| (name, value.to_text())).collect();
             let mut add = |metric, own: Option<Attribute<'_>>, value: f64| {
                 let mut labels = labels.clone();
                 labels.extend(own.map(|(name, value)| (name, value.to_text())));

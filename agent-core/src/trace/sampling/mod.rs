@@ -49,6 +49,11 @@ impl Sampling {
     pub(super) fn drops(&self) -> bool {
         self.ratio < 1.0 || self.rate.is_some()
     }
+
+    /// Whether requests are compared with others to their route.
+    pub(super) fn judges_routes(&self) -> bool {
+        self.drops() && (self.rules.floor > 0 || self.rules.slow == Some(Slow::Usual))
+    }
 }
 
 /// Traces that are kept whatever the ratio says.

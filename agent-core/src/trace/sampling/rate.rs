@@ -6,6 +6,7 @@
 
 use super::super::bounded::Bounded;
 use super::threshold;
+use crate::process::ServiceName;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 
@@ -15,7 +16,7 @@ const WINDOW_NS: f64 = 1e9;
 /// Services with a rate of their own; beyond, the one known longest begins anew.
 const MAX_SERVICES: usize = 2000;
 
-/// Rates by service.
+/// Rates by service: name and namespace.
 #[derive(Debug)]
 pub(in crate::trace) struct Rates {
     target: f64,
@@ -37,7 +38,7 @@ impl Rates {
     }
 
     /// The threshold of one more trace of `service`, which came at `now_ns`.
-    pub(in crate::trace) fn threshold(&mut self, service: &str, now_ns: u64) -> u64 {
+    pub(in crate::trace) fn threshold(&mut self, service: ServiceName<'_>, now_ns: u64) -> u64 {
         let key = FixedState::default().hash_one(service);
         // As if it had come as fast as is allowed until now: a burst at the beginning is one, too.
         let usual = self.target * WINDOW_NS / 1e9;
@@ -63,7 +64,7 @@ mod tests {
         let mut state = 99_u64;
         for at in 0..a_second * seconds {
             let now = from_ns + at * 1_000_000_000 / a_second;
-            let threshold = rates.threshold("shop", now);
+            let threshold = rates.threshold("shop".into(), now);
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             if state >> 8 >= threshold {
                 kept += 1.0;

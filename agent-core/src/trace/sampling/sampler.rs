@@ -6,7 +6,7 @@ use super::watch::Watch;
 use super::{Fate, Sampling, Why, state};
 use crate::id::TraceId;
 use crate::ledger::{Entry, Side};
-use crate::process::SharedResource;
+use crate::process::{ServiceName, SharedResource};
 use crate::span::{Output, Span};
 use crate::trace::bounded::Bounded;
 use crate::trace::settle::{Settled, Trees};
@@ -78,7 +78,7 @@ impl Sampler {
         &mut self,
         trees: &mut Trees,
         tree: u32,
-        route: (&str, &str, &str),
+        route: (ServiceName<'_>, &str, &str),
         (is_server, took_ns, now_ns): (bool, u64, u64),
     ) {
         let why = self.watch.judge(route, is_server, took_ns, now_ns);

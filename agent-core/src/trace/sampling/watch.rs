@@ -1,6 +1,7 @@
 //! What is usual for a route: its slowest hundredth, and how many of its traces this minute has kept.
 
 use super::{Rules, Slow, Why};
+use crate::process::ServiceName;
 use foldhash::fast::{FixedState, RandomState};
 use hashbrown::HashMap;
 use std::hash::BuildHasher;
@@ -65,7 +66,7 @@ impl Watch {
     /// Why the trace of a request is kept, that took `took_ns` and ended at `now_ns`.
     pub(in crate::trace) fn judge(
         &mut self,
-        (service, method, route): (&str, &str, &str),
+        (service, method, route): (ServiceName<'_>, &str, &str),
         is_server: bool,
         took_ns: u64,
         now_ns: u64,
@@ -173,7 +174,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn judge(watch: &mut Watch, route: &str, took: u64, now: u64) -> Why {
-        watch.judge(("shop", "GET", route), true, took, now)
+        watch.judge(("shop".into(), "GET", route), true, took, now)
     }
 
     #[test]

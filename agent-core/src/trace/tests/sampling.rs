@@ -223,6 +223,70 @@ fn a_route_is_learnt_and_named_only_when_that_is_asked_for() {
     assert!(plain.spans.iter().all(|span| span.name == "GET" && span.get("http.route").is_empty()));
 }
 
+#[test]
+fn an_answer_that_shows_nothing_names_no_route() {
+    let routes = RouteConfig { learn: true, ..RouteConfig::default() };
+    let config = AssemblerConfig { routes, ..AssemblerConfig::default() };
+    for (status, expected) in
+        [(200, "/any"), (304, "/any"), (302, ""), (303, ""), (404, ""), (502, "")]
+    {
+        let mut script = Script::default();
+        let mut link = script.tcp();
+        let call = script.call(&mut link, 0, thread(100, 1), thread(101, 2));
+        script.server_end(call, 100, status);
+        script.client_end(call, 110, status);
+        for step in &mut script.steps {
+            if let What::Started(started) = &mut step.what {
+                started.head = Head::default();
+                started.head.set(Name::Method, b"POST");
+                started.head.set(Name::Path, b"/any");
+            }
+        }
+        let seen = script.run_with(config.clone());
+        let served = seen.spans.iter().find(|span| span.server).expect("a server's span");
+        assert_eq!(served.get("http.route"), expected, "{status}");
+    }
+}
+
+/// Requests to six places of p101, in turn, each of which takes its own time; the last to `/a` takes 30 ms.
+fn places(count: u64) -> Script {
+    let mut script = Script::default();
+    let mut link = script.tcp();
+    for n in 0..count {
+        let at = n * 50_000;
+        let call = script.call(&mut link, at, thread(100, 1), thread(101, 2));
+        let took = if n == count - 6 { 30_000 } else { 1000 + n % 6 * 8000 + n % 7 };
+        script.reply(call, at + took);
+    }
+    let mut n = 0;
+    for step in &mut script.steps {
+        if let What::Started(started) = &mut step.what {
+            started.head = Head::default();
+            started.head.set(Name::Method, b"GET");
+            // Both ends of each.
+            let (place, request) = (["a", "b", "c", "d", "e", "f"][n / 2 % 6], n / 2);
+            started.head.set(Name::Path, format!("/{place}/{request}").as_bytes());
+            n += 1;
+        }
+    }
+    script
+}
+
+#[test]
+fn rules_are_by_route_where_nobody_asked_for_routes() {
+    let floor = kept(0.0, Rules { floor: 1, ..Rules::default() });
+    let seen = places(60).run_with(floor);
+    let served: Vec<&Owned> = seen.spans.iter().filter(|span| span.server).collect();
+    assert_eq!(served.len(), 6, "the first of each route: {served:?}");
+    assert!(seen.spans.iter().all(|span| span.get("http.route").is_empty() && span.name == "GET"));
+    // 30 ms are nothing special for p101, whose other places take up to 41; for this one they are.
+    let slow = kept(0.0, Rules { slow: Some(Slow::Usual), ..Rules::default() });
+    let seen = places(6000).run_with(slow);
+    let slowest = seen.spans.iter().filter(|span| span.server && span.get("url.path") == "/a/5994");
+    assert_eq!(slowest.count(), 1, "{} spans", seen.spans.len());
+    assert!(seen.spans.len() < 300, "{} spans", seen.spans.len());
+}
+
 /// A trace from outside with a request that stays open, so that it is decided before those that come later.
 fn late_error(number: u64) -> Script {
     let parent = format!("00-4bf92f3577b34da6{:016x}-00f067aa0ba902b7-01", (number * 5) << 47);
