@@ -81,7 +81,7 @@ fn trace_shows_the_traces_that_are_asked_for_and_no_others() {
         let trace =
             screen(&scenario, &[&["trace", "--log-level", "info"], &select[..], filter].concat());
         until("it is ready", LIMIT, || trace.stderr().contains("ready").then_some(()));
-        for path in ["size/1", "size/2", "nothing", "slow/400"] {
+        for path in ["size/1?id=77", "size/2", "nothing", "slow/400"] {
             curl_with(&scenario, &[], &[format!("http://127.0.0.1:{port}/{path}")], 1);
         }
         std::thread::sleep(Duration::from_secs(1));
@@ -94,6 +94,7 @@ fn trace_shows_the_traces_that_are_asked_for_and_no_others() {
     assert_eq!(shown(&["--slower", "300ms"]), [false, false, false, true]);
     assert_eq!(shown(&["--errors"]), [false, false, true, false]);
     assert_eq!(shown(&["--service", "work*", "--request", "/size/"]), [true, true, false, false]);
+    assert_eq!(shown(&["--request", "?id=77"]), [true, false, false, false]);
     assert_eq!(shown(&["--service", "nobody"]), [false; 4]);
     drop((python, nginx));
 }
