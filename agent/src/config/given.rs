@@ -305,7 +305,10 @@ impl Reader<'_> {
         for (key, value) in pairs {
             match (key.value, value.value) {
                 (Tree::Scalar(name), Tree::Scalar(text)) => {
-                    parts.push(format!("{name}={}", text.replace(',', "\\,")));
+                    let text = text.replace(',', "\\,");
+                    // A backslash at the end is the pattern's, not the next comma's: spaces around values go.
+                    let end = if text.ends_with('\\') { " " } else { "" };
+                    parts.push(format!("{name}={text}{end}"));
                 }
                 _ => {
                     let wrong = Wrong::new("not a part of a rule", "write lines such as exe: java");

@@ -106,6 +106,12 @@ fn rules_for_names_are_the_same_from_flags_and_file() {
     }
     let single = run_with_file("name-rule: {exe: java, name: one}", &[]);
     assert_eq!(named(&single, ""), "/one");
+    let backslash = "name-rule: {exe: java, args: '*\\\\', name: one}";
+    let settings = run_with_file(backslash, &[]);
+    assert_eq!((named(&settings, "a\\"), named(&settings, "a")), ("/one".into(), "/".into()));
+    let open = problems("run", &[], Some("name-rule: {exe: java, args: 'x\\', name: y}"));
+    assert!(open.len() == 1 && open[0].contains("args=x\\ is no valid glob"), "{open:?}");
+    assert!(!open[0].contains("no name"), "{open:?}");
     let wins = run_with_file(text, &["--name-rule=exe=java,name=flag"]);
     assert_eq!(named(&wins, "a,b"), "/flag", "flags win over the file");
 }
