@@ -6,16 +6,19 @@ use crate::config::given::AsTyped;
 use crate::config::{LogLevel, Settings, Source};
 use crate::telemetry;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Keys that are the process's and not a run's.
-const FIXED: [&str; 1] = ["listen"];
+/// What is the process's and not a run's.
+const FIXED: &str = "listen";
 
 /// Reads the configuration again, and knows what came of it.
 pub struct Reloader {
     source: Option<Source>,
+    /// The address in force, whoever gave it.
+    listen: Option<SocketAddr>,
     given: AsTyped,
     /// Read, and not yet in use.
     next: AsTyped,
@@ -43,13 +46,14 @@ impl Reloader {
             counted.file = run.source.file().map(|file| file.display().to_string());
         });
         let source = Some(run.source.clone());
-        Reloader { source, given: run.given.clone(), next: AsTyped::default(), reloads }
+        let (listen, given) = (run.settings.listen, run.given.clone());
+        Reloader { source, listen, given, next: AsTyped::default(), reloads }
     }
 
     /// For what keeps its configuration.
     pub fn never() -> Reloader {
         let (given, next) = (AsTyped::default(), AsTyped::default());
-        Reloader { source: None, given, next, reloads: Reloads::default() }
+        Reloader { source: None, listen: None, given, next, reloads: Reloads::default() }
     }
 
     /// The file, when there is one.
@@ -73,12 +77,19 @@ impl Reloader {
             }
         };
         let changed = self.given.differing(&read.given);
-        if let Some(fixed) = changed.iter().find(|key| FIXED.contains(key)) {
-            self.refuse(&format!("{fixed} cannot change while kernspan runs: start it anew"));
+        if read.settings.listen != self.listen {
+            let shown = |address: Option<SocketAddr>| {
+                address.map_or("none".to_owned(), |address| address.to_string())
+            };
+            let (now, then) = (shown(self.listen), shown(read.settings.listen));
+            self.refuse(&format!(
+                "{FIXED} cannot change while kernspan runs ({now} to {then}): start it anew"
+            ));
             return None;
         }
         // Asked for by a signal, files that the configuration names (certificates) may be others.
-        let needs_run = why == Why::Signal || changed.iter().any(|key| *key != "log-level");
+        let needs_run =
+            why == Why::Signal || changed.iter().any(|key| !["log-level", FIXED].contains(key));
         let what = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
         tracing::info!("the configuration was read again; changed: {what}");
         self.next = read.given;
@@ -142,5 +153,46 @@ impl Reloads {
 
     fn change<T>(&self, act: impl FnOnce(&mut Counted) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, parse};
+
+    /// What comes of it when an agent that listens at `:1`, by a flag or the first file, reads another one.
+    fn reloaded(flag: bool, first: &str, then: &str) -> (bool, (u64, u64), String) {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("kernspan.yaml");
+        std::fs::write(&path, first).unwrap();
+        let config = path.display().to_string();
+        let mut line = vec!["kernspan", "run", "--output=none", "--config", &config];
+        line.extend(flag.then_some("--listen=:1"));
+        let Ok(Command::Run(run)) = parse(line, &|_| None) else { panic!("{first}") };
+        let mut reloader = Reloader::new(&run);
+        std::fs::write(&path, then).unwrap();
+        let needs_run = reloader.read(Why::File).is_some();
+        let refusal = reloader.reloads().to_json()["refusal"].as_str().unwrap_or("").to_owned();
+        (needs_run, reloader.reloads().counts(), refusal)
+    }
+
+    #[test]
+    fn the_address_in_force_may_be_written_into_the_file_and_no_other_one() {
+        for (why, first, then, needs_run, counts) in [
+            ("added", "", "listen: 0.0.0.0:1\n", false, (1, 0)),
+            ("added with more", "", "listen: :1\nsample: 0.5\n", true, (0, 0)),
+            ("taken out", "listen: :1\n", "", false, (1, 0)),
+            ("hidden by the flag", "listen: :2\n", "listen: :3\n", false, (1, 0)),
+        ] {
+            let found = reloaded(true, first, then);
+            assert_eq!(found, (needs_run, counts, String::new()), "{why}");
+        }
+        for (then, to) in [("listen: :2\nsample: 0.5\n", "0.0.0.0:2"), ("sample: 0.5\n", "none")] {
+            let (needs_run, counts, refusal) = reloaded(false, "listen: :1\n", then);
+            assert_eq!((needs_run, counts), (false, (0, 1)), "{then}");
+            let said = format!("listen cannot change while kernspan runs (0.0.0.0:1 to {to})");
+            assert!(refusal.starts_with(&said), "{refusal}");
+        }
     }
 }
