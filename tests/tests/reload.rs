@@ -7,6 +7,7 @@ use kernspan_tests::otlp::{Kind, Span};
 use kernspan_tests::process::{free_port, until};
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, say, scaled};
+use rustix::fs::{CWD, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -153,6 +154,24 @@ fn a_file_with_mistakes_changes_nothing_and_says_why() {
     {
         assert_eq!(kinds(query), [kind], "{query}: {:?}", report.ledger);
     }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_file_holds_up_nothing() {
+    let Some(scenario) = Scenario::begin("reload of a pipe", &[]) else { return };
+    let config = scenario.file("kernspan.yaml", b"sample: 0.5\n");
+    let agent = Agent::run(&scenario, &["--config", &config.display().to_string()]);
+    std::fs::remove_file(&config).unwrap();
+    mkfifoat(CWD, &config, 0o600.into()).unwrap();
+    hang_up(&agent);
+    until("it is refused", LIMIT, || (reloads(&agent, "refused") >= 1).then_some(()));
+    let status = agent.status();
+    let refusal = status["configuration"]["refusal"].as_str().expect("why");
+    for text in ["kernspan.yaml", "no regular file"] {
+        assert!(refusal.contains(text), "{text}: {refusal}");
+    }
+    // In two seconds.
+    agent.stop();
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Reloader {
     /// Reads it. Gives settings for a new run, when one is needed.
     pub fn read(&mut self, why: Why) -> Option<Settings> {
         let source = self.source.as_ref()?;
-        let read = match source.read(&|name| std::env::var(name).ok()) {
+        let read = match source.read_again(&|name| std::env::var(name).ok()) {
             Ok(read) => read,
             Err(problems) => {
                 self.refuse(&problems.to_string());
@@ -160,6 +160,9 @@ impl Reloads {
 mod tests {
     use super::*;
     use crate::cli::{Command, parse};
+    use rustix::fs::{CWD, mkfifoat};
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc;
 
     /// What comes of it when an agent that listens at `:1`, by a flag or the first file, reads another one.
     fn reloaded(flag: bool, first: &str, then: &str) -> (bool, (u64, u64), String) {
@@ -193,6 +196,33 @@ mod tests {
             assert_eq!((needs_run, counts), (false, (0, 1)), "{then}");
             let said = format!("listen cannot change while kernspan runs (0.0.0.0:1 to {to})");
             assert!(refusal.starts_with(&said), "{refusal}");
+        }
+    }
+
+    /// Whatever comes to lie at the path, it is read without waiting.
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once_while_the_agent_runs() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("kernspan.yaml");
+        let config = path.display().to_string();
+        std::fs::write(&path, "sample: 0.5\n").unwrap();
+        let line = ["kernspan", "run", "--output=none", "--config", &config];
+        let Ok(Command::Run(run)) = parse(line, &|_| None) else { panic!("a file") };
+        for why in ["a pipe", "a device", "a directory"] {
+            let _ = std::fs::remove_file(&path);
+            match why {
+                "a pipe" => mkfifoat(CWD, &path, 0o600.into()).unwrap(),
+                "a device" => symlink("/dev/zero", &path).unwrap(),
+                _ => std::fs::create_dir(&path).unwrap(),
+            }
+            let mut reloader = Reloader::new(&run);
+            let (reloads, (to, from)) = (reloader.reloads(), mpsc::channel());
+            std::thread::spawn(move || to.send(reloader.read(Why::Signal).is_none()));
+            let patience = Duration::from_secs(20);
+            assert_eq!(from.recv_timeout(patience), Ok(true), "{why} is waited for");
+            let refusal = reloads.to_json()["refusal"].as_str().unwrap_or("").to_owned();
+            assert!(refusal.contains("no regular file"), "{why}: {refusal}");
+            assert!(refusal.contains(&config), "{why}: {refusal}");
         }
     }
 }
