@@ -4,12 +4,13 @@ use kernspan_tests::agent::{self, Agent};
 use kernspan_tests::client::curl_with;
 use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::otlp::{Kind, Span};
-use kernspan_tests::process::{free_port, until};
+use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, say, scaled};
-use rustix::fs::{CWD, mkfifoat};
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -172,6 +173,44 @@ fn a_pipe_in_the_place_of_the_file_holds_up_nothing() {
     }
     // In two seconds.
     agent.stop();
+}
+
+/// An agent that has got a SIGHUP before it knew its configuration. That is a pipe, so that the test decides how far it
+/// comes, and another file lies in its place by then.
+fn hung_up_at_the_start(scenario: &Scenario, arguments: &[&str]) -> Process {
+    let config = scenario.path(&format!("{}.yaml", arguments[0]));
+    let other = scenario.path("other.yaml");
+    mkfifoat(CWD, &config, 0o600.into()).expect("a pipe");
+    std::fs::write(&other, "sample: 0.25\n").expect("a file");
+    let mut command = agent::command();
+    command.args(arguments).arg("--config").arg(&config);
+    let started = Process::start(command, scenario.dir(), arguments[0]);
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let pipe = until("the agent opens its configuration", LIMIT, || {
+        rustix::fs::open(&config, flags, Mode::empty()).ok()
+    });
+    std::fs::rename(&other, &config).expect("a file in its place");
+    started.signal(Signal::HUP);
+    std::fs::File::from(pipe).write_all(b"sample: 0.5\n").expect("it reads the pipe");
+    started
+}
+
+#[test]
+fn a_hang_up_while_the_agent_starts_is_kept_until_it_runs() {
+    let Some(scenario) = Scenario::begin("reload at the start", &[]) else { return };
+    let run = hung_up_at_the_start(&scenario, &["run", "--output", "none"]);
+    until("it has read the file again", LIMIT, || {
+        let log = run.stderr();
+        assert!(!log.contains("refused"), "{log}");
+        log.contains("the new configuration is in use").then_some(())
+    });
+    let ended = run.terminate(LIMIT);
+    assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
+    assert!(ended.stderr.contains("changed: sample"), "{}", ended.stderr);
+    // What takes up no other file ends: the terminal has gone. In order, once it has started.
+    let top = hung_up_at_the_start(&scenario, &["top"]).wait(LIMIT);
+    assert!(top.status.success(), "{}: {}", top.status, top.stderr);
+    assert!(top.stdout.contains("SERVICE"), "{}", top.stdout);
 }
 
 #[test]
