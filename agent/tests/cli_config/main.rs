@@ -69,6 +69,7 @@ fn defaults_are_as_documented() {
     assert_eq!(settings.listen, None);
     assert!(settings.selection.executables.is_everything());
     assert_eq!(settings.probes, Probe::ALL, "all of them");
+    assert_eq!(run(&["--probes=all"]).probes, Probe::ALL, "as the help calls them");
     assert_eq!(
         (settings.head_bytes, settings.payload_rings, settings.ring_size),
         (4096, None, None)
