@@ -18,6 +18,7 @@ mod clock;
 mod doctor;
 mod flows;
 mod governor;
+pub mod hang_up;
 mod heap;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;

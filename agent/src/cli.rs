@@ -13,7 +13,7 @@ pub use flows::Flows;
 use crate::config::given::AsTyped;
 use crate::config::{self, Environment, Resolved, Settings, Source, value};
 use clap::Parser;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -103,6 +103,12 @@ pub struct Replay {
     pub file: PathBuf,
     /// Where spans go.
     pub settings: Settings,
+}
+
+/// Whether the command with this first argument runs an agent, which follows SIGHUP once it has started. Said before
+/// the rest is read, which may take a while.
+pub fn follows_signals(first: Option<&OsStr>) -> bool {
+    first.is_some_and(|verb| ["run", "record", "top", "trace"].iter().any(|known| verb == *known))
 }
 
 /// Arguments that are no command to carry out.

@@ -26,6 +26,7 @@ pub use settings::{
     OtlpCompression, OtlpProtocol, OtlpSettings, Output, Probe, Selection, Settings, TraceFilter,
 };
 
+use given::When;
 use problem::Wrong;
 use std::path::Path;
 use std::time::Duration;
@@ -48,12 +49,20 @@ impl Source {
         files.first().map(Path::new)
     }
 
-    /// What flags and file say now.
+    /// What flags and file say, at the start.
     ///
     /// # Errors
     /// Every wrong value and unknown key.
     pub fn read(&self, env: Environment<'_>) -> Result<Resolved, Problems> {
         load(self.flags.clone(), &[], env)
+    }
+
+    /// What they say now, while settings of before are in use. Waits for nobody.
+    ///
+    /// # Errors
+    /// Every wrong value and unknown key, and a file that is no regular one.
+    pub fn read_again(&self, env: Environment<'_>) -> Result<Resolved, Problems> {
+        load_when(self.flags.clone(), &[], When::InUse, env)
     }
 }
 
@@ -78,8 +87,17 @@ pub fn load(
     durations: &[String],
     env: Environment<'_>,
 ) -> Result<Resolved, Problems> {
+    load_when(flags, durations, When::Start, env)
+}
+
+fn load_when(
+    flags: given::Flags,
+    durations: &[String],
+    when: When,
+    env: Environment<'_>,
+) -> Result<Resolved, Problems> {
     let mut problems = Problems::default();
-    let given = given::collect(flags, &mut problems);
+    let given = given::collect(flags, when, &mut problems);
     let settings = resolve::resolve(&given, env, &mut problems);
     let duration = duration(durations, &mut problems);
     problems.or(Resolved { settings, duration, given })

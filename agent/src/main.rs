@@ -10,6 +10,10 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before anything that takes time. Where no handler is taken, the agent's own will say so.
+    if cli::follows_signals(std::env::args_os().nth(1).as_deref()) {
+        let _ = agent::app::hang_up::keep();
+    }
     let environment = |name: &str| std::env::var(name).ok();
     match cli::parse(std::env::args_os(), &environment) {
         Ok(command) => finish(carry_out(command)),

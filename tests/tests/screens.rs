@@ -5,6 +5,7 @@ use kernspan_tests::nginx::{Location, Nginx};
 use kernspan_tests::process::{Process, free_port, until};
 use kernspan_tests::python::Python;
 use kernspan_tests::scenario::{Scenario, binary, say};
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,12 +17,23 @@ fn screen(scenario: &Scenario, arguments: &[&str]) -> Process {
     Process::start(command, scenario.dir(), "screen")
 }
 
+/// The configuration of an agent that runs: it keeps few, logs, and has the address where it listens.
+fn agents(scenario: &Scenario) -> (TcpListener, String) {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address");
+    let text = format!("listen: {address}\nsample: 0\nmax-request-rate: 1\nlog-level: debug\n");
+    let file = scenario.file("agent.yaml", text.as_bytes());
+    (taken, file.display().to_string())
+}
+
 #[test]
 fn top_shows_services_with_what_they_do_and_what_is_open() {
     let Some(scenario) = Scenario::begin("top", &["curl", "python3"]) else { return };
     let port = free_port();
     let python = Python::serve(&scenario, "slow", "server.py", &["--port", &port.to_string()], &[]);
-    let top = screen(&scenario, &["top", "--every", "500ms", "--port", &port.to_string()]);
+    let (_taken, config) = agents(&scenario);
+    let select = ["--port", &port.to_string(), "--config", &config];
+    let top = screen(&scenario, &[&["top", "--every", "500ms"], &select[..]].concat());
     until("the first screen", LIMIT, || top.stdout().contains("SERVICE").then_some(()));
     let url = |path: &str| format!("http://127.0.0.1:{port}/{path}");
     let quick = vec![url("size/10"); 50];
@@ -63,12 +75,13 @@ fn trace_shows_the_traces_that_are_asked_for_and_no_others() {
         Python::serve(&scenario, "behind", "server.py", &["--port", &behind.to_string()], &[]);
     let places = [("/", Location::Tcp(behind))];
     let nginx = Nginx::start(&scenario, &format!("127.0.0.1:{port}"), &places, &[]);
-    let select = ["--port", &port.to_string(), "--port", &behind.to_string()];
+    let (_taken, config) = agents(&scenario);
+    let select = ["--port", &port.to_string(), "--port", &behind.to_string(), "--config", &config];
     let shown = |filter: &[&str]| {
         let trace =
             screen(&scenario, &[&["trace", "--log-level", "info"], &select[..], filter].concat());
         until("it is ready", LIMIT, || trace.stderr().contains("ready").then_some(()));
-        for path in ["size/1", "size/2", "nothing", "slow/400"] {
+        for path in ["size/1?id=77", "size/2", "nothing", "slow/400"] {
             curl_with(&scenario, &[], &[format!("http://127.0.0.1:{port}/{path}")], 1);
         }
         std::thread::sleep(Duration::from_secs(1));
@@ -81,6 +94,7 @@ fn trace_shows_the_traces_that_are_asked_for_and_no_others() {
     assert_eq!(shown(&["--slower", "300ms"]), [false, false, false, true]);
     assert_eq!(shown(&["--errors"]), [false, false, true, false]);
     assert_eq!(shown(&["--service", "work*", "--request", "/size/"]), [true, true, false, false]);
+    assert_eq!(shown(&["--request", "?id=77"]), [true, false, false, false]);
     assert_eq!(shown(&["--service", "nobody"]), [false; 4]);
     drop((python, nginx));
 }

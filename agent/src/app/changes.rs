@@ -1,6 +1,6 @@
 //! What the agent waits for while it runs: its end, or another configuration.
 
-use super::heap;
+use super::{hang_up, heap};
 use rustix::fs::{Stat, stat};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -34,6 +34,8 @@ pub struct Changes {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// One came while the agent started.
+    early_hang_up: bool,
     file: Option<Watched>,
 }
 
@@ -61,6 +63,8 @@ impl Changes {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
+            // After the line above, so that none is missed between.
+            early_hang_up: hang_up::was_sent(),
             file: file.map(|path| {
                 let now = look(path);
                 Watched { path: path.to_owned(), taken: now, latest: now, every: LOOK }
@@ -76,15 +80,18 @@ impl Changes {
                 None => std::future::pending().await,
             }
         };
-        let reads_file = self.file.is_some();
+        // Without a file there is nothing to read: the terminal has gone.
+        let hung_up = match self.file.is_some() {
+            true => Event::Reload(Why::Signal),
+            false => Event::End,
+        };
+        if std::mem::take(&mut self.early_hang_up) {
+            return hung_up;
+        }
         tokio::select! {
             _ = self.terminate.recv() => Event::End,
             _ = self.interrupt.recv() => Event::End,
-            // Without a file there is nothing to read: the terminal has gone.
-            _ = self.hang_up.recv() => match reads_file {
-                true => Event::Reload(Why::Signal),
-                false => Event::End,
-            },
+            _ = self.hang_up.recv() => hung_up,
             () = over => Event::End,
             () = changed(self.file.as_mut()) => Event::Reload(Why::File),
             () = heap::tend(stop) => Event::End,

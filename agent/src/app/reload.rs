@@ -6,16 +6,46 @@ use crate::config::given::AsTyped;
 use crate::config::{LogLevel, Settings, Source};
 use crate::telemetry;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Keys that are the process's and not a run's.
+/// What is the process's and not a run's.
 const FIXED: [&str; 2] = ["listen", "expose-status"];
+
+/// The same, as in force, whoever gave it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Fixed {
+    listen: Option<SocketAddr>,
+    expose_status: bool,
+}
+
+impl Fixed {
+    fn of(settings: &Settings) -> Fixed {
+        Fixed { listen: settings.listen, expose_status: settings.expose_status }
+    }
+
+    fn shown(&self) -> [String; 2] {
+        let listen = self.listen.map_or("none".to_owned(), |address| address.to_string());
+        [listen, self.expose_status.to_string()]
+    }
+
+    /// The first that would be another.
+    fn differs(&self, then: &Fixed) -> Option<String> {
+        let all = FIXED.iter().zip(self.shown()).zip(then.shown());
+        all.filter(|((_, now), then)| now != then)
+            .map(|((key, now), then)| {
+                format!("{key} cannot change while kernspan runs ({now} to {then}): start it anew")
+            })
+            .next()
+    }
+}
 
 /// Reads the configuration again, and knows what came of it.
 pub struct Reloader {
     source: Option<Source>,
+    fixed: Fixed,
     given: AsTyped,
     /// Read, and not yet in use.
     next: AsTyped,
@@ -43,13 +73,14 @@ impl Reloader {
             counted.file = run.source.file().map(|file| file.display().to_string());
         });
         let source = Some(run.source.clone());
-        Reloader { source, given: run.given.clone(), next: AsTyped::default(), reloads }
+        let (fixed, given) = (Fixed::of(&run.settings), run.given.clone());
+        Reloader { source, fixed, given, next: AsTyped::default(), reloads }
     }
 
     /// For what keeps its configuration.
     pub fn never() -> Reloader {
         let (given, next) = (AsTyped::default(), AsTyped::default());
-        Reloader { source: None, given, next, reloads: Reloads::default() }
+        Reloader { source: None, fixed: Fixed::default(), given, next, reloads: Reloads::default() }
     }
 
     /// The file, when there is one.
@@ -65,7 +96,7 @@ impl Reloader {
     /// Reads it. Gives settings for a new run, when one is needed.
     pub fn read(&mut self, why: Why) -> Option<Settings> {
         let source = self.source.as_ref()?;
-        let read = match source.read(&|name| std::env::var(name).ok()) {
+        let read = match source.read_again(&|name| std::env::var(name).ok()) {
             Ok(read) => read,
             Err(problems) => {
                 self.refuse(&problems.to_string());
@@ -73,12 +104,13 @@ impl Reloader {
             }
         };
         let changed = self.given.differing(&read.given);
-        if let Some(fixed) = changed.iter().find(|key| FIXED.contains(key)) {
-            self.refuse(&format!("{fixed} cannot change while kernspan runs: start it anew"));
+        if let Some(why) = self.fixed.differs(&Fixed::of(&read.settings)) {
+            self.refuse(&why);
             return None;
         }
         // Asked for by a signal, files that the configuration names (certificates) may be others.
-        let needs_run = why == Why::Signal || changed.iter().any(|key| *key != "log-level");
+        let needs_run = why == Why::Signal
+            || changed.iter().any(|key| *key != "log-level" && !FIXED.contains(key));
         let what = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
         tracing::info!("the configuration was read again; changed: {what}");
         self.next = read.given;
@@ -142,5 +174,76 @@ impl Reloads {
 
     fn change<T>(&self, act: impl FnOnce(&mut Counted) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, parse};
+    use rustix::fs::{CWD, mkfifoat};
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc;
+
+    /// What comes of it when an agent that listens at `:1`, by a flag or the first file, reads another one.
+    fn reloaded(flag: bool, first: &str, then: &str) -> (bool, (u64, u64), String) {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("kernspan.yaml");
+        std::fs::write(&path, first).unwrap();
+        let config = path.display().to_string();
+        let mut line = vec!["kernspan", "run", "--output=none", "--config", &config];
+        line.extend(flag.then_some("--listen=:1"));
+        let Ok(Command::Run(run)) = parse(line, &|_| None) else { panic!("{first}") };
+        let mut reloader = Reloader::new(&run);
+        std::fs::write(&path, then).unwrap();
+        let needs_run = reloader.read(Why::File).is_some();
+        let refusal = reloader.reloads().to_json()["refusal"].as_str().unwrap_or("").to_owned();
+        (needs_run, reloader.reloads().counts(), refusal)
+    }
+
+    #[test]
+    fn the_address_in_force_may_be_written_into_the_file_and_no_other_one() {
+        for (why, first, then, needs_run, counts) in [
+            ("added", "", "listen: 0.0.0.0:1\n", false, (1, 0)),
+            ("added with more", "", "listen: :1\nsample: 0.5\n", true, (0, 0)),
+            ("taken out", "listen: :1\n", "", false, (1, 0)),
+            ("hidden by the flag", "listen: :2\n", "listen: :3\n", false, (1, 0)),
+        ] {
+            let found = reloaded(true, first, then);
+            assert_eq!(found, (needs_run, counts, String::new()), "{why}");
+        }
+        for (then, to) in [("listen: :2\nsample: 0.5\n", "0.0.0.0:2"), ("sample: 0.5\n", "none")] {
+            let (needs_run, counts, refusal) = reloaded(false, "listen: :1\n", then);
+            assert_eq!((needs_run, counts), (false, (0, 1)), "{then}");
+            let said = format!("listen cannot change while kernspan runs (0.0.0.0:1 to {to})");
+            assert!(refusal.starts_with(&said), "{refusal}");
+        }
+    }
+
+    /// Whatever comes to lie at the path, it is read without waiting.
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once_while_the_agent_runs() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("kernspan.yaml");
+        let config = path.display().to_string();
+        std::fs::write(&path, "sample: 0.5\n").unwrap();
+        let line = ["kernspan", "run", "--output=none", "--config", &config];
+        let Ok(Command::Run(run)) = parse(line, &|_| None) else { panic!("a file") };
+        for why in ["a pipe", "a device", "a directory"] {
+            let _ = std::fs::remove_file(&path);
+            match why {
+                "a pipe" => mkfifoat(CWD, &path, 0o600.into()).unwrap(),
+                "a device" => symlink("/dev/zero", &path).unwrap(),
+                _ => std::fs::create_dir(&path).unwrap(),
+            }
+            let mut reloader = Reloader::new(&run);
+            let (reloads, (to, from)) = (reloader.reloads(), mpsc::channel());
+            std::thread::spawn(move || to.send(reloader.read(Why::Signal).is_none()));
+            let patience = Duration::from_secs(20);
+            assert_eq!(from.recv_timeout(patience), Ok(true), "{why} is waited for");
+            let refusal = reloads.to_json()["refusal"].as_str().unwrap_or("").to_owned();
+            assert!(refusal.contains("no regular file"), "{why}: {refusal}");
+            assert!(refusal.contains(&config), "{why}: {refusal}");
+        }
     }
 }

@@ -3,9 +3,10 @@
 use super::args::{Capture, Common, TopArgs, TraceArgs};
 use super::read::Read;
 use crate::config::{
-    self, Environment, LogLevel, Output, Probe, Problems, Settings, TraceFilter, problem::Wrong,
-    value,
+    self, Environment, LogLevel, Output, Probe, Problems, Resolved, Settings, TraceFilter,
+    problem::Wrong, value,
 };
+use agent_core::trace::Sampling;
 use std::time::Duration;
 
 /// Between two screens.
@@ -59,22 +60,28 @@ pub fn trace(
     problems.or(settings).and_then(|settings| settings.ok_or_else(Problems::default))
 }
 
-/// What a run goes by that sends no metrics and speaks up only when something fails.
+/// What a run goes by that sends no metrics and speaks up only when something fails. The file may be that of the
+/// agent: what it watches and how it is named is taken, not what that agent keeps, where it listens and what it logs.
 fn settings(
     capture: Capture,
     common: Common,
     env: Environment<'_>,
     problems: &mut Problems,
 ) -> Option<Settings> {
-    let says = common.says();
     let flags = [vec![("output", vec!["none".to_owned()])], capture.flags(), common.flags()];
     match config::load(flags.concat(), &[], env) {
-        Ok(resolved) => Some(Settings {
-            process_metrics: None,
-            request_metrics: None,
-            log_level: if says { resolved.settings.log_level } else { LogLevel::Error },
-            ..resolved.settings
-        }),
+        Ok(Resolved { settings, given, .. }) => {
+            let typed = |key| given.flags.iter().any(|value| value.key == key);
+            Some(Settings {
+                process_metrics: None,
+                request_metrics: None,
+                sampling: Sampling::default(),
+                max_request_rate: settings.max_request_rate.filter(|_| typed("max-request-rate")),
+                listen: settings.listen.filter(|_| typed("listen")),
+                log_level: if typed("log-level") { settings.log_level } else { LogLevel::Error },
+                ..settings
+            })
+        }
         Err(more) => {
             problems.extend(more);
             None

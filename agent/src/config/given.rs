@@ -2,8 +2,9 @@
 
 use super::problem::{Place, Problems, Wrong, nearest, quote};
 use super::yaml::{self, Spot, Tree};
-use std::fs::File;
-use std::io::Read;
+use rustix::fs::{Mode, OFlags, open};
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -120,8 +121,17 @@ impl AsTyped {
     }
 }
 
+/// When a file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At the start: whatever can be read, and waited for like any command's input (`<(…)`, `/dev/stdin`).
+    Start,
+    /// While its settings are in use: what is there now may be anything, and must not hold up the agent.
+    InUse,
+}
+
 /// Puts flags and the file that `--config` names together.
-pub fn collect(flags: Flags, problems: &mut Problems) -> AsTyped {
+pub fn collect(flags: Flags, when: When, problems: &mut Problems) -> AsTyped {
     let given = |(key, texts): (&'static str, Vec<String>)| {
         texts.into_iter().map(move |text| Given { key, text, place: Place::Flag(key) })
     };
@@ -131,12 +141,13 @@ pub fn collect(flags: Flags, problems: &mut Problems) -> AsTyped {
         let hint = "one file only; what is given on the command line wins over it";
         problems.add(&Place::Flag("config"), Wrong::new("given more than once", hint));
     }
-    let file = config.first().map(|value| read_file(&value.text, problems)).unwrap_or_default();
+    let file = config.first().map(|value| read_file(&value.text, when, problems));
+    let file = file.unwrap_or_default();
     AsTyped { flags, file }
 }
 
-fn read_file(path: &str, problems: &mut Problems) -> Vec<Given> {
-    let text = match load(Path::new(path)) {
+fn read_file(path: &str, when: When, problems: &mut Problems) -> Vec<Given> {
+    let text = match load(Path::new(path), when) {
         Ok(text) => text,
         Err(wrong) => {
             problems.add(&Place::Flag("config"), wrong);
@@ -146,13 +157,17 @@ fn read_file(path: &str, problems: &mut Problems) -> Vec<Given> {
     from_text(path, &text, problems)
 }
 
-fn load(path: &Path) -> Result<String, Wrong> {
+fn load(path: &Path, when: When) -> Result<String, Wrong> {
     let shown = quote(&path.to_string_lossy());
     let failed = |error: std::io::Error| {
         Wrong::new(format!("{shown} cannot be read: {error}"), "the path of a YAML file")
     };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = match when {
+        When::Start => File::open(path),
+        When::InUse => regular(path),
+    };
+    let file = file.map_err(failed)?;
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(Wrong::new(
@@ -164,6 +179,20 @@ fn load(path: &Path) -> Result<String, Wrong> {
         let at = error.utf8_error().valid_up_to();
         Wrong::new(format!("{shown} is not UTF-8 from byte {at} on"), "the path of a YAML file")
     })
+}
+
+/// A regular file, without waiting for anybody (the writer of a pipe) and without asking a driver for anything.
+fn regular(path: &Path) -> io::Result<File> {
+    let is_file = |it: Metadata| {
+        let what = "it is no regular file: others are read at the start only";
+        if it.is_file() { Ok(()) } else { Err(io::Error::other(what)) }
+    };
+    is_file(std::fs::metadata(path)?)?;
+    // Something else may be there by now.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    is_file(file.metadata()?)?;
+    Ok(file)
 }
 
 /// Values of a file's text.
@@ -306,7 +335,10 @@ impl Reader<'_> {
         for (key, value) in pairs {
             match (key.value, value.value) {
                 (Tree::Scalar(name), Tree::Scalar(text)) => {
-                    parts.push(format!("{name}={}", text.replace(',', "\\,")));
+                    let text = text.replace(',', "\\,");
+                    // A backslash at the end is the pattern's, not the next comma's: spaces around values go.
+                    let end = if text.ends_with('\\') { " " } else { "" };
+                    parts.push(format!("{name}={text}{end}"));
                 }
                 _ => {
                     let wrong = Wrong::new("not a part of a rule", "write lines such as exe: java");

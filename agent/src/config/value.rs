@@ -122,19 +122,18 @@ pub fn cgroup(text: &str) -> Result<PathBuf, Wrong> {
         })
 }
 
-/// Names separated by commas.
+/// Names separated by commas; `all` is every one.
 pub fn probes(text: &str) -> Result<Vec<Probe>, Wrong> {
-    let names = Probe::ALL.map(Probe::name);
-    let known = names.join(", ");
-    text.split(',')
-        .map(str::trim)
-        .map(|name| {
-            Probe::ALL
-                .into_iter()
-                .find(|probe| probe.name() == name)
-                .ok_or_else(|| one_of(name, "is no probe", &names, &known))
-        })
-        .collect()
+    let names: Vec<&str> = ["all"].into_iter().chain(Probe::ALL.map(Probe::name)).collect();
+    let mut probes = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        match Probe::ALL.into_iter().find(|probe| probe.name() == name) {
+            Some(probe) => probes.push(probe),
+            None if name == "all" => probes.extend(Probe::ALL),
+            None => return Err(one_of(name, "is no probe", &names, &names.join(", "))),
+        }
+    }
+    Ok(probes)
 }
 
 /// Bytes captured of a message's head.

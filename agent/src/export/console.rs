@@ -115,7 +115,7 @@ impl ConsoleOutput {
         };
         self.spans.held = self.spans.held.saturating_sub(items.spans);
         self.events.held = self.events.held.saturating_sub(items.log_records);
-        if self.filter.as_ref().is_some_and(|filter| !filter.takes(&trace.spans)) {
+        if self.filter.is_some() && !trace.asked_for {
             self.spans.filtered += items.spans;
             self.events.filtered += items.log_records;
             return;
@@ -144,7 +144,10 @@ impl Output for ConsoleOutput {
     fn span(&mut self, span: &Span<'_>) {
         self.spans.came_in += 1;
         let now_ns = self.now_ns.max(span.end_boot_ns);
-        if self.trace(span.trace, now_ns).add_span(|| SpanRow::of(span)) {
+        let asked_for = self.filter.as_ref().is_some_and(|filter| filter.takes(span));
+        let trace = self.trace(span.trace, now_ns);
+        trace.asked_for |= asked_for;
+        if trace.add_span(|| SpanRow::of(span)) {
             self.spans.held += 1;
         } else {
             self.spans.too_large += 1;

@@ -69,6 +69,7 @@ fn defaults_are_as_documented() {
     assert_eq!(settings.listen, None);
     assert!(settings.selection.executables.is_everything());
     assert_eq!(settings.probes, Probe::ALL, "all of them");
+    assert_eq!(run(&["--probes=all"]).probes, Probe::ALL, "as the help calls them");
     assert_eq!(
         (settings.head_bytes, settings.payload_rings, settings.ring_size),
         (4096, None, None)
@@ -106,6 +107,12 @@ fn rules_for_names_are_the_same_from_flags_and_file() {
     }
     let single = run_with_file("name-rule: {exe: java, name: one}", &[]);
     assert_eq!(named(&single, ""), "/one");
+    let backslash = "name-rule: {exe: java, args: '*\\\\', name: one}";
+    let settings = run_with_file(backslash, &[]);
+    assert_eq!((named(&settings, "a\\"), named(&settings, "a")), ("/one".into(), "/".into()));
+    let open = problems("run", &[], Some("name-rule: {exe: java, args: 'x\\', name: y}"));
+    assert!(open.len() == 1 && open[0].contains("args=x\\ is no valid glob"), "{open:?}");
+    assert!(!open[0].contains("no name"), "{open:?}");
     let wins = run_with_file(text, &["--name-rule=exe=java,name=flag"]);
     assert_eq!(named(&wins, "a,b"), "/flag", "flags win over the file");
 }
@@ -215,6 +222,34 @@ fn record_and_replay_have_their_own_arguments() {
     };
     assert_eq!(replay.settings.outputs, [Output::Json(None)]);
     assert!(matches!(parse(&["doctor", "--json"]), Ok(Command::Doctor(asked)) if asked.json));
+}
+
+#[test]
+fn screens_take_from_a_file_what_is_watched_and_nothing_else() {
+    let text = "port: 80\nsample: 0.01\nsample-rate: 5\nkeep: errors\nkeep-wait: 1s\nmax-request-rate: 5\n\
+                listen: 127.0.0.1:9464\nlog-level: debug\noutput: otlp\n";
+    let file = file(text);
+    let config = file.path().to_str().unwrap();
+    for command in ["top", "trace"] {
+        let shown = |flags: &[&str]| match parse(&[&[command, "--config", config], flags].concat())
+        {
+            Ok(Command::Show(settings)) => settings,
+            other => panic!("{command}: {other:?}"),
+        };
+        let plain = shown(&[]);
+        assert_eq!(plain.selection.ports, [80], "{command}");
+        let sampling = plain.sampling;
+        assert_eq!((sampling.ratio, sampling.rate), (1.0, None), "{command}: all count");
+        assert!(sampling.rules.is_empty(), "{command}: and none waits");
+        let others = (plain.max_request_rate, plain.listen, plain.log_level);
+        assert_eq!(others, (None, None, LogLevel::Error), "{command}");
+        assert_eq!((plain.process_metrics, plain.request_metrics), (None, None), "{command}");
+        assert!(matches!(plain.outputs[..], [Output::Top(_) | Output::Trace(_)]), "{command}");
+        let asked = shown(&["--listen=127.0.0.1:1", "--log-level=info", "--max-request-rate=7"]);
+        let others = (asked.max_request_rate, asked.listen, asked.log_level);
+        let here = "127.0.0.1:1".parse().ok();
+        assert_eq!(others, (Some(7), here, LogLevel::Info), "{command}: asked for here");
+    }
 }
 
 proptest::proptest! {

@@ -44,7 +44,7 @@ fn wrong_flags_are_all_reported() {
         r#"--cgroup: "/no/such/group" is no version 2 cgroup, here or under /sys/fs/cgroup; a cgroup directory, for example /sys/fs/cgroup/system.slice/nginx.service"#,
         r#"--name-rule: "exee=java,args=[": unknown key "exee", args=[ is no valid glob (unclosed character class; missing ']'), it gives no name; known are exe, args, dir, user, unit, container, name, namespace; for example *shop*; name=SERVICE"#,
         r#"--name-rule: "exe=java,name=a\u{1b}[2Jb": name holds the control character '\u{1b}'; only characters that can be printed"#,
-        r#"--probes: "htttp" is no probe; did you mean http? allowed: process, http, exec, tls, flow"#,
+        r#"--probes: "htttp" is no probe; did you mean http? allowed: all, process, http, exec, tls, flow"#,
         r#"--head-bytes: "255" is out of range; a size from 256 to 4KiB"#,
         r#"--payload-rings: "3" is no number of rings; allowed: 1, 2, 4"#,
         r#"--ring-size: "2TiB" is no size; a size from 64KiB to 1GiB, for example 8MiB"#,
@@ -105,7 +105,7 @@ fn single_mistakes_of_flags() {
             "no probe at all",
             "run",
             &["--probes="],
-            "--probes: \"\" is no probe; allowed: process, http, exec, tls, flow",
+            "--probes: \"\" is no probe; allowed: all, process, http, exec, tls, flow",
         ),
         (
             "encrypted requests, but no requests",
@@ -117,7 +117,7 @@ fn single_mistakes_of_flags() {
             "http may have been meant",
             "record /tmp/x",
             &["--probes=htttp", "--probes=tls"],
-            "--probes: \"htttp\" is no probe; did you mean http? allowed: process, http, exec, tls, flow",
+            "--probes: \"htttp\" is no probe; did you mean http? allowed: all, process, http, exec, tls, flow",
         ),
         (
             "cert without key",

@@ -22,11 +22,6 @@ pub struct Common {
 }
 
 impl Common {
-    /// What it says of itself was asked for.
-    pub fn says(&self) -> bool {
-        !self.log_level.is_empty() || !self.config.is_empty()
-    }
-
     pub fn flags(self) -> Flags {
         vec![("config", self.config), ("name-rule", self.name_rule), ("log-level", self.log_level)]
     }

@@ -75,13 +75,19 @@ Examples:
   sudo kernspan top
   sudo kernspan top --every 5s --include nginx
   sudo kernspan top | cat
-      One screen below the other";
+      One screen below the other
+  sudo kernspan top --config /etc/kernspan.yaml
+      What is watched there, under its names. All requests count: the file's sample, sample-rate, keep and
+      max-request-rate are not taken, nor are listen and log-level";
 
 pub const TRACE_EXAMPLES: &str = "\
 Examples:
   sudo kernspan trace --slower 200ms
   sudo kernspan trace --service shop --request /cart --errors
-  sudo kernspan trace --port 8080";
+  sudo kernspan trace --port 8080
+  sudo kernspan trace --config /etc/kernspan.yaml --errors
+      Of what is watched there, under its names. All traces: the file's sample, sample-rate, keep and
+      max-request-rate are not taken, nor are listen and log-level";
 
 pub const CONFIG_EXAMPLES: &str = "\
 Examples:

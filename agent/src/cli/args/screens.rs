@@ -18,7 +18,7 @@ pub struct TraceArgs {
     /// Of a service that matches; repeatable
     #[arg(long, value_name = "GLOB")]
     pub service: Vec<String>,
-    /// Whose method and target contain this; repeatable
+    /// Whose method and target, with its query, contain this; repeatable
     #[arg(long, value_name = "TEXT")]
     pub request: Vec<String>,
     /// That took at least so long, for example 100ms

@@ -1,7 +1,8 @@
 //! Which traces are shown.
 
-use super::row::SpanRow;
+use super::row::whole_request;
 use crate::config::TraceFilter;
+use agent_core::span::Span;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 /// A filter, ready to be asked.
@@ -32,16 +33,17 @@ impl Filter {
         }
     }
 
-    /// Whether one of these spans is all that is asked for.
-    pub fn takes(&self, spans: &[SpanRow]) -> bool {
-        spans.iter().any(|span| {
-            let is_service = |set: &GlobSet| set.is_match(&span.service);
-            let took = span.end_unix_ns.saturating_sub(span.start_unix_ns);
-            let contains = |text: &String| span.request.contains(text.as_str());
-            self.services.as_ref().is_none_or(is_service)
-                && (self.requests.is_empty() || self.requests.iter().any(contains))
-                && took >= self.slower_ns
-                && (span.error || !self.errors)
-        })
+    /// Whether this span is all that is asked for. By what it has, not by what is shown of it: a line has room
+    /// for less.
+    pub fn takes(&self, span: &Span<'_>) -> bool {
+        let took = span.end_unix_ns.saturating_sub(span.start_unix_ns);
+        took >= self.slower_ns
+            && (span.error || !self.errors)
+            && self.services.as_ref().is_none_or(|set| set.is_match(&span.resource.service))
+            && (self.requests.is_empty() || self.is_request(&whole_request(span)))
+    }
+
+    fn is_request(&self, request: &str) -> bool {
+        self.requests.iter().any(|text| request.contains(text.as_str()))
     }
 }

@@ -66,7 +66,7 @@ impl SpanRow {
             end_unix_ns: span.end_unix_ns,
             service: printable(&span.resource.service, 40),
             client: span.kind == Kind::Client,
-            request: printable(&attributes.request(span), MAX_TEXT),
+            request: printable(&attributes.request(span, without_scheme_and_query), MAX_TEXT),
             peer: printable(&attributes.peer(span.kind), 60),
             status,
             error: span.error,
@@ -87,6 +87,20 @@ impl EventRow {
             body: printable(record.body, MAX_TEXT),
         }
     }
+}
+
+/// Method and target with its query, of any length: `GET /cart?id=7` at a server, `GET shop:8080/cart?id=7` at a
+/// client.
+pub fn whole_request(span: &Span<'_>) -> String {
+    let attributes = Attributes(span.attributes);
+    let mut text = attributes.request(span, without_scheme);
+    if span.kind == Kind::Server
+        && let Some(query) = attributes.text("url.query")
+    {
+        text.push('?');
+        text.push_str(query);
+    }
+    text
 }
 
 struct Attributes<'a>(&'a [Attribute<'a>]);
@@ -110,13 +124,13 @@ impl Attributes<'_> {
         }
     }
 
-    /// `GET /cart` at a server, `GET shop:8080/cart` at a client.
-    fn request(&self, span: &Span<'_>) -> String {
+    /// `GET /cart` at a server, `GET shop:8080/cart` at a client, by what is wanted of its URL.
+    fn request(&self, span: &Span<'_>, of_url: fn(&str) -> &str) -> String {
         let method =
             self.text("http.request.method_original").or_else(|| self.text("http.request.method"));
         let target = match span.kind {
             Kind::Server => self.text("url.path"),
-            Kind::Client => self.text("url.full").map(without_scheme_and_query),
+            Kind::Client => self.text("url.full").map(of_url),
         };
         match (method, target) {
             (Some(method), Some(target)) => format!("{method} {target}"),
@@ -151,7 +165,10 @@ impl Attributes<'_> {
     }
 }
 
+fn without_scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, rest)| rest)
+}
+
 fn without_scheme_and_query(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['?', '#']).next().unwrap_or_default()
+    without_scheme(url).split(['?', '#']).next().unwrap_or_default()
 }

@@ -294,6 +294,57 @@ fn large_traces_together_stay_within_the_bound() {
 }
 
 #[test]
+fn traces_are_asked_for_by_what_their_spans_have_not_by_what_is_shown() {
+    let long = "s".repeat(60);
+    let path = format!("/{}/end-of-it", "x".repeat(150));
+    let mut attributes = server(&path, 200, "tcp");
+    attributes.push(("url.query", Value::Str("id=77&b=2")));
+    let url = format!("http://shop:8080{path}?id=78#top");
+    let asked_of = client(&url, 200, "tcp");
+    let shown = |kind: Kind, attributes: &[Attribute<'_>], service: &str, request: &str| {
+        let (console, screen) = console(Style::Plain);
+        let mut console = console.only(&TraceFilter {
+            services: vec![service.to_owned()],
+            requests: vec![request.to_owned()],
+            ..TraceFilter::default()
+        });
+        console.span(&span(&resource(&long), (1, 0), (0, 1), kind, attributes));
+        console.finish(0);
+        !screen.take().is_empty()
+    };
+    for (service, request, at_server, at_client) in [
+        (long.as_str(), "", true, true),
+        (&long[1..], "", false, false),
+        ("*sss", "?id=77", true, false),
+        ("*", "id=77&b=2", true, false),
+        ("*", "end-of-it?id=78", false, true),
+        ("*", "end-of-it", true, true),
+        ("*", "GET /xxx", true, false),
+        ("*", "GET shop:8080/xxx", false, true),
+        ("*", "id=79", false, false),
+        ("*", "…", false, false),
+    ] {
+        let found = [(Kind::Server, &attributes), (Kind::Client, &asked_of)]
+            .map(|(kind, attributes)| shown(kind, attributes, service, request));
+        assert_eq!(found, [at_server, at_client], "{service} {request}");
+    }
+}
+
+#[test]
+fn a_span_that_a_large_trace_has_no_room_for_can_still_be_the_one_that_is_asked_for() {
+    let (console, screen) = console(Style::Plain);
+    let errors = TraceFilter { errors: true, ..TraceFilter::default() };
+    let mut console = console.only(&errors);
+    let shop = resource("shop");
+    for index in 0..=tree::MAX_ROWS {
+        let error = index == tree::MAX_ROWS;
+        console.span(&Span { error, ..span(&shop, (1, 9), (0, 1), Kind::Server, &[]) });
+    }
+    console.finish(0);
+    assert!(screen.take().contains("… 1 more, not kept"));
+}
+
+#[test]
 fn a_closed_pipe_is_counted() {
     struct Closed;
     impl Write for Closed {

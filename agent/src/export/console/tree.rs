@@ -32,6 +32,8 @@ pub struct Trace {
     pub spans: Vec<SpanRow>,
     /// In the order of arrival.
     pub events: Vec<EventRow>,
+    /// One of its spans is what is asked for.
+    pub asked_for: bool,
     left_out: u64,
 }
 
@@ -44,6 +46,7 @@ impl Trace {
             last_ns: now_ns,
             spans: Vec::new(),
             events: Vec::new(),
+            asked_for: false,
             left_out: 0,
         }
     }
