@@ -26,7 +26,9 @@ class Run:
         self.spans = Spans(directory / "traces.jsonl")
         # Of this machine's programs, those that run in the pods; all else is as the chart has it.
         self.config = {"max-memory": "256MiB", "include": ["/usr/bin/python3*", "busybox"],
-                       "kubernetes-label": ["tier"]}
+                       "kubernetes-label": ["tier"],
+                       # Asked for from the node, also while the API server is away: no exec into the pod then.
+                       "expose-status": True}
         text = (ROOT / "deploy/collector/config.yaml").read_text().replace("127.0.0.1:431", "0.0.0.0:431")
         (directory / "collector.yaml").write_text(text)
         cluster.env["KERNSPAN_OUT"] = str(directory)
