@@ -218,6 +218,9 @@ mod tests {
             let said = format!("listen cannot change while kernspan runs (0.0.0.0:1 to {to})");
             assert!(refusal.starts_with(&said), "{refusal}");
         }
+        let (needs_run, counts, refusal) = reloaded(true, "", "expose-status: true\n");
+        assert_eq!((needs_run, counts), (false, (0, 1)));
+        assert!(refusal.starts_with("expose-status cannot change"), "{refusal}");
     }
 
     /// Whatever comes to lie at the path, it is read without waiting.
