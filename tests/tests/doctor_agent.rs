@@ -17,17 +17,22 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Of a terminal.
 const COLUMNS: usize = 90;
 
-/// A program called kernspan that takes connections and never answers; and where.
-fn start_stranger(scenario: &Scenario) -> (Process, SocketAddr) {
+/// A program called kernspan that takes connections and never answers, started by `wrap`; and where.
+fn start_stranger(scenario: &Scenario, wrap: &[&str]) -> (Process, SocketAddr) {
     let program = scenario.path("kernspan");
-    std::fs::copy("/usr/bin/python3", &program).expect("a copy");
-    let mut command = Command::new(program);
-    command.args([
+    if !program.exists() {
+        std::fs::copy("/usr/bin/python3", &program).expect("a copy");
+    }
+    let program = program.to_string_lossy();
+    let words = [wrap, &[&*program]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).args([
         "-c",
         "import socket, time; s = socket.create_server(('127.0.0.1', 0)); \
         print(s.getsockname()[1], flush=True); time.sleep(600)",
     ]);
-    let mut stranger = Process::start(command, scenario.dir(), "stranger");
+    let name = format!("stranger{}", wrap.len());
+    let mut stranger = Process::start(command, scenario.dir(), &name);
     let port = until("the stranger", LIMIT, || {
         assert!(stranger.is_running(), "{}", stranger.tail());
         stranger.stdout().trim().parse().ok()
@@ -37,10 +42,12 @@ fn start_stranger(scenario: &Scenario) -> (Process, SocketAddr) {
 
 #[test]
 fn a_program_that_only_has_the_name_is_shown_as_any_other() {
-    let needed = ["python3", "script", "stty"];
+    let needed = ["python3", "script", "stty", "setpriv"];
     let Some(scenario) = Scenario::begin("doctor_stranger", &needed) else { return };
     // Before the agent: of the two it has the smaller number.
-    let (stranger, address) = start_stranger(&scenario);
+    let (stranger, address) = start_stranger(&scenario, &[]);
+    let without_rights = ["setpriv", "--inh-caps", "-all", "--bounding-set", "-all"];
+    let (powerless, _) = start_stranger(&scenario, &without_rights);
     let agent = Agent::run(&scenario, &[]);
     let began = Instant::now();
     let told = doctor(&scenario, &[]);
@@ -58,7 +65,11 @@ fn a_program_that_only_has_the_name_is_shown_as_any_other() {
         stranger.pid()
     );
     assert!(remarks.contains(&named), "{remarks}");
-    process(&told, stranger.pid());
+    let named = format!("process {} is called kernspan, and holds no capability", powerless.pid());
+    assert!(remarks.contains(&named), "{remarks}");
+    for shown in [&stranger, &powerless] {
+        process(&told, shown.pid());
+    }
     let all = programs["processes"].as_array().expect("processes");
     assert!(
         all.iter().all(|one| one["pid"] != agent.pid()),

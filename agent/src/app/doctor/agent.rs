@@ -64,8 +64,7 @@ pub fn found() -> Result<Answer, Failure> {
         remarks.extend(strangers.iter().map(stranger));
         let mut answer = first(&client, &agents).await;
         if answer.json.is_some() {
-            // What else has this program's file and listens nowhere (`kernspan top`) is no matter then.
-            remarks = strangers.iter().filter(|(door, _)| !door.same_file).map(stranger).collect();
+            remarks = beside_an_agent(&candidates, &strangers);
         }
         answer.remarks.splice(..0, remarks);
         answer
@@ -106,7 +105,7 @@ fn cannot_ask(address: SocketAddr, why: &str, candidates: &[Candidate]) -> Strin
     let others = candidates.iter().flat_map(|one| {
         let addresses = match &one.place {
             Place::Here(addresses) => addresses.as_slice(),
-            Place::Closed | Place::Elsewhere => &[],
+            Place::Closed | Place::Powerless | Place::Elsewhere => &[],
         };
         addresses.iter().filter(|other| **other != address).map(|other| (one.pid, *other))
     });
@@ -140,6 +139,12 @@ fn cannot_be_asked(candidate: &Candidate) -> Option<String> {
         Place::Closed => format!(
             "process {pid} is called kernspan, and another user's: ask it by --agent, or as root"
         ),
+        // What doctor's own program does without rights (`kernspan replay`).
+        Place::Powerless if *same_file => return None,
+        Place::Powerless => format!(
+            "process {pid} is called kernspan, and holds no capability to load programs (CAP_BPF): \
+             it is no agent, and shown as any other"
+        ),
         Place::Elsewhere if *same_file => {
             format!("the agent {pid} is in another network namespace: ask it there, or by --agent")
         }
@@ -156,6 +161,14 @@ fn cannot_be_asked(candidate: &Candidate) -> Option<String> {
              --listen 127.0.0.1:9464 it can be asked"
         ),
     })
+}
+
+/// What is to be said where an agent has answered: what else has this program's file, and listens nowhere (`kernspan
+/// top`) or is elsewhere, is no matter then.
+fn beside_an_agent(candidates: &[Candidate], strangers: &[(Door, String)]) -> Vec<String> {
+    let silent = candidates.iter().filter(|one| !one.same_file).filter_map(cannot_be_asked);
+    let strangers = strangers.iter().filter(|(door, _)| !door.same_file).map(stranger);
+    silent.chain(strangers).collect()
 }
 
 fn doors(candidates: &[Candidate], remarks: &mut Vec<String>) -> Vec<Door> {

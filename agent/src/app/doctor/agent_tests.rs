@@ -133,7 +133,26 @@ fn who_is_not_asked_is_named_with_the_reason() {
     named(told(true, Place::Elsewhere), "another network namespace");
     named(told(false, Place::Elsewhere), "if it is an agent, ask it there");
     named(told(false, Place::Closed), "another user's");
+    named(told(false, Place::Powerless), "holds no capability");
+    assert_eq!(told(true, Place::Powerless), None);
     assert_eq!(told(true, Place::Here(vec![SocketAddr::from(([127, 0, 0, 1], 1))])), None);
+}
+
+#[test]
+fn beside_an_agent_only_others_are_named() {
+    let one = |pid, same_file, place| Candidate { pid, same_file, place };
+    let candidates = [
+        one(1, true, Place::Here(Vec::new())),
+        one(2, true, Place::Elsewhere),
+        one(3, false, Place::Powerless),
+        one(4, false, Place::Here(Vec::new())),
+    ];
+    let at = SocketAddr::from(([127, 0, 0, 1], 9464));
+    let own = Door { same_file: true, ..door(5, at) };
+    let strangers = [(own, "late".to_owned()), (door(6, at), "late".to_owned())];
+    let told = beside_an_agent(&candidates, &strangers);
+    let named: Vec<_> = told.iter().map(|told| told.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(named, ["3", "4", "6"], "{told:?}");
 }
 
 #[test]

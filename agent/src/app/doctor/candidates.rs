@@ -11,6 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+/// CAP_SYS_ADMIN and CAP_BPF (include/uapi/linux/capability.h).
+const LOADING: u64 = 1 << 21 | 1 << 39;
+
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -27,6 +30,8 @@ pub struct Candidate {
 pub enum Place {
     /// It is another user's, who does not let this one look.
     Closed,
+    /// It holds no capability by which it could load programs, so it is no agent.
+    Powerless,
     /// In another network namespace.
     Elsewhere,
     /// Nowhere, or at these addresses.
@@ -49,9 +54,12 @@ fn candidate(process: &Process, runs_it: &impl Fn(u32) -> bool) -> Option<Candid
     let executable = executable(pid);
     let comm = || process.stat().map(|stat| stat.comm).unwrap_or_default();
     let place = if same_file || is_named(&executable) {
-        match is_same_network(pid) {
-            true => Place::Here(listening(process)),
-            false => Place::Elsewhere,
+        if !holds_power(process) {
+            Place::Powerless
+        } else if is_same(pid, "net") {
+            Place::Here(listening(process))
+        } else {
+            Place::Elsewhere
         }
     } else if is_closed(&executable, &comm()) {
         Place::Closed
@@ -84,9 +92,17 @@ fn is_closed(executable: &std::io::Result<PathBuf>, comm: &str) -> bool {
     comm == "kernspan" && executable.as_ref().is_err_and(denied)
 }
 
-fn is_same_network(pid: u32) -> bool {
-    let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+/// In the same namespace of this kind.
+fn is_same(pid: u32, kind: &str) -> bool {
+    let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     of(&pid.to_string()) == of("self")
+}
+
+/// It may load programs. So no user without rights passes for an agent; in a user namespace of its own every
+/// process may hold all capabilities, and none of them is of use there.
+fn holds_power(process: &Process) -> bool {
+    let held = process.status().is_ok_and(|status| status.capeff & LOADING != 0);
+    held && u32::try_from(process.pid()).is_ok_and(|pid| is_same(pid, "user"))
 }
 
 /// Where a process takes TCP connections: any address is asked over loopback.

@@ -158,11 +158,15 @@ fn of_tls(group: &Group, all: &mut All) {
 /// Goroutines that are not read.
 fn of_goroutines(group: &Group, all: &mut All) {
     if let Some(Coverage { read: false, why }) = &group.alike.goroutines {
+        let why = why.as_deref().unwrap_or("no reason is given");
+        let hint = if why.contains("is not known") {
+            "; a newer agent knows newer versions of Go"
+        } else {
+            ""
+        };
         let text = format!(
-            "which goroutine calls is not read ({}): its calls are linked by the headers that it \
-             passes on, or not at all; a version of Go that is newer than the agent needs a newer \
-             agent",
-            why.as_deref().unwrap_or("no reason is given")
+            "which goroutine calls is not read ({why}): its calls are linked by the headers that \
+             it passes on, or not at all{hint}"
         );
         all.add(Some(&group.alike.service), Advice::new("goroutines", text));
     }

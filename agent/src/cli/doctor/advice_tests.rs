@@ -130,7 +130,11 @@ fn what_is_left_out_needs_no_advice_and_goroutines_that_are_not_read_do() {
         (codes(&told), told[0].services.clone()),
         (vec!["goroutines"], vec!["shop".to_owned()])
     );
-    assert!(told[0].text.contains("Go 1.99 is not known"), "{told:?}");
+    assert!(told[0].text.contains("(Go 1.99 is not known)"), "{told:?}");
+    assert!(told[0].text.ends_with("a newer agent knows newer versions of Go"), "{told:?}");
+    let why = Some("it needs Linux 6.2".to_owned());
+    let old = Program { goroutines: Some(Coverage { read: false, why }), ..go.clone() };
+    assert!(of(old)[0].text.ends_with("or not at all"));
     let read = Coverage { read: true, why: Some("no makers".to_owned()) };
     assert_eq!(of(Program { goroutines: Some(read), ..go.clone() }), []);
     assert_eq!(of(Program { left_out: vec!["--exclude"], ..go }), []);
