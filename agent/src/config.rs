@@ -28,6 +28,7 @@ pub use settings::{
 
 use given::When;
 use problem::Wrong;
+use rustix::fs::{FileType, Stat, stat};
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,12 +36,33 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Source {
     flags: given::Flags,
+    /// The file, as it was before it was first read.
+    before: Option<Look>,
+}
+
+/// A file's device, inode, length, and when it was written: others are another file, or another text.
+pub type Look = (u64, u64, i64, i64, u64);
+
+/// What a file is like now. A pipe stays the same whatever goes through it: what it gave is gone.
+pub fn look(path: &Path) -> Option<Look> {
+    let Stat { st_dev, st_ino, st_mode, st_size, st_mtime, st_mtime_nsec, .. } = stat(path).ok()?;
+    Some(match FileType::from_raw_mode(st_mode) {
+        FileType::RegularFile => (st_dev, st_ino, st_size, st_mtime, st_mtime_nsec),
+        _ => (st_dev, st_ino, 0, 0, 0),
+    })
 }
 
 impl Source {
     /// These flags, and the file that they name.
     pub fn new(flags: given::Flags) -> Source {
-        Source { flags }
+        let mut source = Source { flags, before: None };
+        source.before = source.file().and_then(look);
+        source
+    }
+
+    /// What the file was like before it was first read.
+    pub fn before(&self) -> Option<Look> {
+        self.before
     }
 
     /// The file, when there is one.

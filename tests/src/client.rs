@@ -4,6 +4,7 @@ use crate::process::Process;
 use crate::scenario::Scenario;
 use std::fmt::Write as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long one load may take.
@@ -34,6 +35,9 @@ pub fn curl_with(scenario: &Scenario, options: &[&str], urls: &[String], concurr
     ask_by_curl(scenario, &[], options, urls, concurrency);
 }
 
+/// Configurations of curl that were written.
+static CONFIGS: AtomicU64 = AtomicU64::new(0);
+
 fn ask_by_curl(
     scenario: &Scenario,
     wrap: &[String],
@@ -52,7 +56,9 @@ fn ask_by_curl(
     for url in urls {
         let _ = writeln!(config, "url = \"{url}\"\noutput = /dev/null");
     }
-    let config = scenario.file("curl.conf", config.as_bytes()).display().to_string();
+    // Of its own: threads of one scenario ask at the same time.
+    let name = format!("curl-{}.conf", CONFIGS.fetch_add(1, Ordering::Relaxed));
+    let config = scenario.file(&name, config.as_bytes()).display().to_string();
     let width = concurrency.to_string();
     let flags = ["curl", "-sS", "-Z", "--parallel-immediate", "--parallel-max", &width, "-K"];
     let words = [&flags, [config.as_str()].as_slice(), options].concat();

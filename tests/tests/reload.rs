@@ -175,9 +175,9 @@ fn a_pipe_in_the_place_of_the_file_holds_up_nothing() {
     agent.stop();
 }
 
-/// An agent that has got a SIGHUP before it knew its configuration. That is a pipe, so that the test decides how far it
-/// comes, and another file lies in its place by then.
-fn hung_up_at_the_start(scenario: &Scenario, arguments: &[&str]) -> Process {
+/// An agent whose configuration is another file by the time it has read it, and that may have got a SIGHUP by then. It
+/// is a pipe at first, so that the test decides how far the agent comes.
+fn changed_at_the_start(scenario: &Scenario, arguments: &[&str], hang_up: bool) -> Process {
     let config = scenario.path(&format!("{}.yaml", arguments[0]));
     let other = scenario.path("other.yaml");
     mkfifoat(CWD, &config, 0o600.into()).expect("a pipe");
@@ -190,15 +190,14 @@ fn hung_up_at_the_start(scenario: &Scenario, arguments: &[&str]) -> Process {
         rustix::fs::open(&config, flags, Mode::empty()).ok()
     });
     std::fs::rename(&other, &config).expect("a file in its place");
-    started.signal(Signal::HUP);
+    if hang_up {
+        started.signal(Signal::HUP);
+    }
     std::fs::File::from(pipe).write_all(b"sample: 0.5\n").expect("it reads the pipe");
     started
 }
 
-#[test]
-fn a_hang_up_while_the_agent_starts_is_kept_until_it_runs() {
-    let Some(scenario) = Scenario::begin("reload at the start", &[]) else { return };
-    let run = hung_up_at_the_start(&scenario, &["run", "--output", "none"]);
+fn taken_up_after_the_start(run: Process) {
     until("it has read the file again", LIMIT, || {
         let log = run.stderr();
         assert!(!log.contains("refused"), "{log}");
@@ -207,8 +206,22 @@ fn a_hang_up_while_the_agent_starts_is_kept_until_it_runs() {
     let ended = run.terminate(LIMIT);
     assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
     assert!(ended.stderr.contains("changed: sample"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_file_that_changes_while_the_agent_starts_is_taken_up_once_it_runs() {
+    let Some(scenario) = Scenario::begin("changed at the start", &[]) else { return };
+    let run = changed_at_the_start(&scenario, &["run", "--output", "none"], false);
+    taken_up_after_the_start(run);
+}
+
+#[test]
+fn a_hang_up_while_the_agent_starts_is_kept_until_it_runs() {
+    let Some(scenario) = Scenario::begin("reload at the start", &[]) else { return };
+    let run = changed_at_the_start(&scenario, &["run", "--output", "none"], true);
+    taken_up_after_the_start(run);
     // What takes up no other file ends: the terminal has gone. In order, once it has started.
-    let top = hung_up_at_the_start(&scenario, &["top"]).wait(LIMIT);
+    let top = changed_at_the_start(&scenario, &["top"], true).wait(LIMIT);
     assert!(top.status.success(), "{}: {}", top.status, top.stderr);
     assert!(top.stdout.contains("SERVICE"), "{}", top.stdout);
 }

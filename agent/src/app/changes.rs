@@ -1,7 +1,7 @@
 //! What the agent waits for while it runs: its end, or another configuration.
 
 use super::{hang_up, heap};
-use rustix::fs::{Stat, stat};
+use crate::config::{Look, look};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -48,15 +48,12 @@ struct Watched {
     every: Duration,
 }
 
-/// Device, inode, length, and when it was written.
-type Look = (u64, u64, i64, i64, u64);
-
 impl Changes {
-    /// From now on. Needs a runtime.
+    /// From now on; the file from how it was before it was read. Needs a runtime.
     ///
     /// # Errors
     /// The system's, when it takes no more signals.
-    pub fn new(file: Option<&Path>) -> anyhow::Result<Changes> {
+    pub fn new(file: Option<(&Path, Option<Look>)>) -> anyhow::Result<Changes> {
         let listen =
             |kind| signal(kind).map_err(|e| anyhow::Error::new(e).context("listening for signals"));
         Ok(Changes {
@@ -65,9 +62,9 @@ impl Changes {
             hang_up: listen(SignalKind::hangup())?,
             // After the line above, so that none is missed between.
             early_hang_up: hang_up::was_sent(),
-            file: file.map(|path| {
-                let now = look(path);
-                Watched { path: path.to_owned(), taken: now, latest: now, every: LOOK }
+            file: file.map(|(path, taken)| {
+                let path = path.to_owned();
+                Watched { path, taken, latest: taken, every: LOOK }
             }),
         })
     }
@@ -115,11 +112,6 @@ async fn changed(file: Option<&mut Watched>) {
     }
 }
 
-fn look(path: &Path) -> Option<Look> {
-    let Stat { st_dev, st_ino, st_size, st_mtime, st_mtime_nsec, .. } = stat(path).ok()?;
-    Some((st_dev, st_ino, st_size, st_mtime, st_mtime_nsec))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +137,22 @@ mod tests {
         std::fs::write(&other, "sample: 0.75\n").unwrap();
         std::fs::rename(&other, &path).unwrap();
         assert!(has_changed().await);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_gave_its_text_has_not_changed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+        let before = look(&path);
+        let every = Duration::from_millis(5);
+        let mut both = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut both, b"sample: 1\n").unwrap();
+        let mut file = Watched { path: path.clone(), taken: before, latest: before, every };
+        let waited = tokio::time::timeout(every * 100, changed(Some(&mut file))).await;
+        assert!(waited.is_err(), "as at the start");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "sample: 0.5\n").unwrap();
+        assert!(tokio::time::timeout(every * 100, changed(Some(&mut file))).await.is_ok());
     }
 }

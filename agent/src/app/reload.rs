@@ -3,7 +3,7 @@
 use super::changes::Why;
 use crate::cli::{Failure, Run};
 use crate::config::given::AsTyped;
-use crate::config::{LogLevel, Settings, Source};
+use crate::config::{LogLevel, Look, Settings, Source};
 use crate::telemetry;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -83,9 +83,10 @@ impl Reloader {
         Reloader { source: None, fixed: Fixed::default(), given, next, reloads: Reloads::default() }
     }
 
-    /// The file, when there is one.
-    pub fn file(&self) -> Option<&Path> {
-        self.source.as_ref()?.file()
+    /// The file, when there is one, and what it was like before it was read.
+    pub fn file(&self) -> Option<(&Path, Option<Look>)> {
+        let source = self.source.as_ref()?;
+        Some((source.file()?, source.before()))
     }
 
     /// To be asked for what came of it.
