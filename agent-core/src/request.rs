@@ -15,13 +15,14 @@
 //!
 //! A request whose end nobody saw has no duration: it is counted, and in no histogram.
 //!
-//! Bounded: series by service and in all, edges, the server's name; what is beyond folds into one with only
-//! `otel.metric.overflow=true` (OpenTelemetry specification, metrics SDK, cardinality limits). Within a report
-//! each point is the only one with its name, resource and attributes.
+//! Bounded: series by resource, by service (a fifth) and in all, edges by service and in all, the server's name;
+//! what is beyond folds into one with only `otel.metric.overflow=true` (OpenTelemetry specification, metrics SDK,
+//! cardinality limits), of edges beside the client's name. Within a report each point is the only one with its name, resource and attributes.
 
 mod emit;
 mod graph;
 mod series;
+mod share;
 mod text;
 
 pub use emit::BOUNDS;
@@ -40,11 +41,12 @@ use graph::Graph;
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 use series::{Key, Series, Wanted};
+use share::Shares;
 
 /// Bounds of a [`RequestMetrics`].
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// Series of one service.
+    /// Series of one resource: of a service in one container.
     pub by_service: usize,
     /// Series in all.
     pub in_all: usize,
@@ -91,15 +93,17 @@ pub struct Observed<'a> {
 /// Buckets of every histogram here.
 const BUCKETS: usize = 15;
 
-/// Series of one service.
+/// Series of one resource.
 struct Service {
     resource: SharedResource,
+    /// Whose part of the room it takes; the overflow of all takes nobody's.
+    share: Option<u32>,
     series: HashMap<Key, Series, RandomState>,
 }
 
 impl Service {
-    fn of(resource: &SharedResource) -> Service {
-        Service { resource: SharedResource::clone(resource), series: HashMap::default() }
+    fn of(resource: &SharedResource, share: Option<u32>) -> Service {
+        Service { resource: SharedResource::clone(resource), share, series: HashMap::default() }
     }
 
     /// Its series by what tells them apart in the text.
@@ -107,6 +111,16 @@ impl Service {
         let name = self.resource.service_name();
         self.series.iter().map(move |(key, series)| ((name, key), series))
     }
+}
+
+/// Where a request counts that has no series of its own.
+enum Place {
+    /// With its own resource.
+    Own,
+    /// With another one of its service.
+    With(u32),
+    /// With those of all services.
+    All,
 }
 
 /// See the module.
@@ -117,12 +131,14 @@ pub struct RequestMetrics {
     /// Of all for which there was no room at all, under the resource of the first, whose own overflow is here
     /// as well.
     overflow: Option<Service>,
+    shares: Shares,
     /// By name and namespace of the service.
     retired: Retired<(KeptServiceName, Key), Histogram<BUCKETS>>,
     graph: Graph,
     in_all: usize,
     seen: u64,
     overflowed: u64,
+    share_full: u64,
     too_long: u64,
     unobserved: u64,
     buckets: Buckets,
@@ -136,11 +152,13 @@ impl RequestMetrics {
             temporality,
             services: HashMap::default(),
             overflow: None,
+            shares: Shares::default(),
             retired: Retired::new(limits.in_all),
             graph: Graph::new(limits.edges),
             in_all: 0,
             seen: 0,
             overflowed: 0,
+            share_full: 0,
             too_long: 0,
             unobserved: 0,
             buckets: Buckets::default(),
@@ -173,33 +191,70 @@ impl RequestMetrics {
     ) -> &mut Series {
         let wanted = Wanted::of(request);
         let known = self.services.get(&resource.id);
-        let is_full = self.in_all >= self.limits.in_all;
-        let is_full =
-            is_full || known.is_some_and(|known| known.series.len() >= self.limits.by_service);
+        let is_mine_full = self.is_share_full(known, resource);
+        let is_full = is_mine_full
+            || self.in_all >= self.limits.in_all
+            || known.is_some_and(|known| known.series.len() >= self.limits.by_service);
         let is_known = || known.is_some_and(|known| known.series.contains_key(&wanted));
         self.too_long += u64::from(wanted.is_too_long());
         let folds = wanted.is_too_long() || (is_full && !is_known());
         let wanted = if folds { Wanted::overflow(request.role) } else { wanted };
         self.overflowed += u64::from(folds);
-        let service = if folds && self.overflows_with_all(resource) {
-            self.overflow.get_or_insert_with(|| Service::of(resource))
-        } else {
-            self.services.entry(resource.id).or_insert_with(|| Service::of(resource))
+        self.share_full += u64::from(folds && is_mine_full);
+        let place = if folds { self.overflow_of(resource, is_mine_full) } else { Place::Own };
+        let shares = &mut self.shares;
+        let service = match place {
+            Place::All => self.overflow.get_or_insert_with(|| Service::of(resource, None)),
+            Place::Own | Place::With(_) => {
+                let id = if let Place::With(id) = place { id } else { resource.id };
+                self.services.entry(id).or_insert_with(|| {
+                    let share = shares.enter(resource.service_name());
+                    if folds && is_mine_full {
+                        shares.set_overflow(share, id);
+                    }
+                    Service::of(resource, Some(share))
+                })
+            }
         };
         match service.series.entry_ref(&wanted) {
             EntryRef::Occupied(known) => known.into_mut(),
             EntryRef::Vacant(room) => {
                 self.in_all += 1;
+                if let Some(share) = service.share {
+                    shares.add(share, 1);
+                }
                 room.insert_with_key(Key::from(&wanted), Series::begun(now, self.buckets))
             }
         }
     }
 
-    /// A service that there is no room for has no overflow series of its own, nor the one whose resource all
-    /// of those go under: two points would say the same of themselves.
-    fn overflows_with_all(&self, resource: &SharedResource) -> bool {
-        let has_room = self.in_all < self.limits.in_all || self.services.contains_key(&resource.id);
-        !has_room || self.overflow.as_ref().is_some_and(|all| all.resource.id == resource.id)
+    /// Whether the service of `resource`, which is `known` if it has series, has its part of the room.
+    fn is_share_full(&self, known: Option<&Service>, resource: &SharedResource) -> bool {
+        let share = match known {
+            Some(known) => known.share,
+            None => self.shares.find(resource.service_name()),
+        };
+        let most = share::part(self.limits.in_all).max(self.limits.by_service);
+        share.is_some_and(|share| self.shares.held(share) >= most)
+    }
+
+    /// A resource that there is no room for has no overflow series of its own, nor the one that all of those go
+    /// under: two points would say the same of themselves. Where it is its own service that has no room left, the
+    /// first of those has one for all that follow.
+    fn overflow_of(&self, resource: &SharedResource, is_share_full: bool) -> Place {
+        if self.overflow.as_ref().is_some_and(|all| all.resource.id == resource.id) {
+            return Place::All;
+        }
+        if self.services.contains_key(&resource.id) {
+            return Place::Own;
+        }
+        if is_share_full {
+            let share = self.shares.find(resource.service_name());
+            let first = share.and_then(|share| self.shares.overflow(share));
+            let first = first.filter(|first| self.services.contains_key(first));
+            return first.map_or(Place::Own, Place::With);
+        }
+        if self.in_all < self.limits.in_all { Place::Own } else { Place::All }
     }
 
     /// The edge between two services, by number; counts a request on it.
@@ -225,6 +280,7 @@ impl RequestMetrics {
             entry("requests", Side::Out, self.seen),
             entry("requests", Side::Lost("end_unobserved"), self.unobserved),
             entry("requests", Side::Info("overflowed"), self.overflowed),
+            entry("requests", Side::Info("service_without_room"), self.share_full),
             entry("requests", Side::Info("server_too_long"), self.too_long),
             entry("series", Side::Held, self.in_all as u64),
             entry("edges", Side::Held, self.graph.len() as u64),

@@ -24,9 +24,8 @@ pub struct KeptServiceName {
 impl Resource {
     /// Which service it is of.
     pub fn service_name(&self) -> ServiceName<'_> {
-        let place = |(key, _): &(String, ResourceValue)| key.as_str().cmp("service.namespace");
-        let found = self.attributes.binary_search_by(place).ok();
-        let namespace = match found.and_then(|at| self.attributes.get(at)) {
+        // Asked of each request. Lengths lie side by side, texts do not: this looks at one or two of those.
+        let namespace = match self.attributes.iter().rfind(|(key, _)| key == "service.namespace") {
             Some((_, ResourceValue::Str(text))) => text,
             _ => "",
         };

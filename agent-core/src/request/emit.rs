@@ -59,6 +59,9 @@ impl RequestMetrics {
         self.overflow.take_if(|all| all.series.is_empty());
         let services = self.services.values().chain(&self.overflow);
         self.in_all = services.clone().map(|service| service.series.len()).sum();
+        let held = self.services.values();
+        let held = held.filter_map(|service| Some((service.share?, service.series.len())));
+        self.shares.recount(held);
         if !self.retired.is_empty() {
             let live = services.flat_map(Service::named).map(|(named, _)| named);
             let live: HashSet<(ServiceName<'_>, &Key), RandomState> = live.collect();
@@ -114,7 +117,8 @@ impl Edge {
 pub(super) fn ends(names: Names<'_>) -> Vec<Attribute<'_>> {
     match names {
         None => vec![OVERFLOW],
-        Some((client, server)) => {
+        Some((client, None)) => client.attributes(AT_CLIENT).chain([OVERFLOW]).collect(),
+        Some((client, Some(server))) => {
             client.attributes(AT_CLIENT).chain(server.attributes(AT_SERVER)).collect()
         }
     }

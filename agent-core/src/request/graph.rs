@@ -2,6 +2,7 @@
 
 use super::BUCKETS;
 use super::emit::BOUNDS;
+use super::share::{self, Shares};
 use crate::histogram::Histogram;
 use crate::message::Role;
 use crate::process::{KeptServiceName, ServiceName, SharedResource};
@@ -16,10 +17,11 @@ const OVERFLOW: u32 = 0;
 /// One pair.
 #[derive(Debug)]
 pub(super) struct Edge {
-    /// The client's service; of the overflow edge, that of the first that came there.
+    /// The client's service; of an overflow edge, that of the first that came there.
     pub(super) client: SharedResource,
-    /// The server's service; none for the overflow edge.
-    pub(super) server: Option<KeptServiceName>,
+    names: KeptNames,
+    /// Whose part of the room it takes.
+    share: Option<u32>,
     pub(super) start_unix_ns: u64,
     pub(super) totals: Totals,
     /// What of them was reported, where reports are deltas.
@@ -30,15 +32,16 @@ pub(super) struct Edge {
 impl Edge {
     /// What tells it apart in the text.
     pub(super) fn names(&self) -> Names<'_> {
-        Some((self.client.service_name(), self.server.as_ref()?.borrowed()))
+        borrowed(&self.names)
     }
 }
 
-/// The services, client's and server's; none for those for which there is no room.
-pub(super) type Names<'a> = Option<(ServiceName<'a>, ServiceName<'a>)>;
+/// The services, client's and server's; no server's where the client's has no room left, none of both where there
+/// is no room at all.
+pub(super) type Names<'a> = Option<(ServiceName<'a>, Option<ServiceName<'a>>)>;
 
 /// The same, kept.
-type KeptNames = Option<(KeptServiceName, KeptServiceName)>;
+type KeptNames = Option<(KeptServiceName, Option<KeptServiceName>)>;
 
 /// What a point says of a pair: its resource is the client's, and of the server it has name and
 /// namespace. Several resources with the same of both (containers) are one server.
@@ -102,6 +105,7 @@ pub(super) struct Graph {
     numbers: HashMap<Pair, u32, RandomState>,
     pub(super) edges: HashMap<u32, Edge, RandomState>,
     retired: Retired<KeptNames, Totals>,
+    shares: Shares,
     next: u32,
     pub(super) overflowed: u64,
 }
@@ -110,7 +114,8 @@ impl Graph {
     pub(super) fn new(most: usize) -> Graph {
         let (numbers, edges) = (HashMap::default(), HashMap::default());
         let retired = Retired::new(most);
-        Graph { most, numbers, edges, retired, next: OVERFLOW, overflowed: 0 }
+        let shares = Shares::default();
+        Graph { most, numbers, edges, retired, shares, next: OVERFLOW, overflowed: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -133,33 +138,51 @@ impl Graph {
         server: &SharedResource,
         now: u64,
     ) -> u32 {
-        let number = self.number(client, server);
-        let edge = self.edges.entry(number).or_insert_with(|| Edge {
-            client: SharedResource::clone(client),
-            server: (number != OVERFLOW).then(|| server.service_name().into()),
-            start_unix_ns: now,
-            totals: Totals::default(),
-            reported: None,
-            idle_reports: 0,
+        let (number, has_room) = self.number(client, server);
+        let edge = self.edges.entry(number).or_insert_with(|| {
+            let share = (number != OVERFLOW).then(|| self.shares.enter(client.service_name()));
+            if let Some(share) = share {
+                self.shares.add(share, 1);
+                if !has_room {
+                    self.shares.set_overflow(share, number);
+                }
+            }
+            let server = has_room.then(|| server.service_name().into());
+            Edge {
+                client: SharedResource::clone(client),
+                names: share.map(|_| (client.service_name().into(), server)),
+                share,
+                start_unix_ns: now,
+                totals: Totals::default(),
+                reported: None,
+                idle_reports: 0,
+            }
         });
         edge.totals.requests += 1;
         edge.idle_reports = 0;
         number
     }
 
-    fn number(&mut self, client: &SharedResource, server: &SharedResource) -> u32 {
+    /// The number of the edge, and whether it is that of these two: else there was no room for it.
+    fn number(&mut self, client: &SharedResource, server: &SharedResource) -> (u32, bool) {
         let is_full = self.numbers.len() >= self.most;
         let asked = Asked { client: client.id, server: server.service_name() };
         match self.numbers.entry_ref(&asked) {
-            EntryRef::Occupied(known) => *known.get(),
-            EntryRef::Vacant(_) if is_full => {
-                self.overflowed += 1;
-                OVERFLOW
-            }
+            EntryRef::Occupied(known) => (*known.get(), true),
             EntryRef::Vacant(room) => {
-                // 0 is the overflow's, also after the numbers have gone round.
-                self.next = self.next.checked_add(1).unwrap_or(OVERFLOW + 1);
-                *room.insert_with_key(Pair::from(&asked), self.next)
+                let share = self.shares.find(client.service_name());
+                let is_mine_full = |share: &u32| self.shares.held(*share) >= share::part(self.most);
+                if let Some(share) = share.filter(is_mine_full) {
+                    self.overflowed += 1;
+                    let known = self.shares.overflow(share);
+                    let known = known.filter(|number| self.edges.contains_key(number));
+                    return (known.unwrap_or_else(|| next(&mut self.next)), false);
+                }
+                if is_full {
+                    self.overflowed += 1;
+                    return (OVERFLOW, false);
+                }
+                (*room.insert_with_key(Pair::from(&asked), next(&mut self.next)), true)
             }
         }
     }
@@ -182,11 +205,11 @@ impl Graph {
     /// Drops edges that were quiet for so many reports; the text keeps their totals.
     pub(super) fn forget(&mut self, reports: u32) {
         for (_, edge) in self.edges.extract_if(|_, edge| edge.idle_reports >= reports) {
-            let names = edge.names().map(|(client, server)| (client.into(), server.into()));
-            self.retired.of(names).merge(&edge.totals);
+            self.retired.of(edge.names).merge(&edge.totals);
         }
         let edges = &self.edges;
         self.numbers.retain(|_, number| edges.contains_key(number));
+        self.shares.recount(edges.values().filter_map(|edge| Some((edge.share?, 1))));
         if !self.retired.is_empty() {
             let live: HashSet<Names<'_>, RandomState> = edges.values().map(Edge::names).collect();
             self.retired.age(|names| live.contains(&borrowed(names)));
@@ -194,6 +217,13 @@ impl Graph {
     }
 }
 
+/// 0 is the overflow's, also after the numbers have gone round.
+fn next(number: &mut u32) -> u32 {
+    *number = number.checked_add(1).unwrap_or(OVERFLOW + 1);
+    *number
+}
+
 fn borrowed(names: &KeptNames) -> Names<'_> {
-    names.as_ref().map(|(client, server)| (client.borrowed(), server.borrowed()))
+    let (client, server) = names.as_ref()?;
+    Some((client.borrowed(), server.as_ref().map(KeptServiceName::borrowed)))
 }

@@ -80,3 +80,58 @@ fn exported_edges(metrics: &mut RequestMetrics) -> Vec<String> {
     });
     found
 }
+
+/// A job whose environment says something else with each run.
+fn job(run: u32) -> SharedResource {
+    let text = |key: &str, value: &str| (key.to_owned(), ResourceValue::Str(value.to_owned()));
+    let attributes = vec![text("run.id", &run.to_string()), text("service.name", "job")];
+    Arc::new(Resource { id: 1000 + run, service: "job".to_owned(), attributes, part_of: None })
+}
+
+#[test]
+fn a_service_with_resources_without_end_takes_its_part_of_the_room_and_no_more() {
+    let limits = RequestLimits { by_service: 10, in_all: 100, edges: 50 };
+    let mut metrics = metrics(limits, Temporality::Cumulative);
+    for round in 0..3 {
+        for run in 0..1000 {
+            metrics.add(&request(200, 0.1), &job(run), 1);
+            metrics.edge(&job(run), &resource(2), 1);
+        }
+        // Five others come late, and have all that they need.
+        for service in 1..6 {
+            metrics.edge(&resource(service), &resource(2), 1);
+            for status in 200..205 {
+                metrics.add(&request(status, 0.1), &resource(service), 1);
+            }
+        }
+        let all = exported(&mut metrics, round);
+        let folded = |point: &HistogramDataPoint| text(point, "otel.metric.overflow").is_some();
+        let overflows = all.iter().filter(|(_, _, point)| folded(point)).count();
+        // Its part is a fifth; the first without room has the series for the rest, later each that has one.
+        assert!(all.len() <= 20 + 1 + 25 && overflows == 1, "{} {overflows}", all.len());
+    }
+    let (histograms, numbers) = metrics.text();
+    let job_alone = histograms.iter().filter(|one| {
+        let has = |key, value: &str| one.labels.contains(&(key, value.to_owned()));
+        has("otel.metric.overflow", "true") && has("service_name", "job")
+    });
+    assert_eq!(job_alone.flat_map(|one| &one.counts).sum::<u64>(), 3 * (1000 - 20));
+    let edges: Vec<(String, u64)> = numbers
+        .iter()
+        .filter(|one| one.name == emit::REQUESTS && one.labels.contains(&("client", "job".into())))
+        .map(|one| (format!("{:?}", one.labels.last()), one.value))
+        .collect();
+    assert_eq!(edges.iter().map(|(_, count)| count).sum::<u64>(), 3000, "{edges:?}");
+    assert!(edges.iter().any(|(last, count)| last.contains("overflow") && *count == 3 * 990));
+    let ledger = metrics.ledger();
+    let count = |side| ledger.iter().find(|entry| entry.side == side).expect("an entry").count;
+    assert_eq!(count(Side::Info("service_without_room")), 3 * (1000 - 20));
+    // It falls silent: its room is free again.
+    for round in 0..40 {
+        exported(&mut metrics, round);
+    }
+    metrics.add(&request(200, 0.1), &job(5000), 1);
+    let all = exported(&mut metrics, 100);
+    assert_eq!(all.len(), 1);
+    assert!(text(&all[0].2, "otel.metric.overflow").is_none());
+}
