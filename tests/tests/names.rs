@@ -3,7 +3,7 @@
 use kernspan_tests::agent::Agent;
 use kernspan_tests::otlp::Attributes;
 use kernspan_tests::process::output;
-use kernspan_tests::scenario::{Scenario, say, skip, tool};
+use kernspan_tests::scenario::{Scenario, find_program, say, skip, tool};
 use kernspan_tests::start::{Start, Started, start};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,12 @@ const ASGI: &str = "async def app(scope, receive, send):\n    pass\n";
 const LISTEN: &str = "require('http').createServer().listen(0);\n";
 const MAIN: &str = "public class Main { public static void main(String[] a) throws Exception \
                     { Thread.sleep(600000); } }";
+
+/// It ends at once where it has an argument.
+const GO: &str = "package main\n\nimport (\n\t\"os\"\n\t\"time\"\n)\n\n\
+                  func main() {\n\tif len(os.Args) == 1 {\n\t\ttime.Sleep(10 * time.Minute)\n\t}\n}\n";
+/// What `artisan serve` of Laravel has PHP run.
+const SERVE: &str = "vendor/laravel/framework/src/Illuminate/Foundation/resources/server.php";
 
 /// Files that the programs run, by path below the scenario's directory.
 fn files() -> Vec<(&'static str, String)> {
@@ -83,6 +89,12 @@ fn files() -> Vec<(&'static str, String)> {
         ("wiki/config.ru", "run ->(env) { [200, {}, []] }\n".to_owned()),
         ("ledger/report.pl", "sleep 600;\n".to_owned()),
         ("crm/index.php", "<?php\n".to_owned()),
+        (
+            "blog/vendor/laravel/framework/src/Illuminate/Foundation/resources/server.php",
+            String::new(),
+        ),
+        ("tally/main.go", GO.to_owned()),
+        ("abacus/main.go", GO.to_owned()),
         ("supervised/main.py", WAIT.to_owned()),
         ("supervised/supervisord.conf", format!("{supervisor}{}", program("shipping"))),
         ("grouped/main.py", WAIT.to_owned()),
@@ -219,6 +231,9 @@ fn table() -> Vec<Start> {
         start("crm", "/usr/bin/php -S 127.0.0.1:{port}")
             .is("crm", "php8.2")
             .by("php", "cli", "8.2"),
+        start("blog", &format!("/usr/bin/php -S 127.0.0.1:{{port}} {{dir}}/{SERVE}"))
+            .is("blog", "php8.2")
+            .by("php", "cli", "8.2"),
         start("ledger", "/usr/bin/perl report.pl").is("report", "perl").by("perl", "perl", ""),
         native(start("busy", "/usr/bin/busybox httpd -f -p 127.0.0.1:{port}"))
             .is("httpd", "busybox"),
@@ -272,6 +287,16 @@ fn table() -> Vec<Start> {
     } else {
         skip("names_npm", "no npm without pip");
     }
+    if let Some(go) = find_program("go") {
+        // `tally` has run before: newer toolchains then run it from their cache.
+        for directory in ["tally", "abacus"] {
+            let row = start(directory, &format!("{} run main.go", go.display())).last();
+            let row = row.with("GOTMPDIR", "{dir}").is(directory, "main");
+            rows.push(row.has("telemetry.sdk.language", "go").has("process.runtime.name", "go"));
+        }
+    } else {
+        skip("names_go", "no go run without Go");
+    }
     rows
 }
 
@@ -294,6 +319,11 @@ fn prepare(scenario: &Scenario) {
     output(Command::new("javac").current_dir(&java).args(["Main.java", "com/acme/Main.java"]));
     let jar = ["cfe", "shop-1.2.jar", "Main", "Main.class"];
     output(Command::new("jar").current_dir(&java).args(jar));
+    if let Some(go) = find_program("go") {
+        output(
+            Command::new(go).current_dir(scenario.path("tally")).args(["run", "main.go", "once"]),
+        );
+    }
     for place in ["gone/checkout", "depot/bin/server", "till/till", "kiosk/bin/server"] {
         let place = scenario.path(place);
         std::fs::create_dir_all(place.parent().expect("its directory")).expect("a directory");

@@ -5,12 +5,13 @@ use kernspan_tests::client::curl;
 use kernspan_tests::ledger::{Ledger, Line};
 use kernspan_tests::netns::Netns;
 use kernspan_tests::otlp::{Span, Telemetry};
-use kernspan_tests::process::{Process, free_port, until};
+use kernspan_tests::process::{Process, free_port, output, until};
 use kernspan_tests::python::Python;
-use kernspan_tests::scenario::{self, Scenario, say, scaled};
+use kernspan_tests::scenario::{self, Scenario, say, scaled, skip};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Read;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -202,6 +203,20 @@ fn another_network_namespace_gets_metrics_and_no_status() {
         command.arg(&words[1]).arg(program).args(arguments);
         command
     };
+    let ipv6 = Path::new("/proc/sys/net/ipv6").is_dir();
+    if ipv6 {
+        for (side, address) in ["fd07::1/64", "fd07::2/64"].iter().enumerate() {
+            let on = "echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+            output(&mut inside(side, OsStr::new("sh"), &["-c", on]));
+            let add = ["address", "add", address, "dev", "cable", "nodad"];
+            output(&mut inside(side, OsStr::new("ip"), &add));
+        }
+        // What `:PORT` is does not hang on it.
+        let only = "echo 1 > /proc/sys/net/ipv6/bindv6only";
+        output(&mut inside(0, OsStr::new("sh"), &["-c", only]));
+    } else {
+        skip("elsewhere_ipv6", "no IPv6");
+    }
     let binary = scenario::binary();
     let listen = ["run", "--output", "none", "--listen", ":9464"];
     let mut agent =
@@ -219,8 +234,12 @@ fn another_network_namespace_gets_metrics_and_no_status() {
     });
     for path in ["/livez", "/metrics", "/status", "/processes"] {
         let is_detail = matches!(path, "/status" | "/processes");
-        assert_eq!(status(1, here, path), if is_detail { "403" } else { "200" }, "{path} outside");
-        for host in ["127.0.0.1", here] {
+        for host in [here, "[fd07::1]"].iter().take(1 + usize::from(ipv6)) {
+            let expected = if is_detail { "403" } else { "200" };
+            assert_eq!(status(1, host, path), expected, "{path} at {host} from outside");
+        }
+        for host in ["127.0.0.1", here, "[::1]", "[fd07::1]"].iter().take(if ipv6 { 4 } else { 2 })
+        {
             assert_eq!(status(0, host, path), "200", "{path} at {host} from within");
         }
     }

@@ -36,6 +36,8 @@ pub fn run(options: &Options) -> Result<()> {
     };
     ensure!(render(oldest)?.contains("apparmor.security.beta"), "old clusters know no other word");
     network_policy(&helm)?;
+    privileged(&helm)?;
+    digits(&helm)?;
     let text = format!("{HEAD}{}", render(newest)?);
     let file = paths::root().join("deploy/kubernetes/kernspan.yaml");
     if options.write {
@@ -60,6 +62,36 @@ fn network_policy(helm: &impl Fn(&[&str]) -> Result<String>) -> Result<()> {
     let rule = "    - from:\n        - ipBlock:\n            cidr: 10.0.0.0/8\n      ports:\n        \
         - {port: metrics, protocol: TCP}\n";
     ensure!(one.contains(rule), "no rule for its peer in {one}");
+    Ok(())
+}
+
+/// Where it is asked for, it stands in place of what it makes void, or what the API server refuses beside it.
+fn privileged(helm: &impl Fn(&[&str]) -> Result<String>) -> Result<()> {
+    const SET: &str = "securityContext.privileged=true";
+    let text = helm(&["template", "--kube-version", KUBERNETES[0], "--set", SET, "kernspan"])?;
+    for line in ["privileged: true", "allowPrivilegeEscalation: true", "runAsUser: 0"] {
+        ensure!(text.lines().any(|found| found.trim() == line), "no {line} in {text}");
+    }
+    for word in ["capabilities:", "seccompProfile:"] {
+        ensure!(!text.contains(word), "{word} beside privileged in {text}");
+    }
+    Ok(())
+}
+
+/// Names may be digits, which YAML takes for numbers, and the API server for mistakes.
+fn digits(helm: &impl Fn(&[&str]) -> Result<String>) -> Result<()> {
+    const SET: &str =
+        "networkPolicy.enabled=true,otlp.secret=789,serviceAccount.name=789,priorityClass.name=789";
+    let [version, _] = KUBERNETES;
+    let render = ["template", "--namespace", "456", "--kube-version", version];
+    let text = helm(&[&render[..], &["--set-string", SET, "123"]].concat())?;
+    ensure!(text.contains("app.kubernetes.io/instance: \"123\"\n"), "another label in {text}");
+    let number = |line: &&str| {
+        let (_, value) = line.rsplit_once(": ").unwrap_or_default();
+        matches!(value.trim_end_matches('}'), "123" | "456" | "789")
+    };
+    let wrong: Vec<&str> = text.lines().filter(number).collect();
+    ensure!(wrong.is_empty(), "numbers in place of texts: {wrong:?}");
     Ok(())
 }
 

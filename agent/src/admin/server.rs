@@ -50,13 +50,31 @@ pub struct Server {
     pub address: SocketAddr,
 }
 
-/// Takes the address. Needs a tokio runtime.
+/// Takes the address; `[::]` is all addresses of both families. Needs a tokio runtime.
 ///
 /// # Errors
 /// The system's error with the address in its text: the operator's to mend (exit code 2).
 pub fn bind(address: SocketAddr) -> io::Result<Server> {
+    bind_with(address, TcpSocket::new_v6)
+}
+
+fn bind_with(address: SocketAddr, new_v6: fn() -> io::Result<TcpSocket>) -> io::Result<Server> {
     let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let (socket, address) = match address.ip() {
+            IpAddr::V4(_) => (TcpSocket::new_v4()?, address),
+            IpAddr::V6(ip) => match new_v6() {
+                // The kernel has no IPv6 (`ipv6.disable=1`): all addresses are those of IPv4.
+                Err(error) if ip.is_unspecified() && has_no_ipv6(&error) => {
+                    let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+                    (TcpSocket::new_v4()?, all)
+                }
+                socket => (socket?, address),
+            },
+        };
+        if address.is_ipv6() {
+            // Whatever `net.ipv6.bindv6only` says.
+            rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+        }
         // A restart must not wait for connections of the last run to fade out.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -67,6 +85,11 @@ pub fn bind(address: SocketAddr) -> io::Result<Server> {
     listen().map_err(|error: io::Error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     })
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    number == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 impl Server {
@@ -206,6 +229,31 @@ mod tests {
 
         fn status(&self) -> serde_json::Value {
             "x".repeat(1 << 20).into()
+        }
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_both_families_or_of_ipv4_where_there_is_no_other() {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let refused = || Err(rustix::io::Errno::AFNOSUPPORT.into());
+        let without = bind_with(any, refused).unwrap();
+        assert_eq!(without.address.ip(), Ipv4Addr::UNSPECIFIED);
+        let port = without.address.port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        let one = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        let error = bind_with(one, refused).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot listen on [::1]:0: "),
+            "another address is not meant: {error}"
+        );
+        let full = || Err(rustix::io::Errno::MFILE.into());
+        assert!(bind_with(any, full).is_err(), "no family is lacking");
+
+        let both = bind(any).unwrap();
+        let port = both.address.port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        if both.address.is_ipv6() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
         }
     }
 

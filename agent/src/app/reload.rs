@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn the_address_in_force_may_be_written_into_the_file_and_no_other_one() {
         for (why, first, then, needs_run, counts) in [
-            ("added", "", "listen: 0.0.0.0:1\n", false, (1, 0)),
+            ("added", "", "listen: '[::]:1'\n", false, (1, 0)),
             ("added with more", "", "listen: :1\nsample: 0.5\n", true, (0, 0)),
             ("taken out", "listen: :1\n", "", false, (1, 0)),
             ("hidden by the flag", "listen: :2\n", "listen: :3\n", false, (1, 0)),
@@ -213,10 +213,10 @@ mod tests {
             let found = reloaded(true, first, then);
             assert_eq!(found, (needs_run, counts, String::new()), "{why}");
         }
-        for (then, to) in [("listen: :2\nsample: 0.5\n", "0.0.0.0:2"), ("sample: 0.5\n", "none")] {
+        for (then, to) in [("listen: :2\nsample: 0.5\n", "[::]:2"), ("sample: 0.5\n", "none")] {
             let (needs_run, counts, refusal) = reloaded(false, "listen: :1\n", then);
             assert_eq!((needs_run, counts), (false, (0, 1)), "{then}");
-            let said = format!("listen cannot change while kernspan runs (0.0.0.0:1 to {to})");
+            let said = format!("listen cannot change while kernspan runs ([::]:1 to {to})");
             assert!(refusal.starts_with(&said), "{refusal}");
         }
         let (needs_run, counts, refusal) = reloaded(true, "", "expose-status: true\n");

@@ -14,7 +14,7 @@ use agent_core::histogram::Buckets;
 use agent_core::metric::Temporality;
 pub use names::name_rule;
 pub use sampling::{Keep, keep, keep_wait, route};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub(crate) use units::duration_within;
@@ -40,14 +40,13 @@ pub fn output(text: &str) -> Result<Option<Output>, Wrong> {
     }
 }
 
-/// `IP:PORT`, `localhost:PORT` or `:PORT` (all IPv4 addresses). Port 0 lets the kernel choose.
+/// `IP:PORT`, `localhost:PORT` or `:PORT` (all addresses, as `[::]:PORT`). Port 0 lets the kernel choose.
 pub fn listen(text: &str) -> Result<SocketAddr, Wrong> {
-    let with_host = |host: Ipv4Addr, port: &str| {
-        port.parse().ok().map(|port| SocketAddr::new(IpAddr::V4(host), port))
-    };
+    let with_host =
+        |host: IpAddr, port: &str| port.parse().ok().map(|port| SocketAddr::new(host, port));
     let named = match text.rsplit_once(':') {
-        Some(("", port)) => with_host(Ipv4Addr::UNSPECIFIED, port),
-        Some(("localhost", port)) => with_host(Ipv4Addr::LOCALHOST, port),
+        Some(("", port)) => with_host(Ipv6Addr::UNSPECIFIED.into(), port),
+        Some(("localhost", port)) => with_host(Ipv4Addr::LOCALHOST.into(), port),
         _ => None,
     };
     named.or_else(|| text.parse().ok()).ok_or_else(|| {
@@ -303,6 +302,11 @@ pub fn otlp_endpoint(text: &str) -> Result<String, Wrong> {
             Err(Wrong::new(format!("{shown} is neither http nor https"), hint))
         }
         Ok(url) if url.has_host() => Ok(text.to_owned()),
+        // `http://$(HOST_IP):4317` on a node with IPv6.
+        _ if !text.contains('[') && url.matches(':').count() > 3 => {
+            let hint = "an IPv6 address stands in brackets: http://[fd00::1]:4317";
+            Err(Wrong::new(format!("{shown} is no URL"), hint))
+        }
         _ => Err(Wrong::new(format!("{shown} is no URL"), hint)),
     }
 }
@@ -375,7 +379,8 @@ mod tests {
         for (text, expected) in [
             ("127.0.0.1:9464", Some("127.0.0.1:9464")),
             ("[::1]:0", Some("[::1]:0")),
-            (":80", Some("0.0.0.0:80")),
+            (":80", Some("[::]:80")),
+            ("0.0.0.0:80", Some("0.0.0.0:80")),
             ("localhost:80", Some("127.0.0.1:80")),
             ("example.org:80", None),
             ("::1:80", None),
@@ -440,6 +445,8 @@ mod tests {
         ] {
             assert_eq!(otlp_endpoint(text).is_ok(), good, "{text}");
         }
+        let wrong = format!("{:?}", otlp_endpoint("http://fd00::1:4317"));
+        assert!(wrong.contains("in brackets: http://[fd00::1]:4317"), "{wrong}");
     }
 
     proptest::proptest! {

@@ -3,7 +3,7 @@
 use super::found::Found;
 use super::java::java;
 use super::python::{launched_app, python};
-use super::text::{base, of_directory, of_script, script_stem};
+use super::text::{base, is_generic, of_directory, of_script, script_stem};
 use crate::process::ProcessFacts;
 
 /// A program that runs others' code.
@@ -180,11 +180,24 @@ fn php(args: &[String], facts: &ProcessFacts) -> Option<Found> {
         found.map(|(script, _)| script)
     });
     if let Some(script) = script {
-        return Some(of_script(script, facts));
+        let beside = beside_vendor(script);
+        return Some(of_script(beside.as_deref().unwrap_or(script), facts));
     }
     let root = option(args, &["-t"]).and_then(of_directory);
     let serves = args.iter().any(|arg| arg == "-S");
     serves.then(|| root.map_or_else(|| in_directory("php", facts), Found::runs))
+}
+
+/// A script that composer has installed and that is called like any other, as if it lay in the project that it
+/// serves: `artisan serve` starts `php -S … /srv/crm/vendor/laravel/framework/…/resources/server.php`.
+fn beside_vendor(script: &str) -> Option<String> {
+    let (project, installed) = match script.strip_prefix("vendor/") {
+        Some(installed) => ("", installed),
+        None => script.split_once("/vendor/")?,
+    };
+    let (_, file) = installed.rsplit_once('/')?;
+    let separator = if project.is_empty() { "" } else { "/" };
+    is_generic(script_stem(file)).then(|| format!("{project}{separator}{file}"))
 }
 
 fn perl(args: &[String], facts: &ProcessFacts) -> Option<Found> {

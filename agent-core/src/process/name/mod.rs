@@ -30,7 +30,7 @@ pub use runtime::Runtime;
 use super::{ProcessFacts, start_tick};
 use found::{Evidence, Found};
 use language::{Interpreter, interpreter};
-use text::{base, is_generic, of_directory, script_stem};
+use text::{base, is_generic, is_of_go_run, of_directory, script_stem};
 
 /// What a command line says about a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,9 +115,14 @@ fn of_executable(program: &Program<'_>, facts: &ProcessFacts, hosts_code: bool) 
         return Found::runs(stem);
     }
     let directory = program.path.rsplit_once('/').map_or("", |(directory, _)| directory);
-    // Behind the loader a path may be relative.
-    let from = if program.path.starts_with('/') { "" } else { facts.working_directory.as_str() };
-    let named = of_directory(directory).or_else(|| of_directory(from));
+    let here = facts.working_directory.as_str();
+    let named = if is_of_go_run(directory) {
+        of_directory(here)
+    } else {
+        // Behind the loader a path may be relative.
+        let from = if program.path.starts_with('/') { "" } else { here };
+        of_directory(directory).or_else(|| of_directory(from))
+    };
     named.map_or_else(|| Found::vague(stem), Found::runs)
 }
 

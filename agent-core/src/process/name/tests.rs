@@ -18,7 +18,9 @@ fn a_process_is_named_after_what_it_runs() {
     const PY: &str = "/usr/bin/python3.11";
     const NODE: &str = "/usr/local/bin/node";
     const JAVA: &str = "/usr/lib/jvm/java-17/bin/java";
+    const SERVE: &str = "vendor/laravel/framework/src/Illuminate/Foundation/resources/server.php";
     const LD: &str = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
+    const KEPT: &str = "5b0f4ed81fe988147634de4b4aa78fe620d344979b68f8534727c0a64584cab3";
     // Executable, arguments, directory, name.
     let cases = [
         ("/usr/sbin/nginx", "nginx: worker process", "/", "nginx"),
@@ -153,6 +155,11 @@ fn a_process_is_named_after_what_it_runs() {
         ("/usr/sbin/php-fpm8.2", "php-fpm: pool shop", "/", "shop"),
         ("/usr/bin/php8.2", "php|artisan|serve", "/srv/crm", "crm"),
         ("/usr/bin/php8.2", "php|-S|0.0.0.0:80|-t|public", "/srv/crm", "crm"),
+        ("/usr/bin/php8.2", &format!("php|-S|h:80|/srv/crm/{SERVE}"), "/srv/crm/public", "crm"),
+        ("/usr/bin/php8.2", &format!("php|-S|h:80|{SERVE}"), "/srv/crm", "crm"),
+        ("/usr/bin/php8.2", &format!("php|-S|h:80|/app/{SERVE}"), "/app/public", "server"),
+        ("/usr/bin/php8.2", "php|/srv/vendor/server.php", "/", "vendor"),
+        ("/usr/bin/php8.2", "php|/srv/crm/vendor/bin/phpunit", "/srv/crm", "phpunit"),
         ("/usr/bin/perl", "/usr/bin/perl|-w|/srv/report.pl", "/", "report"),
         ("/usr/bin/perl", "perl|-Ilib|-MMojo::Server|-I|inc|/srv/report.pl|-E", "/", "report"),
         ("/usr/bin/perl", "perl|-E|say fetch(q(key))", "/", "perl"),
@@ -178,6 +185,15 @@ fn a_process_is_named_after_what_it_runs() {
         ("/usr/bin/dotnet", "dotnet|/srv/shop/App.dll", "/", "shop"),
         ("/srv/shop/bin/server", "server", "/", "shop"),
         ("/app/server", "/app/server", "/", "server"),
+        ("/srv/shop/target/debug/server", "target/debug/server", "/srv/shop", "shop"),
+        // `go run`: of its build, and of its cache.
+        ("/tmp/go-build12/b001/exe/main", "/tmp/go-build12/b001/exe/main", "/srv/shop", "shop"),
+        ("/tmp/go-build12/b001/exe/main (deleted)", "main", "/srv/shop/cmd", "cmd"),
+        ("/tmp/go-build12/b001/exe/cart", "/tmp/go-build12/b001/exe/cart", "/srv/shop", "cart"),
+        ("/tmp/go-build12/b001/exe/main", "main", "/app", "main"),
+        (&format!("/root/.cache/go-build/5b/{KEPT}-d/main"), "main", "/srv/shop", "shop"),
+        (&format!("/root/.cache/go-build/5b/{KEPT}-d/cart"), "cart", "/srv/shop", "cart"),
+        ("/srv/exe/main", "main", "/srv/shop", "exe"),
         ("/usr/bin/redis-server", "/usr/bin/redis-server 127.0.0.1:6379", "/", "redis-server"),
         ("/usr/lib/erlang/erts-13/bin/beam.smp", "beam.smp|-K|-sname|chat@host", "/", "chat"),
         ("/usr/bin/busybox", "httpd|-f", "/", "httpd"),

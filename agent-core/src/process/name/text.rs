@@ -45,6 +45,7 @@ const GENERIC_DIRECTORIES: &[&str] = &[
     "build",
     "code",
     "current",
+    "debug",
     "deployments",
     "dist",
     "home",
@@ -127,6 +128,24 @@ pub(super) fn of_directory(directory: &str) -> Option<&str> {
     let parts = directory.trim_end_matches('/').rsplit('/').take(3);
     let mut parts = parts.filter(|part| !matches!(*part, "." | ".."));
     parts.find(|part| !is_generic_directory(part))
+}
+
+/// Whether a directory is one that `go run` puts programs into, from which no name comes: of a build
+/// (`/tmp/go-build1234/b001/exe`), or from Go 1.24 on of its cache (`…/5b/5b0f…cab3-d`).
+pub(super) fn is_of_go_run(directory: &str) -> bool {
+    let mut parts = directory.rsplit('/');
+    let (last, above, top) = (parts.next(), parts.next(), parts.next());
+    let [last, above, top] = [last, above, top].map(Option::unwrap_or_default);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let builds = last == "exe"
+        && above.strip_prefix('b').is_some_and(digits)
+        && top.strip_prefix("go-build").is_some_and(digits);
+    let keeps = last.strip_suffix("-d").is_some_and(|hash| {
+        hash.len() == 64
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && hash.get(..2) == Some(above)
+    });
+    builds || keeps
 }
 
 /// The name of a dotted module or class: its last part that says something, else its last part.

@@ -142,6 +142,8 @@ mod tests {
         assert!(found.contains(&listener.local_addr().unwrap()), "{found:?}");
         let port = any.local_addr().unwrap().port();
         assert!(found.contains(&SocketAddr::from(([127, 0, 0, 1], port))), "{found:?}");
+        let every = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+        assert_eq!(reachable(every), SocketAddr::from(([127, 0, 0, 1], port)));
     }
 
     #[test]

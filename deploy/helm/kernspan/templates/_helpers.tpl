@@ -4,7 +4,7 @@
 
 {{- define "kernspan.selector" -}}
 app.kubernetes.io/name: kernspan
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "kernspan.labels" -}}
