@@ -171,6 +171,18 @@ pub struct Started {
     pub head: Head,
 }
 
+impl Started {
+    /// The process, and when it was the one whose request this is. A server's request may have waited while
+    /// its reader was still another program, or yet to be forked: it is whose who took it.
+    pub fn owner(&self) -> (ProcessKey, u64) {
+        let at_ns = match self.role {
+            Some(Role::Server) => self.taken_ns,
+            Some(Role::Client) | None => self.start_ns,
+        };
+        (self.thread.process, at_ns)
+    }
+}
+
 /// Why a request has no complete response, or one that counts as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

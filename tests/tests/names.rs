@@ -2,7 +2,7 @@
 
 use kernspan_tests::agent::Agent;
 use kernspan_tests::otlp::Attributes;
-use kernspan_tests::process::output;
+use kernspan_tests::process::{output, until};
 use kernspan_tests::scenario::{Scenario, find_program, say, skip, tool};
 use kernspan_tests::start::{Start, Started, start};
 use serde_json::Value;
@@ -26,6 +26,8 @@ const WAIT: &str = "import time\ntime.sleep(600)\n";
 const WSGI: &str = "def application(environ, start):\n    start('200 OK', [])\n    return [b'']\n";
 const ASGI: &str = "async def app(scope, receive, send):\n    pass\n";
 const LISTEN: &str = "require('http').createServer().listen(0);\n";
+const LATE: &str =
+    "process.on('SIGUSR2', () => process.title = 'mailer');\nconsole.log('ready');\n";
 const MAIN: &str = "public class Main { public static void main(String[] a) throws Exception \
                     { Thread.sleep(600000); } }";
 
@@ -71,6 +73,7 @@ fn files() -> Vec<(&'static str, String)> {
         ),
         ("report/report.sh", "#!/bin/sh\nwhile :; do /bin/sleep 1; done\n".to_owned()),
         ("mail/server.js", format!("process.title = 'mailer';\n{LISTEN}")),
+        ("late/server.js", format!("{LATE}{LISTEN}")),
         ("basket/index.js", LISTEN.to_owned()),
         ("app/src/dist/server.js", LISTEN.to_owned()),
         (
@@ -308,12 +311,17 @@ const RULES: [&str; 3] = [
 ];
 
 /// Writes what the programs run.
-fn prepare(scenario: &Scenario) {
+fn prepare_files(scenario: &Scenario) {
     for (path, content) in files() {
         let file = scenario.path(path);
         std::fs::create_dir_all(file.parent().expect("its directory")).expect("a directory");
         std::fs::write(&file, content).expect("a file");
     }
+}
+
+/// The same, and what has to be compiled or copied.
+fn prepare(scenario: &Scenario) {
+    prepare_files(scenario);
     output(Command::new("chmod").arg("755").arg(scenario.path("report/report.sh")));
     let java = scenario.path("java");
     output(Command::new("javac").current_dir(&java).args(["Main.java", "com/acme/Main.java"]));
@@ -428,4 +436,26 @@ fn started_programs_are_who_the_table_says() {
     );
     let _ = std::fs::remove_file("/dev/shm/kernspan-names-2.sock");
     say(&format!("names: {} start commands, after {:?}", rows.len(), begin.elapsed()));
+}
+
+/// It is there when the agent looks at all processes, and says who it is only then.
+#[test]
+fn a_program_that_is_older_than_the_agent_has_the_title_that_it_takes_later() {
+    let Some(scenario) = Scenario::begin("names_late", &["node"]) else { return };
+    prepare_files(&scenario);
+    let row = start("late", "/usr/bin/node server.js").is("mailer", "node");
+    let mut started = Started::new(&scenario, &row, 0);
+    let pid = started.pid();
+    until("it runs", LIMIT, || started.state().1.contains("ready").then_some(()));
+    let agent = Agent::run(&scenario, &["--process-metrics", "1s"]);
+    let of_process = || resources(&agent).remove(&i64::from(pid));
+    until("it is known by what it runs", LIMIT, || {
+        (text(of_process().as_ref(), "service.name") == "late").then_some(())
+    });
+    let id = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a number");
+    rustix::process::kill_process(id, rustix::process::Signal::USR2).expect("it lives");
+    until("the agent knows its title", LIMIT, || {
+        differences(&row, of_process().as_ref()).is_empty().then_some(())
+    });
+    let _ = agent.stop();
 }

@@ -161,8 +161,8 @@ impl Core {
                 request.started.span == *span && request.is_open() && request.role == Role::Server
             });
             let Some(request) = open else { continue };
-            let started = &request.started;
-            let resource = self.processes.resource(started.thread.process, started.start_ns);
+            let (process, at_ns) = request.started.owner();
+            let resource = self.processes.resource(process, at_ns);
             *services.entry(resource.service.clone()).or_insert(0) += 1;
         }
         services
@@ -215,11 +215,12 @@ impl Core {
         let hold_until = if wait { self.now.saturating_add(self.config.hold_ns) } else { 0 };
         let (thread, cookie, at) =
             (request.started.thread, request.started.cookie, request.started.start_ns);
+        let (_, taken) = request.started.owner();
         self.plant(slot, hold_until);
         let shared = self.conns.get_mut(cookie).is_some_and(|conn| conn.is_shared_by(thread.tid));
         let suspicion = match thread.context != 0 || self.threads.knows(&thread) {
             true => Suspicion::None,
-            false => self.suspicion(&thread, at),
+            false => self.suspicion(&thread, taken),
         };
         let reading = Reading { thread, cookie, shared, at, suspicion };
         self.threads.begin(&reading, slot, &mut self.trees);

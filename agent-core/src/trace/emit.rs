@@ -103,7 +103,8 @@ impl Core {
         }
         let Some(request) = self.requests.get(slot) else { return };
         let (started, tree) = (&*request.started, request.tree);
-        let resource = self.processes.resource(started.thread.process, started.start_ns);
+        let (process, at_ns) = started.owner();
+        let resource = self.processes.resource(process, at_ns);
         let conn = self.conns.get(started.cookie);
         let facts = Facts { request, finished, conn, known_methods: &self.config.known_methods };
         let mut texts = Texts::new(&facts);
@@ -166,8 +167,8 @@ impl Core {
     /// Gives the trace of `tree` the threshold of its service's rate, once.
     fn limit_rate(&mut self, tree: u32) {
         let Some(rates) = &mut self.sampler.rates else { return };
-        let Some((process, start_ns)) = self.trees.unlimited(tree) else { return };
-        let resource = self.processes.resource(process, start_ns);
+        let Some((process, at_ns)) = self.trees.unlimited(tree) else { return };
+        let resource = self.processes.resource(process, at_ns);
         self.trees.limit(tree, rates.threshold(resource.service_name(), self.now));
     }
 

@@ -182,8 +182,8 @@ impl Core {
     pub(super) fn plant(&mut self, slot: u32, hold_until: u64) {
         let Some(request) = self.requests.get_mut(slot) else { return };
         let (span, declared) = (request.started.span, request.declared);
-        let home = (request.started.thread.process, request.started.start_ns);
-        request.tree = self.trees.plant(span, declared, home, hold_until);
+        let began = (request.started.owner(), request.started.start_ns);
+        request.tree = self.trees.plant(span, declared, began, hold_until);
         request.planted = true;
         request.parent = declared.map(|declared| Parent {
             span: declared.span,

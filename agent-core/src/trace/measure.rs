@@ -41,7 +41,7 @@ impl Core {
         let mut leg = request.leg;
         if let (None, Some(other)) = (leg.edge, self.requests.get(peer)) {
             let mut service = |of: &Request| {
-                let (process, at) = (of.started.thread.process, of.started.start_ns);
+                let (process, at) = of.started.owner();
                 SharedResource::clone(self.processes.resource(process, at).of_service())
             };
             let (own, other) = (service(request), service(other));

@@ -27,7 +27,7 @@ struct Tree {
     offset: i64,
     hold_until: u64,
     exported: bool,
-    /// The process of its root, and when that began.
+    /// The process of its root, and when it was that: see `Started::owner`.
     home: (ProcessKey, u64),
     common: Common,
 }
@@ -90,15 +90,16 @@ impl Trees {
         self.slab.len()
     }
 
-    /// A new tree with one reference and one open request, under `root`, which `home` began then.
+    /// A new tree with one reference and one open request, under `root`, which `home` began at
+    /// `start_ns`.
     pub(super) fn plant(
         &mut self,
         root: SpanId,
         declared: Option<Declared>,
-        home: (ProcessKey, u64),
+        (home, start_ns): ((ProcessKey, u64), u64),
         hold_until: u64,
     ) -> u32 {
-        let mut offset = self.clock.offset(home.1);
+        let mut offset = self.clock.offset(start_ns);
         if let Some(declared) = declared {
             let new = Shared { offset, trees: 0, common: Common::default() };
             let shared = self.declared.entry(declared.trace).or_insert(new);
@@ -329,8 +330,8 @@ mod tests {
         SpanId([id; 8])
     }
 
-    fn at(start_ns: u64) -> (ProcessKey, u64) {
-        (ProcessKey::default(), start_ns)
+    fn at(start_ns: u64) -> ((ProcessKey, u64), u64) {
+        ((ProcessKey::default(), start_ns), start_ns)
     }
 
     #[test]

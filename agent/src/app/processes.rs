@@ -154,8 +154,12 @@ impl ProcessThread {
     /// are attached, so that none falls between.
     pub fn scan(&mut self) {
         let mut round = Batch::default();
+        let began = boot_ns();
         match self.reader.scan() {
-            Ok(all) => all.into_iter().for_each(|facts| self.learn(facts, &mut round)),
+            Ok(all) => {
+                self.revisits.found(&all, began);
+                all.into_iter().for_each(|facts| self.learn(facts, &mut round));
+            }
             Err(error) => tracing::warn!("processes that run already stay unnamed: {error}"),
         }
         if self.out.send(round).is_err() {
@@ -275,6 +279,7 @@ impl ProcessThread {
         (counts.lost, counts.rescanned) = (lost, now_ns);
         counts.rescans += 1;
         let all = self.reader.scan().unwrap_or_default();
+        self.revisits.found(&all, now_ns);
         // Without an executable: the kernel's own, and who ends.
         for facts in all.into_iter().filter(|facts| !facts.executable.is_empty()) {
             self.learn(ProcessFacts { since_ns: now_ns, ..facts }, round);

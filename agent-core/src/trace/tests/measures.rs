@@ -1,6 +1,7 @@
 //! Metrics of requests say what happened, whatever is kept of the spans.
 
 use super::script::*;
+use crate::message::Role;
 use crate::metric::Temporality;
 use crate::request::{Bucketed, RequestLimits};
 use crate::trace::{AssemblerConfig, Sampling};
@@ -25,13 +26,17 @@ fn chain(count: u64) -> Script {
 type Counter = (&'static str, String, u64);
 
 fn run(count: u64, ratio: f64) -> (Seen, Vec<Bucketed>, Vec<Counter>) {
+    run_script(&chain(count), ratio)
+}
+
+fn run_script(script: &Script, ratio: f64) -> (Seen, Vec<Bucketed>, Vec<Counter>) {
     let request_metrics = Some((RequestLimits::default(), Temporality::Cumulative));
     let config = AssemblerConfig {
         request_metrics,
         sampling: Sampling { ratio, ..Sampling::default() },
         ..Default::default()
     };
-    let mut runner = chain(count).play(config);
+    let mut runner = script.play(config);
     for ring in 0..runner.rings {
         runner.tick(ring, u64::MAX);
     }
@@ -114,4 +119,50 @@ fn a_request_whose_end_nobody_saw_is_in_no_histogram() {
         counts[..3],
         [("requests", "in", 2), ("requests", "out", 0), ("requests", "end_unobserved", 2)]
     );
+}
+
+/// A request whose bytes came at 110 and were taken at 400, when the process ran `shopd`: a socket that was
+/// handed over by exec, or a process forked for this connection. What it asks itself is that program's, too.
+#[test]
+fn what_waited_is_whose_who_took_it_in_span_metric_and_edge() {
+    for forked in [false, true] {
+        let mut script = Script::default();
+        let server = if forked { thread(500, 500) } else { thread(101, 101) };
+        if forked {
+            script.fork(200, thread(101, 101), (500, 500));
+        }
+        script.exec(300, server, "/usr/bin/shopd", "shopd\0");
+        let (link, mut below) = (script.tcp(), script.tcp());
+        let asked = started(Role::Client, &link, 100 * US, thread(100, 1));
+        let mut taken = started(Role::Server, &link, 110 * US, server);
+        taken.taken_ns = 400 * US;
+        let (client_id, server_id) = (asked.span, taken.span);
+        script.send(asked);
+        script.send(taken);
+        let inner = script.call(&mut below, 500, server, thread(102, 2));
+        script.reply(inner, 600);
+        script.end(server_id, link.server, 700, Some(200), None);
+        script.end(client_id, link.client, 710, Some(200), None);
+        let (seen, histograms, numbers) = run_script(&script, 1.0);
+        let served = seen.span(server_id);
+        assert_eq!((served.start, served.service.as_str()), (110 * US, "shopd"));
+        assert_eq!(seen.span(inner.client).service, "shopd");
+        assert_eq!(counted(&histograms, "http.server.request.duration", "shopd", "200"), 1);
+        assert_eq!(counted(&histograms, "http.client.request.duration", "shopd", "200"), 1);
+        for (from, to) in [("p100", "shopd"), ("shopd", "p102")] {
+            let labels = format!("{:?}", [("client", from.to_owned()), ("server", to.to_owned())]);
+            assert!(numbers.iter().any(|one| one.1 == labels), "{from} {to}: {numbers:?}");
+        }
+    }
+}
+
+/// One that has been taken is whose who took it then, whatever the process executes while it is open.
+#[test]
+fn what_was_taken_before_an_exec_is_the_program_before() {
+    let mut script = Script::default();
+    let mut link = script.tcp();
+    let call = script.call(&mut link, 100, thread(100, 1), thread(101, 101));
+    script.exec(300, thread(101, 101), "/usr/bin/shopd", "shopd\0");
+    script.reply(call, 700);
+    assert_eq!(run_script(&script, 1.0).0.span(call.server).service, "p101");
 }
