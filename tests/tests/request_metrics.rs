@@ -110,8 +110,11 @@ fn requests_are_counted_as_the_server_logged_them() {
     }
 }
 
-/// What the log's times, of whole milliseconds, and the reading of two clocks may differ by.
-const NEAR_MS: u64 = 2;
+/// What single times of the log may differ by: nginx asks a clock that it sets when it wakes, so what passes between
+/// that and a call is in one of the two alone.
+const NEAR_MS: u64 = 40;
+/// Requests within a bound that may differ by more, where the server had to wait for a processor.
+const STRAYS: u64 = 2;
 
 /// The histogram is that of the server's own times: of those that took long, and those that did not.
 #[test]
@@ -122,10 +125,10 @@ fn histograms_are_those_of_the_access_log() {
     let agent = Agent::run(&scenario, &flags);
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", servers.port);
     let count = scaled(20, 200);
-    // Between the bounds of the semantic conventions.
-    for wait in [17, 37, 87, 170, 370] {
+    // Between the bounds of the semantic conventions, and far from each.
+    for wait in [170, 370, 620, 870] {
         let urls: Vec<String> = (0..count).map(|_| url(&format!("/tcp/slow/{wait}"))).collect();
-        curl_with(&scenario, &[], &urls, 4);
+        curl_with(&scenario, &[], &urls, 10);
     }
     servers.ask(&scenario, count);
     let report = agent.stop();
@@ -135,11 +138,12 @@ fn histograms_are_those_of_the_access_log() {
     let told = |most: u64| log.iter().filter(|line| line.took_ms <= most).count() as u64;
     for (bound, counted) in bounds.iter().zip(&below) {
         let bound = (bound * 1000.0) as u64;
-        let range = told(bound.saturating_sub(NEAR_MS))..=told(bound + NEAR_MS);
+        let least = told(bound.saturating_sub(NEAR_MS)).saturating_sub(STRAYS);
+        let range = least..=told(bound + NEAR_MS) + STRAYS;
         assert!(range.contains(counted), "{counted} within {bound} ms, by the log {range:?}");
     }
-    let slow = log.len() as u64 - told(10);
-    assert!(slow >= 5 * count, "{slow} took more than ten milliseconds");
+    let slow = log.len() as u64 - told(160);
+    assert!(slow >= 4 * count, "{slow} took more than 160 ms");
     say(&format!("request histograms: {below:?} of {} requests", log.len()));
 }
 

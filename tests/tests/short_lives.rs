@@ -18,6 +18,18 @@ const PROGRAMS: usize = 20;
 /// Programs one after the other whose records, of a kilobyte and more, do not fit into a ring of 1 MiB.
 const STORM: usize = 2000;
 
+/// Stops the agent: every thread of it stands still.
+fn stop(agent: &Agent) {
+    signal(agent, Signal::STOP);
+    let tasks = format!("/proc/{}/task", agent.pid());
+    until("the agent stands still", Duration::from_secs(30), || {
+        let tasks = std::fs::read_dir(&tasks).expect("the agent's threads").flatten();
+        let mut states =
+            tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        states.all(|stat| stat.contains(") T ")).then_some(())
+    });
+}
+
 /// Sends `signal` to the agent.
 fn signal(agent: &Agent, signal: Signal) {
     let pid = Pid::from_raw(agent.pid().cast_signed()).expect("a process number");
@@ -50,7 +62,7 @@ fn programs_that_are_gone_before_they_are_looked_at_have_their_container() {
     let shell = Process::start(command, scenario.dir(), "shell");
     let agent = Agent::run(&scenario, &[]);
 
-    signal(&agent, Signal::STOP);
+    stop(&agent);
     std::fs::write(&go, b"").expect("a file");
     let ended = shell.wait(Duration::from_secs(60));
     signal(&agent, Signal::CONT);
@@ -90,7 +102,7 @@ fn a_program_whose_records_were_lost_is_named_soon() {
     let _server = Process::start(command, scenario.dir(), "server");
     let agent = Agent::run(&scenario, &[]);
 
-    signal(&agent, Signal::STOP);
+    stop(&agent);
     std::fs::write(&go, b"").expect("a file");
     let url = format!("http://127.0.0.1:{port}/");
     until("the server answers", Duration::from_secs(60), || {

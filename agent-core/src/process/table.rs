@@ -61,6 +61,8 @@ struct Version {
     confirmed_ns: u64,
     /// Nothing was known but the key.
     unknown: bool,
+    /// /proc was too late for it: what no record says is its maker's.
+    inherited: bool,
     /// Made when first asked for.
     resource: Option<SharedResource>,
     /// Its pod, and the generation of pods among which it was last looked for.
@@ -74,6 +76,7 @@ impl Version {
             confirmed_ns: facts.since_ns,
             facts,
             unknown: false,
+            inherited: false,
             resource: None,
             workload: None,
             looked: 0,
@@ -102,6 +105,7 @@ struct Counts {
     evicted: u64,
     unknown: u64,
     unread: u64,
+    inherited: u64,
     dropped_versions: u64,
 }
 
@@ -178,7 +182,12 @@ impl ProcessTable {
             return; // facts of this very exec came first
         }
         let before = self.facts(key, at_ns);
+        let inherited = before.is_some();
         self.insert(ProcessFacts::from_exec(exec, args, before));
+        if let Some(process) = self.processes.get_mut(&id(key)) {
+            let at = process.at(at_ns);
+            process.versions.get_mut(at).into_iter().for_each(|made| made.inherited = inherited);
+        }
     }
 
     /// A process ended. It is forgotten after a grace period.
@@ -246,6 +255,7 @@ impl ProcessTable {
         let named = named.unwrap_or_default();
         let Version { facts, workload, .. } = &*version;
         self.counts.unread += u64::from(facts.is_unread());
+        self.counts.inherited += u64::from(version.inherited);
         let made = interner.process(facts, &named, host, rules, workload.as_ref());
         version.resource = Some(Arc::clone(&made));
         made
@@ -285,6 +295,7 @@ impl ProcessTable {
             (Side::Lost("evicted"), counts.evicted),
             (Side::Info("unknown"), counts.unknown),
             (Side::Info("unread"), counts.unread),
+            (Side::Info("inherited"), counts.inherited),
             (Side::Info("dropped_versions"), counts.dropped_versions),
         ]
         .map(|(side, count)| Entry { stage: "process", unit: "processes", side, count })
@@ -381,6 +392,7 @@ impl Process {
                 && !before.facts.is_unread()
             {
                 version.facts.take_over(&before.facts);
+                version.inherited = true;
                 version.resource = None;
                 version.looked = 0;
             }

@@ -168,6 +168,12 @@ fn a_program_that_was_gone_before_it_was_read_is_in_its_parents_container() {
         let known = table.facts(gone, 4 * SECOND).unwrap();
         assert_eq!((known.working_directory.as_str(), known.parent_tgid), ("/srv", 1));
         assert_eq!(count(&table, Side::Info("unread")), u64::from(asked_between));
+        assert_eq!(count(&table, Side::Info("inherited")), 1);
+        // /proc in time after all: nothing of it is the maker's.
+        let read = ProcessFacts { cgroup: "0::/other\n".into(), ..of_gone.clone() };
+        table.insert(read);
+        table.resource(gone, 4 * SECOND);
+        assert_eq!(count(&table, Side::Info("inherited")), 1);
     }
     // What has been read is not mixed with what was before.
     let mut table = table(16);

@@ -1,4 +1,5 @@
 //! What is usual for a route: its slowest hundredth, and how many of its traces this minute has kept.
+//! Beyond the room for routes the same by service and method.
 
 use super::{Rules, Slow, Why};
 use crate::process::ServiceName;
@@ -12,8 +13,11 @@ const WINDOW_NS: u64 = 60_000_000_000;
 /// Windows after which a route that nobody asks for is forgotten.
 const IDLE_WINDOWS: u64 = 5;
 
-/// Routes that are watched; each takes 1 KB. To others neither rule applies, which is counted.
+/// Routes that are watched; each takes 1 KB. Others are judged by their service and method together.
 const MAX_ROUTES: usize = 4096;
+
+/// The same and such services with a method. To what has no room there neither rule applies, which is counted.
+const MAX_WATCHED: usize = MAX_ROUTES + 1024;
 
 /// Requests that a window has to have for its hundredth to mean something.
 const ENOUGH: u32 = 100;
@@ -82,14 +86,12 @@ impl Watch {
             return why;
         }
         let window = now_ns / WINDOW_NS;
-        let key = FixedState::default().hash_one((service, method, route, is_server));
-        if self.routes.len() >= MAX_ROUTES && !self.routes.contains_key(&key) {
-            self.sweep(window);
-            if self.routes.len() >= MAX_ROUTES {
-                self.unwatched += 1;
-                return why;
-            }
-        }
+        let key = |route: &str| FixedState::default().hash_one((service, method, route, is_server));
+        let place = self.place(key(route), MAX_ROUTES, window);
+        let Some(key) = place.or_else(|| self.place(key(""), MAX_WATCHED, window)) else {
+            self.unwatched += 1;
+            return why;
+        };
         let floor = self.rules.floor;
         let route = self.routes.entry(key).or_default();
         route.turn(window);
@@ -101,6 +103,15 @@ impl Watch {
             why.add(Why::FLOOR);
         }
         why
+    }
+
+    /// The key, when it is there or has room among so many.
+    fn place(&mut self, key: u64, most: usize, window: u64) -> Option<u64> {
+        if self.routes.len() >= most && !self.routes.contains_key(&key) {
+            self.sweep(window);
+            return (self.routes.len() < most).then_some(key);
+        }
+        Some(key)
     }
 
     /// Forgets routes that nobody asks for, once a window.
@@ -230,7 +241,13 @@ mod tests {
         for at in 0..10_000 {
             judge(&mut watch, &format!("/{at}"), MS, 0);
         }
-        assert_eq!((watch.len(), watch.unwatched), (MAX_ROUTES, 10_000 - MAX_ROUTES as u64));
+        assert_eq!((watch.len(), watch.unwatched), (MAX_ROUTES + 1, 0), "the others are one");
+        for at in 0..1024 {
+            let service = format!("service {at}");
+            let why = watch.judge((service.as_str().into(), "GET", "/x"), true, MS, 0);
+            assert_eq!(why.has(Why::FLOOR), at < 1023, "{service}");
+        }
+        assert_eq!((watch.len(), watch.unwatched), (MAX_WATCHED, 1));
         let later = (IDLE_WINDOWS + 1) * WINDOW_NS;
         assert!(judge(&mut watch, "/new", MS, later).has(Why::FLOOR));
         assert_eq!(watch.len(), 1);

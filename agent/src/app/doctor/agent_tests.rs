@@ -75,7 +75,7 @@ fn one_that_hangs_does_not_keep_the_agent_from_answering() {
     let address = doors[4].address.to_string();
     let began = Instant::now();
     let (answer, strangers) = asked(doors);
-    assert!(began.elapsed() < GRACE + Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < WHO, "{:?}", began.elapsed());
     assert_eq!(answer.source, Source::Agent(address));
     assert_eq!(answer.agents, HashSet::from([5]));
     assert_eq!(answer.json.unwrap()["filters"][0], "--include a b", "what is told is tame");

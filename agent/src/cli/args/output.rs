@@ -20,7 +20,7 @@ pub struct Out {
     sample_rate: Vec<String>,
     /// Traces that are kept whatever --sample says, separated by commas: errors; slow (slower than 99 of 100
     /// of their route of late) or slow=TIME; events (a request ran a program); floor=NUMBER (the
-    /// first of each minute and route; routes are learnt for that, shown or not) [default: none]
+    /// first of each minute and route; routes are learnt for that from answers 2xx, shown or not) [default: none]
     #[arg(long, value_name = "RULES")]
     keep: Vec<String>,
     /// How long a trace waits at most for its end, with --keep: 100ms to 60s [default: 10s]
