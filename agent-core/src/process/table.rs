@@ -184,9 +184,9 @@ impl ProcessTable {
         let before = self.facts(key, at_ns);
         let inherited = before.is_some();
         self.insert(ProcessFacts::from_exec(exec, args, before));
-        if let Some(process) = self.processes.get_mut(&id(key)) {
-            let at = process.at(at_ns);
-            process.versions.get_mut(at).into_iter().for_each(|made| made.inherited = inherited);
+        let process = self.processes.get_mut(&id(key));
+        if let Some(version) = process.and_then(|process| process.version_mut(at_ns)) {
+            version.inherited = inherited;
         }
     }
 
@@ -231,8 +231,7 @@ impl ProcessTable {
         let pods = &self.pods;
         let process = self.processes.get_mut(&id(key)).and_then(|process| {
             process.used = true;
-            let at = process.at(at_ns);
-            process.versions.get_mut(at)
+            process.version_mut(at_ns)
         });
         let Some(version) = process else { return self.unknown(key, at_ns) };
         version.look(pods);
@@ -247,10 +246,8 @@ impl ProcessTable {
     fn make(&mut self, key: ProcessKey, at_ns: u64) -> SharedResource {
         let named = self.facts(key, at_ns).map(|facts| self.identity(facts, at_ns));
         let (interner, host, rules) = (&mut self.interner, &self.host, &self.rules);
-        let version = self.processes.get_mut(&id(key)).and_then(|process| {
-            let at = process.at(at_ns);
-            process.versions.get_mut(at)
-        });
+        let process = self.processes.get_mut(&id(key));
+        let version = process.and_then(|process| process.version_mut(at_ns));
         let Some(version) = version else { return self.unknown(key, at_ns) };
         let named = named.unwrap_or_default();
         let Version { facts, workload, .. } = &*version;
@@ -397,6 +394,12 @@ impl Process {
                 version.looked = 0;
             }
         }
+    }
+
+    /// The version that held at a time.
+    fn version_mut(&mut self, at_ns: u64) -> Option<&mut Version> {
+        let at = self.at(at_ns);
+        self.versions.get_mut(at)
     }
 
     /// Index of the version that held at a time.
